@@ -1,0 +1,161 @@
+"""The command line. Nothing heavy is imported before a command runs: `harness --help` answers at once."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="harness",
+    help="Evaluate retrievers: one command from a retriever and a collection to a scored, reproducible record.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+_BAD_INPUT = 2
+# what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from harness import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command("run")
+def run_command(
+    retriever: Annotated[
+        list[str] | None, typer.Option("--retriever", "-r", help="Retriever; repeat for several.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset", "-d", help="Collection: a name, an ir_datasets id or PATH[/split]; repeatable. [mini]"
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same settings.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
+    fields: Annotated[str | None, typer.Option("--fields", help="bm25: flat or multifield. [flat]")] = None,
+    k1: Annotated[float | None, typer.Option("--k1", help="bm25: term-frequency saturation. [0.9]")] = None,
+    b: Annotated[float | None, typer.Option("--b", help="bm25: length normalisation. [0.4]")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for any other option of a retriever.")
+    ] = None,
+    titles: Annotated[
+        Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option("--results", help="Where records are kept. [results]")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads to use. [all cores]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
+) -> None:
+    """Run retrievers on collections, score them, and leave a record of each."""
+    from harness.config import build, read_yaml, share_options
+    from retrievers.errors import InputError
+
+    values = read_yaml(config) if config else {}
+    given: dict[str, Any] = {
+        "datasets": dataset,
+        "metrics": metric,
+        "top_k": top_k,
+        "titles": titles,
+        "results": results,
+        "threads": threads,
+    }
+    values |= {name: value for name, value in given.items() if value is not None}
+    if force:
+        values["force"] = True
+    options = {name: value for name, value in (("fields", fields), ("k1", k1), ("b", b)) if value is not None}
+    options |= _pairs(option or [])
+    if retriever:
+        values["retrievers"] = share_options(retriever, options)
+    elif options:
+        raise InputError(
+            f"{', '.join(options)}: options of a retriever need --retriever; in a --config they are written there."
+        )
+    if "retrievers" not in values:
+        raise InputError(
+            "no retriever named. Give --retriever NAME or --config FILE; `harness list retrievers` shows them."
+        )
+
+    from harness.runner import run
+    from harness.show import outcomes_table
+
+    outcomes_table(run(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]))
+
+
+def _pairs(words: list[str]) -> dict[str, Any]:
+    """Parse NAME=VALUE; the value is read as YAML, so 0.9 is a number and true a truth."""
+    import yaml
+
+    from retrievers.errors import InputError
+
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {word!r} is not NAME=VALUE.")
+        try:
+            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"--option {word!r}: the value cannot be read ({' '.join(str(error).split())})."
+            ) from error
+    return found
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="retrievers, datasets or runs", metavar="retrievers|datasets|runs")],
+    results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
+) -> None:
+    """List what can be run, or what was."""
+    from harness import show
+    from retrievers.errors import unknown
+
+    if what == "retrievers":
+        show.retrievers_table()
+    elif what == "datasets":
+        show.datasets_table()
+    elif what == "runs":
+        show.runs_table(results)
+    else:
+        raise unknown("list", what, ["retrievers", "datasets", "runs"])
+
+
+def main() -> None:
+    """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted."""
+    from reports.errors import RecordError
+    from retrievers.errors import InputError
+
+    try:
+        app()
+    except (InputError, RecordError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'while writing'}. Make room or permission there and run again.")
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept", err=True)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(_BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a user asks for, checked before anything runs; every error of a file is reported at once."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.scoring import DEFAULT_METRICS, parse_metrics
+from retrievers.errors import InputError
+from retrievers.registry import Retriever, get
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetrieverSpec(_Strict):
+    """A retriever by name, with the options that differ from its defaults."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class RunConfig(_Strict):
+    """One `harness run`: every retriever on every dataset."""
+
+    retrievers: list[RetrieverSpec] = Field(min_length=1)
+    datasets: list[str] = Field(["mini"], min_length=1)
+    top_k: int = Field(1000, ge=1, le=1_000_000, description="results kept for a query")
+    metrics: list[str] | None = None
+    results: Path = Path("results")
+    titles: Path | None = None
+    threads: int | None = Field(None, ge=1, le=1024)
+    force: bool = False
+
+    @field_validator("retrievers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Allow `bm25` for `{name: bm25}`."""
+        return (
+            [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            parse_metrics(value)
+        return value
+
+    @model_validator(mode="after")
+    def _cutoffs(self) -> "RunConfig":
+        deep = [str(m) for m in parse_metrics(self.metrics or ()) if m.cutoff > self.top_k]
+        if deep:
+            raise ValueError(f"{', '.join(deep)} cannot be measured on runs of {self.top_k} results: raise top_k")
+        return self
+
+    def metric_names(self) -> list[str]:
+        """The metrics asked for, else the default ones that `top_k` results can give."""
+        chosen = parse_metrics(self.metrics or DEFAULT_METRICS)
+        return [str(metric) for metric in chosen if metric.cutoff <= self.top_k]
+
+
+def build(values: dict[str, Any], origin: str) -> RunConfig:
+    """Validate `values`. Raises InputError that lists all that is wrong, under the name of `origin`."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {explain(error, sorted(RunConfig.model_fields))}") from error
+
+
+def explain(error: ValidationError, allowed: list[str]) -> str:
+    """One sentence per problem; an unknown key says which there are."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = f"unknown; there is {', '.join(allowed) or 'none'}"
+        elif problem["type"] not in ("missing", "value_error"):
+            what = f"{what}, got {problem['input']!r:.60}"
+        lines.append(f"{where}: {what}")
+    return "; ".join(lines) + "."
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises InputError with the line where it is malformed."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the configuration {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds a {type(values).__name__}; want keys and values, such as `retrievers: [bm25]`.")
+    return {str(key): value for key, value in values.items()}
+
+
+def make_retriever(spec: RetrieverSpec) -> Retriever:
+    """The retriever of `spec`. Raises InputError for an unknown name or option, or a value out of range."""
+    cls = get(spec.name)
+    try:
+        return cls(cls.Options.model_validate(spec.options))
+    except ValidationError as error:
+        raise InputError(f"retriever {spec.name}: {explain(error, sorted(cls.Options.model_fields))}") from error
+
+
+def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:
+    """Give each named retriever those of the options that it has.
+
+    Raises InputError for an option that none of them has: a flag is never parsed and then ignored.
+    """
+    fields = {name: set(get(name).Options.model_fields) for name in names}
+    for option in options:
+        if not any(option in have for have in fields.values()):
+            say = "; ".join(f"{name} has {', '.join(sorted(have)) or 'none'}" for name, have in fields.items())
+            raise InputError(f"no retriever of this run has the option {option!r}: {say}.")
+    return [RetrieverSpec(name=name, options={k: v for k, v in options.items() if k in fields[name]}) for name in names]

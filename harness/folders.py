@@ -1,0 +1,148 @@
+"""Collections in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`, each plain or gzipped."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from retrievers.errors import InputError, unknown
+from retrievers.types import Document, Query
+
+
+def one_of(path: Path) -> Path | None:
+    """`path` or `path.gz`, whichever is a file."""
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def is_collection(folder: Path) -> bool:
+    """Whether `folder` looks like a collection in BEIR layout."""
+    return one_of(folder / "corpus.jsonl") is not None
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line) of a UTF-8 text, gzipped or not; blank lines are passed over.
+
+    Raises InputError, with file and line, for bytes that are not UTF-8 or a damaged gzip file.
+    """
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, raw in enumerate(file, 1):  # read again in the handlers
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}). Convert the file to UTF-8.") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}, after line {number}: damaged gzip data ({error}). Fetch the file again.") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in text_lines(path):
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{place}: not JSON ({error}). Each line must be one JSON object.") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: a JSON {type(row).__name__}; each line must be a JSON object.")
+        yield place, row
+
+
+def _field(row: dict[str, Any], name: str, place: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        got = f"is {value!r:.60}" if name in row else f"is missing; there is {', '.join(sorted(row)) or 'nothing'}"
+        raise InputError(f"{place}: the field {name!r} {got}. It must be a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: the field {name!r} holds half of a surrogate pair, which is no text.") from error
+    return value
+
+
+def _identifier(row: dict[str, Any], place: str) -> str:
+    value = _field(row, "_id", place)
+    if not value or value.split() != [value] or "\0" in value:
+        raise InputError(f"{place}: the id {value!r} is empty or holds white space, which a TREC run cannot carry.")
+    return value
+
+
+class FolderSource:
+    """One split of a collection folder.
+
+    Raises InputError, naming file and line, for whatever is malformed.
+    """
+
+    kind = "folder"
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        self.folder = folder.resolve()
+        self.location = str(self.folder)
+        self.corpus_path = self._need("corpus.jsonl")
+        self.queries_path = self._need("queries.jsonl")
+        self.split, self.qrels_path = self._split(split)
+        self.count_hint: int | None = None
+
+    def _need(self, name: str) -> Path:
+        path = one_of(self.folder / name)
+        if path is None:
+            raise InputError(f"{self.folder} has no {name} or {name}.gz. BEIR layout needs it.")
+        return path
+
+    def _split(self, wanted: str | None) -> tuple[str, Path]:
+        paths = sorted((self.folder / "qrels").glob("*.tsv")) + sorted((self.folder / "qrels").glob("*.tsv.gz"))
+        splits = {path.name.removesuffix(".gz").removesuffix(".tsv"): path for path in reversed(paths)}
+        if not splits:
+            raise InputError(f"{self.folder} has no judgments: no qrels/<split>.tsv or .tsv.gz.")
+        if wanted is not None:
+            if wanted not in splits:
+                raise unknown(f"split of {self.folder}", wanted, splits)
+            return wanted, splits[wanted]
+        if "test" in splits:
+            return "test", splits["test"]
+        if len(splits) == 1:
+            return next(iter(splits.items()))
+        names = ", ".join(sorted(splits))
+        raise InputError(f"{self.folder} has several splits and none is 'test': {names}. Name one: PATH/<split>.")
+
+    def stamp(self) -> list[Any]:
+        """What changes when a file does, to know whether a survey of it still holds."""
+        stats = [(path, path.stat()) for path in (self.corpus_path, self.queries_path, self.qrels_path)]
+        return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the corpus, duplicates included."""
+        for place, row in _rows(self.corpus_path):
+            title = "" if row.get("title") is None else _field(row, "title", place)
+            yield Document(_identifier(row, place), title, _field(row, "text", place))
+
+    def queries(self) -> Iterator[Query]:
+        """Yield the queries of all splits, duplicates included."""
+        for place, row in _rows(self.queries_path):
+            yield Query(_identifier(row, place), _field(row, "text", place))
+
+    def qrels(self) -> Iterator[tuple[str, str, int]]:
+        """Yield (query id, document id, grade); a header line is passed over."""
+        for number, line in text_lines(self.qrels_path):
+            columns = line.split("\t")
+            if len(columns) != 3:
+                raise InputError(
+                    f"{self.qrels_path}, line {number}: {len(columns)} columns, want 3 with tabs between them: "
+                    f"query-id, corpus-id, score. Got {line[:80]!r}."
+                )
+            try:
+                grade = int(columns[2])
+            except ValueError as error:
+                if number == 1:
+                    continue  # the header
+                raise InputError(
+                    f"{self.qrels_path}, line {number}: the score {columns[2]!r} is not a whole number."
+                ) from error
+            yield columns[0], columns[1], grade

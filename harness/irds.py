@@ -1,0 +1,104 @@
+"""Collections by their `ir_datasets` id, through the genuine `ir_datasets` code."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from retrievers.errors import InputError, unknown
+from retrievers.types import Document, Query
+
+T = TypeVar("T")
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    import ir_datasets
+
+    # warnings and download bars stay; the notes of each opened file would run through our own progress bars
+    ir_datasets.log.easy().logger().setLevel(logging.WARNING)
+    return ir_datasets
+
+
+def known_ids() -> list[str]:
+    """Every id that the installed `ir_datasets` has."""
+    return [str(name) for name in _library().registry]
+
+
+class IrDatasetsSource:
+    """Documents, queries and judgments of one `ir_datasets` id.
+
+    Raises InputError for an id that is unknown, that lacks a part, or whose files can be neither found nor fetched.
+    """
+
+    kind = "ir_datasets"
+
+    def __init__(self, dataset_id: str, also_known: list[str]) -> None:
+        """`also_known` are names of ours to offer where the id is unknown."""
+        library = _library()
+        if dataset_id not in library.registry:
+            raise _unknown(dataset_id, also_known)
+        self.dataset_id = dataset_id
+        self.dataset = library.load(dataset_id)
+        self.location = str(library.util.home_path())
+        missing = [part for part in ("docs", "queries", "qrels") if not getattr(self.dataset, f"has_{part}")()]
+        if missing:
+            longer = [name for name in known_ids() if name.startswith(f"{dataset_id}/")]
+            raise InputError(
+                f"{dataset_id} has no {' and no '.join(missing)}, so it cannot be scored. "
+                + (
+                    f"Name one of its parts: {', '.join(longer)}."
+                    if longer
+                    else "Name a collection that has all three."
+                )
+            )
+
+    @property
+    def count_hint(self) -> int | None:
+        """How many documents there should be, where that is known without reading them."""
+        found = self.dataset.metadata().get("docs", {}).get("count")
+        return int(found) if found is not None else None
+
+    def stamp(self) -> list[Any]:
+        """What a survey of this collection stands on: ids are versioned by the library, files by their hash there."""
+        return [self.dataset_id, version("ir_datasets"), self.location]
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the corpus. A type without both title and text gives its `default_text()` as text."""
+        with_title = {"title", "text"} <= set(self.dataset.docs_cls()._fields)
+        for doc in self._fetch(self.dataset.docs_iter):
+            if with_title:
+                yield Document(doc.doc_id, doc.title or "", doc.text or "")
+            else:
+                yield Document(doc.doc_id, "", doc.default_text())
+
+    def queries(self) -> Iterator[Query]:
+        """Yield the queries: of a TREC topic the title, of the others their one text."""
+        for query in self._fetch(self.dataset.queries_iter):
+            yield Query(query.query_id, query.default_text())
+
+    def qrels(self) -> Iterator[tuple[str, str, int]]:
+        """Yield (query id, document id, grade)."""
+        for qrel in self._fetch(self.dataset.qrels_iter):
+            yield qrel.query_id, qrel.doc_id, int(qrel.relevance)
+
+    def _fetch(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        try:
+            yield from iterate()
+        except (OSError, RuntimeError, ImportError) as error:  # no network, a refused licence, a missing extra
+            raise InputError(
+                f"ir_datasets could not read {self.dataset_id}: {error}. Its files belong under {self.location} "
+                f"(IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a network; "
+                f"https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
+            ) from error
+
+
+def _unknown(dataset_id: str, also_known: list[str]) -> InputError:
+    """Name the nearest ids; the 800 ids themselves would hide them."""
+    full = str(unknown("dataset", dataset_id, [*also_known, *known_ids()]))
+    nearest = full.split("There is:", maxsplit=1)[0]
+    return InputError(
+        f"{nearest}There is: {', '.join(also_known)}; any ir_datasets id (https://ir-datasets.com); and any folder in "
+        f"BEIR layout, as PATH or PATH/<split>. `harness list datasets` says more."
+    )

@@ -1,0 +1,121 @@
+"""What the field does with each collection: one table, each line with its source.
+
+Whatever of it touches a run is applied by the runner and named in the run's record.
+"""
+
+from dataclasses import dataclass
+
+from retrievers.errors import InputError
+
+FORUMS = (
+    "android", "english", "gaming", "gis", "mathematica", "physics",
+    "programmers", "stats", "tex", "unix", "webmasters", "wordpress",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How runs on one collection are made and scored."""
+
+    drop_self: bool = False  # remove the document whose id is the query's; k+1 are retrieved first
+    binary_level: int = 1  # the least grade that MRR, recall and the other binary metrics count as relevant
+    mean_of: tuple[str, ...] = ()  # the score is the mean of these collections' means
+    titles_wanted: bool = False  # the paper's systems read this corpus with titles it does not carry
+    source: str = "none: every judged query counts, grades from 1 up are relevant"
+
+
+_BEIR = "BEIR (Thakur et al. 2021, arXiv:2104.08663)"
+_SELF = Rules(
+    drop_self=True,
+    source=f"{_BEIR}, EvaluateRetrieval: the queries are documents of the corpus, so results with the query's own id "
+    "are removed; Anserini's -removeQuery",
+)
+_DEEP_LEARNING = Rules(
+    binary_level=2,
+    titles_wanted=True,
+    source="TREC Deep Learning track overviews (arXiv:2003.07820, arXiv:2102.07662): passages graded 2 or 3 are "
+    "relevant for binary metrics (trec_eval -l 2), NDCG keeps the grades",
+)
+_DEV_SMALL = Rules(
+    titles_wanted=True,
+    source="MS MARCO passage ranking (arXiv:1611.09268): MRR@10, cut at rank 10, over the 6,980 queries of dev/small",
+)
+
+# by ir_datasets id
+RULES: dict[str, Rules] = {
+    "beir/arguana": _SELF,
+    "beir/quora/test": _SELF,
+    "beir/quora/dev": _SELF,
+    "beir/cqadupstack": Rules(
+        mean_of=tuple(f"beir/cqadupstack/{forum}" for forum in FORUMS),
+        source=f"{_BEIR}, Table 2: the mean over the 12 forums of each forum's mean",
+    ),
+    "msmarco-passage/dev/small": _DEV_SMALL,
+    "msmarco-passage/trec-dl-2019/judged": _DEEP_LEARNING,
+    "msmarco-passage/trec-dl-2020/judged": _DEEP_LEARNING,
+    "msmarco-passage/trec-dl-2019": _DEEP_LEARNING,
+    "msmarco-passage/trec-dl-2020": _DEEP_LEARNING,
+}
+
+ALIASES: dict[str, str] = {
+    "msmarco-dev": "msmarco-passage/dev/small",
+    "dl19": "msmarco-passage/trec-dl-2019/judged",
+    "dl20": "msmarco-passage/trec-dl-2020/judged",
+}
+
+# BEIR-18 in the order of the paper's Table 2, each with the ir_datasets id of its test judgments; None: licensed
+BEIR_18: dict[str, str | None] = {
+    "beir/trec-covid": "beir/trec-covid",
+    "beir/bioasq": None,
+    "beir/nfcorpus": "beir/nfcorpus/test",
+    "beir/nq": "beir/nq",
+    "beir/hotpotqa": "beir/hotpotqa/test",
+    "beir/fiqa": "beir/fiqa/test",
+    "beir/signal1m": None,
+    "beir/trec-news": None,
+    "beir/robust04": None,
+    "beir/arguana": "beir/arguana",
+    "beir/webis-touche2020": "beir/webis-touche2020/v2",  # v2: the judgments of the published numbers
+    "beir/cqadupstack": "beir/cqadupstack",
+    "beir/quora": "beir/quora/test",
+    "beir/dbpedia-entity": "beir/dbpedia-entity/test",
+    "beir/scidocs": "beir/scidocs",
+    "beir/fever": "beir/fever/test",
+    "beir/climate-fever": "beir/climate-fever",
+    "beir/scifact": "beir/scifact/test",
+}
+# other spellings in use for the same collections
+BEIR_SYNONYMS: dict[str, str] = {
+    "beir/touche2020": "beir/webis-touche2020",
+    "beir/touche": "beir/webis-touche2020",
+    "beir/dbpedia": "beir/dbpedia-entity",
+    "beir/fiqa-2018": "beir/fiqa",
+    "beir/signal-1m": "beir/signal1m",
+}
+_TREC_LICENCE = "NIST licenses the news texts to organisations: https://trec.nist.gov/data/news.html"
+LICENSED: dict[str, str] = {
+    "beir/bioasq": "BioASQ's terms require registration: http://participants-area.bioasq.org",
+    "beir/signal1m": "Signal Media gives its articles out on request: https://research.signal-ai.com/datasets/signal1m-tweetir.html",
+    "beir/trec-news": _TREC_LICENCE,
+    "beir/robust04": _TREC_LICENCE.replace("news.html", "cd45/index.html"),
+}
+
+
+def canonical(name: str) -> str:
+    """The ir_datasets id (or composite name) behind a user's name: aliases, `beir/<name>` to its test judgments."""
+    name = BEIR_SYNONYMS.get(name, name)
+    return ALIASES.get(name) or BEIR_18.get(name) or name
+
+
+def rules_for(dataset_id: str) -> Rules:
+    """The rules of a canonical id; the plain ones where nothing is known."""
+    return RULES.get(dataset_id, Rules())
+
+
+def licensed_error(name: str, folder: object) -> InputError:
+    """The error for a licensed collection that the user has not put in its place."""
+    return InputError(
+        f"{name} is not distributed with ir_datasets: {LICENSED[name]}. If you have it, put it in BEIR layout "
+        f"(corpus.jsonl, queries.jsonl, qrels/test.tsv, each may be gzipped) into {folder}; that place is set by "
+        f"HARNESS_HOME. BEIR's README shows how to convert it."
+    )

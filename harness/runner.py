@@ -1,0 +1,212 @@
+"""The conductor: retriever, dataset → run → scores → record; what is finished is found again."""
+
+import contextlib
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from harness import manifest
+from harness.config import RetrieverSpec, RunConfig, make_retriever
+from harness.datasets import Dataset, home, resolve
+from harness.progress import Conductor
+from harness.rules import canonical, rules_for
+from harness.scoring import Scores, parse_metrics, score
+from reports import records
+from reports.errors import RecordError
+from reports.records import Record
+from retrievers import trec
+from retrievers.errors import InputError
+from retrievers.registry import Retriever
+from retrievers.types import Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record, and whether this call made it or found it."""
+
+    record: Record
+    found: bool
+
+
+def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
+    """Run every retriever on every dataset of `config`, and return the records in that order.
+
+    All names and options are checked before anything is read. Raises InputError for whatever the user can mend.
+    """
+    retrievers = [(spec, make_retriever(spec)) for spec in config.retrievers]
+    plan = [(name, resolve(name, config.titles)) for name in config.datasets]
+    _check_writable(config.results)
+    manifest.git_commit()  # forks, so it comes before any retriever may start Java
+    job = Conductor(home() / "cache", config.threads)
+    job.cache.mkdir(parents=True, exist_ok=True)
+    maker = _Maker(config, command, job)
+    outcomes = []
+    for name, datasets in plan:
+        for spec, retriever in retrievers:
+            parts = [maker.one(spec, retriever, dataset) for dataset in datasets]
+            whole = rules_for(canonical(name)).mean_of
+            outcomes.extend([*parts, maker.mean(name, spec, parts)] if whole else parts)
+    return outcomes
+
+
+def _check_writable(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=results, prefix=".space-") as probe:
+            probe.write(b"\0" * 65536)
+            probe.flush()
+    except OSError as error:
+        raise InputError(
+            f"cannot write results into {results.absolute()}: {error.strerror}. Make room or permission there, or "
+            "name another folder with --results."
+        ) from error
+
+
+class _Maker:
+    """Makes records under one configuration."""
+
+    def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor) -> None:
+        self.config, self.command, self.job = config, list(command), job
+
+    def one(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> Outcome:
+        """Find or make the record of one retriever on one dataset."""
+        self.job.restart()
+        dataset.open(self.job)
+        for message in dataset.warnings:
+            self.job.warn(message)
+        folder = self._folder(dataset.name, spec.name, self._key(spec, retriever, dataset))
+        with self._lock(folder):
+            found = self._finished(folder)
+            if found is not None:
+                return Outcome(found, found=True)
+            result = self._search(retriever, dataset)
+            with self.job.phase("score", len(dataset.qrels), "queries"):
+                scores = score(
+                    result, dataset.qrels, parse_metrics(self.config.metric_names()), dataset.rules.binary_level
+                )
+            searched = self.job.seconds.get("search")
+            made = manifest.of_run(
+                self.config,
+                self.command,
+                self.job,
+                spec,
+                retriever,
+                dataset,
+                len(result) / searched if searched else None,
+            )
+            return Outcome(self._write(folder, spec.name, result, scores, scores.mean(), made), found=False)
+
+    def _search(self, retriever: Retriever, dataset: Dataset) -> Run:
+        drop = dataset.rules.drop_self
+        wanted = min(self.config.top_k, dataset.count)
+        if wanted < self.config.top_k:
+            self.job.warn(f"{dataset.name}: top_k {self.config.top_k:,} is more than its {wanted:,} documents; clipped")
+        result = retriever.search(dataset, dataset.queries, min(wanted + drop, dataset.count), self.job)
+        if result.query_ids != tuple(query.query_id for query in dataset.queries):
+            raise RuntimeError(f"{type(retriever).__name__}.search returned other queries than it was given")
+        result = result.without_self(wanted) if drop else result
+        silent = int(np.sum(np.diff(result.offsets) == 0))
+        if silent:
+            self.job.warn(f"{dataset.name}: {silent:,} queries have no results; each scores 0")
+        return result
+
+    def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
+        """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
+
+        Query ids there are `<part>:<query id>`, since parts number their queries alike.
+        """
+        self.job.restart()
+        members = [part.record for part in parts]
+        folder = self._folder(name, spec.name, [member.manifest.files for member in members])
+        with self._lock(folder):
+            found = self._finished(folder)
+            if found is not None:
+                return Outcome(found, found=True)
+            labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
+            runs = [trec.read(member.folder / records.RUN) for member in members]
+            tables = [member.per_query() for member in members]
+            query_ids = [f"{label}:{q}" for label, table in zip(labels, tables, strict=True) for q in table]
+            rows = [row for table in tables for row in table.values()]
+            metrics = self.config.metric_names()
+            scores = Scores(tuple(query_ids), {m: np.array([row[m] for row in rows]) for m in metrics})
+            mean = {m: float(np.mean([member.metrics[m] for member in members])) for m in metrics}
+            made = manifest.of_mean(self.config, self.command, name, members)
+            return Outcome(self._write(folder, spec.name, _join(labels, runs), scores, mean, made), found=False)
+
+    def _write(
+        self, folder: Path, tag: str, result: Run, scores: Scores, mean: dict[str, float], made: records.Manifest
+    ) -> Record:
+        with records.writing(folder) as new:
+            trec.write(result, new / records.RUN, re.sub(r"\s+", "_", tag))
+            records.write_scores(new, scores.query_ids, {m: v.tolist() for m, v in scores.values.items()}, mean)
+            records.write_manifest(new, made)
+        return records.read(folder)
+
+    def _finished(self, folder: Path) -> Record | None:
+        """The record in `folder` if it is whole and has the metrics asked for; `--force` finds nothing."""
+        if self.config.force or not folder.exists():
+            return None
+        try:
+            record = records.read(folder)
+        except RecordError as error:
+            self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
+            return None
+        return record if set(self.config.metric_names()) <= set(record.metrics) else None
+
+    def _key(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> object:
+        """Whatever decides the run's bytes; metrics do not."""
+        return {
+            "schema": records.SCHEMA_VERSION,
+            "retriever": spec.name,
+            "options": retriever.options.model_dump(mode="json"),
+            "fingerprint": retriever.fingerprint(),
+            "packages": {name: version(name) for name in retriever.packages},
+            "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
+            "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
+            "top_k": self.config.top_k,
+        }
+
+    def _folder(self, dataset: str, retriever: str, key: object) -> Path:
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
+        return self.config.results / _slug(dataset) / _slug(retriever) / digest
+
+    @contextlib.contextmanager
+    def _lock(self, folder: Path) -> Iterator[None]:
+        """Hold a record alone; the kernel lets go of the lock of a killed process."""
+        locks = self.config.results / ".locks"
+        locks.mkdir(exist_ok=True)
+        lock = FileLock(locks / "-".join(folder.parts[-3:]), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"another process is writing {folder} right now. Wait for it (this command will then find the finished "
+                "run), or write elsewhere with --results."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+
+
+def _join(labels: Sequence[str], runs: Sequence[Run]) -> Run:
+    query_ids = tuple(f"{label}:{q}" for label, part in zip(labels, runs, strict=True) for q in part.query_ids)
+    counts = np.concatenate([np.diff(part.offsets) for part in runs])
+    return Run(
+        query_ids,
+        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        np.concatenate([part.doc_ids for part in runs]),
+        np.concatenate([part.scores for part in runs]),
+    )

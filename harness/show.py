@@ -1,0 +1,118 @@
+"""Small tables on standard output."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from retrievers.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.runner import Outcome
+
+_WIDE = 400  # off a terminal nothing is wrapped or cut
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def outcomes_table(outcomes: Sequence["Outcome"]) -> None:
+    """The scores of a `harness run`, and where each record lies."""
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.record.metrics))
+    table = _table("dataset", "retriever", numbers=names)
+    for outcome in outcomes:
+        manifest, metrics = outcome.record.manifest, outcome.record.metrics
+        values = [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
+        table.add_row(manifest.data.name, _label(manifest.system.retriever, manifest.system.variant), *values)
+    console = _console()
+    console.print(table)
+    for outcome in outcomes:
+        console.print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", markup=False, soft_wrap=True)
+
+
+def _label(retriever: str, variant: str | None) -> str:
+    return f"{retriever} ({variant})" if variant else retriever
+
+
+def retrievers_table() -> None:
+    """Every retriever, its options and what it is."""
+    from retrievers.registry import available
+
+    table = _table("retriever", "options", "what it is")
+    for name, cls in sorted(available().items()):
+        options = ", ".join(f"{key}={field.default}" for key, field in cls.Options.model_fields.items())
+        table.add_row(name, options or "none", cls.summary)
+    _console().print(table)
+
+
+def datasets_table() -> None:
+    """The names of our own; any ir_datasets id or folder works as well."""
+    from harness.datasets import home
+    from harness.rules import ALIASES, BEIR_18, LICENSED, RULES
+
+    table = _table("dataset", "stands for", "remarks")
+    table.add_row("mini", "embedded", "about 300 passages and 100 queries, needs no network; the default")
+    for alias, dataset_id in ALIASES.items():
+        table.add_row(alias, dataset_id, _remark(dataset_id))
+    for name, beir_id in BEIR_18.items():
+        place = f"licensed: put it into {home() / 'datasets' / name}"
+        table.add_row(name, beir_id or "your folder", place if name in LICENSED else _remark(beir_id or name))
+    console = _console()
+    console.print(table)
+    console.print(
+        f"Also any ir_datasets id, and any folder in BEIR layout: PATH or PATH/<split>. {len(RULES)} ids have rules.",
+        soft_wrap=True,
+    )
+
+
+def _remark(dataset_id: str) -> str:
+    from harness.rules import rules_for
+
+    rules = rules_for(dataset_id)
+    return "; ".join(
+        text
+        for wanted, text in (
+            (rules.drop_self, "the query's own document is dropped"),
+            (rules.binary_level > 1, f"MRR and recall count grades from {rules.binary_level}"),
+            (bool(rules.mean_of), f"mean of {len(rules.mean_of)} forums"),
+            (rules.titles_wanted, "the paper's systems had titles: see --titles"),
+        )
+        if wanted
+    )
+
+
+def runs_table(results: Path) -> None:
+    """Every record under `results`; what cannot be read is named on standard error."""
+    from reports.records import find
+
+    if not results.is_dir():
+        raise InputError(f"there is no folder {results}. Run something first, or name the folder with --results.")
+    records, problems = find(results)
+    names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    table = _table("dataset", "retriever", "made", numbers=names)
+    for record in records:
+        manifest = record.manifest
+        values = [f"{record.metrics[name]:.4f}" if name in record.metrics else "" for name in names]
+        made = manifest.created.replace("+00:00", "Z")
+        label = _label(manifest.system.retriever, manifest.system.variant)
+        table.add_row(f"{manifest.data.name} {record.folder.name}", label, made, *values)
+    console = _console()
+    if records:
+        console.print(table)
+    else:
+        _console(stderr=True).print(f"no finished run in {results}", markup=False)
+    for problem in problems:
+        _console(stderr=True).print(f"warning: {problem}", markup=False, soft_wrap=True)

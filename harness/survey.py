@@ -1,0 +1,180 @@
+"""One streaming pass over a collection: is it sound, how large is it, and what are its hashes."""
+
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from retrievers.errors import InputError
+from retrievers.types import Document, Job, Query
+
+_FORMAT = 1
+_HASHES_IN_MEMORY = 1 << 20
+_BUCKETS = 256
+Hashes = npt.NDArray[np.uint64]  # [n]
+
+
+class Source(Protocol):
+    """Where a collection comes from: `FolderSource`, `IrDatasetsSource`, or one that joins titles to another."""
+
+    kind: str
+    location: str
+
+    @property
+    def count_hint(self) -> int | None:
+        """How many documents there should be, where known."""
+        ...
+
+    def stamp(self) -> list[Any]:
+        """What changes when the contents may have."""
+        ...
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the corpus as it is stored."""
+        ...
+
+    def queries(self) -> Iterator[Query]:
+        """Yield the queries as they are stored."""
+        ...
+
+    def qrels(self) -> Iterator[tuple[str, str, int]]:
+        """Yield the judgments as they are stored."""
+        ...
+
+
+class CorpusSurvey(BaseModel):
+    """What one pass over the documents found."""
+
+    documents: int  # N, each id once
+    content_hash: str
+    empty_texts: int
+    without_title: int
+    repeated_ids: list[str]  # ids that occur more than once, always with the same text
+    duplicates: int  # rows dropped for that
+    judged_missing: int  # judged documents that the corpus lacks
+
+
+class _SeenIds:
+    """Finds ids that occur twice, in bounded memory: beyond a million documents, hashes go to buckets on disk."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._stack, self._folder = stack, folder
+        self._hashes: Hashes = np.empty(_HASHES_IN_MEMORY, dtype=np.uint64)
+        self._filled = 0
+        self._buckets: list[IO[bytes]] = []
+
+    def add(self, doc_id: str) -> None:
+        if self._filled == len(self._hashes):
+            self._spill()
+        self._hashes[self._filled] = _id_hash(doc_id)
+        self._filled += 1
+
+    def _spill(self) -> None:
+        if not self._buckets:
+            place = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder, prefix="survey-")))
+            self._buckets = [self._stack.enter_context((place / f"{n:03}").open("w+b")) for n in range(_BUCKETS)]
+        hashes = np.sort(self._hashes[: self._filled])
+        starts = np.searchsorted(hashes, np.arange(1, _BUCKETS, dtype=np.uint64) << np.uint64(56))
+        for file, part in zip(self._buckets, np.split(hashes, starts), strict=True):
+            file.write(part.tobytes())
+        self._filled = 0
+
+    def repeated(self) -> set[int]:
+        """Hashes of the ids that occur more than once."""
+        if not self._buckets:
+            return _repeats(self._hashes[: self._filled])
+        self._spill()
+        found: set[int] = set()
+        for file in self._buckets:
+            file.seek(0)
+            found |= _repeats(np.frombuffer(file.read(), dtype=np.uint64))
+        return found
+
+
+def _id_hash(doc_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest())
+
+
+def _repeats(hashes: Hashes) -> set[int]:
+    ids, counts = np.unique(hashes, return_counts=True)
+    return {int(x) for x in ids[counts > 1]}
+
+
+def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurvey:
+    """Read the corpus once and check it; the finding is kept in the cache until the source's stamp changes.
+
+    Raises InputError for an empty corpus or one id with two different texts.
+    """
+    key = json.dumps(
+        [_FORMAT, source.kind, source.stamp(), hashlib.sha256("\n".join(sorted(judged)).encode()).hexdigest()]
+    )
+    kept = job.cache / "surveys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    if kept.exists():
+        return CorpusSurvey.model_validate_json(kept.read_text())
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found = _read(source, name, judged, job, kept.parent)
+    new = kept.with_suffix(f".{os.getpid()}.tmp")
+    new.write_text(found.model_dump_json(indent=1))
+    new.replace(kept)
+    return found
+
+
+def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) -> CorpusSurvey:
+    documents = source.documents()
+    first = next(documents, None)  # outside the phase: whatever ir_datasets fetches now shows its own bar
+    if first is None:
+        raise InputError(f"the corpus of {name} ({source.location}) is empty: there is nothing to search.")
+    total = empty = untitled = 0
+    missing = set(judged)
+    content = hashlib.sha256()
+    with ExitStack() as stack:
+        seen = _SeenIds(stack, scratch)
+        meter = stack.enter_context(job.phase("survey", source.count_hint, "documents"))
+        for doc in itertools.chain([first], documents):
+            total += 1
+            empty += not (doc.title.strip() or doc.text.strip())
+            untitled += not doc.title
+            missing.discard(doc.doc_id)
+            content.update(f"{doc.doc_id}\0{doc.title}\0{doc.text}\0".encode(errors="surrogatepass"))
+            seen.add(doc.doc_id)
+            meter.advance()
+        suspects = seen.repeated()
+    repeated, duplicates = _duplicates(source, name, suspects) if suspects else ([], 0)
+    return CorpusSurvey(
+        documents=total - duplicates,
+        content_hash=content.hexdigest(),
+        empty_texts=empty,
+        without_title=untitled,
+        repeated_ids=repeated,
+        duplicates=duplicates,
+        judged_missing=len(missing),
+    )
+
+
+def _duplicates(source: Source, name: str, suspects: set[int]) -> tuple[list[str], int]:
+    """Second pass, over suspected ids alone: the same text again is dropped, another text is an error."""
+    first: dict[str, tuple[int, Document]] = {}
+    repeated: set[str] = set()
+    dropped = 0
+    for number, doc in enumerate(source.documents(), 1):
+        if _id_hash(doc.doc_id) not in suspects:
+            continue
+        where, kept = first.setdefault(doc.doc_id, (number, doc))
+        if kept != doc:
+            raise InputError(
+                f"{name}: the id {doc.doc_id!r} has two different texts, documents {where} and {number} of the corpus "
+                f"in {source.location}. Ids must be unique; remove or rename one."
+            )
+        if where != number:
+            dropped += 1
+            repeated.add(doc.doc_id)
+    return sorted(repeated), dropped

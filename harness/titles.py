@@ -1,0 +1,93 @@
+"""Titles joined to a corpus that lacks them.
+
+The MS MARCO passages of `ir_datasets` carry no titles; the authors of RetroMAE and DupMAE trained and searched with the
+titles of another release of the corpus (RocketQA's `para.title.txt`: passage id, tab, title).
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.folders import text_lines
+from harness.survey import Source
+from retrievers.errors import InputError
+from retrievers.types import Document, Job, Query
+
+
+class TitledSource:
+    """Another source, its documents with the titles of a file.
+
+    The titles lie in a database file in the cache, so memory does not grow with their number. Raises InputError for a
+    file that is missing or malformed, for one id with two titles, or for a corpus that has titles already.
+    """
+
+    def __init__(self, source: Source, path: Path, job: Job) -> None:
+        if not path.is_file():
+            raise InputError(f"the titles file {path} does not exist. Give lines of: document id, tab, title.")
+        self.source, self.path = source, path.resolve()
+        self.kind, self.location = f"{source.kind}+titles", source.location
+        stat = self.path.stat()
+        self._stamp = [str(self.path), stat.st_size, stat.st_mtime_ns]
+        key = hashlib.sha256(repr(self._stamp).encode()).hexdigest()[:32]
+        self._database = job.cache / "titles" / f"{key}.sqlite"
+        if not self._database.exists():
+            self._load(job)
+
+    def _load(self, job: Job) -> None:
+        self._database.parent.mkdir(parents=True, exist_ok=True)
+        new = self._database.with_suffix(f".{os.getpid()}.tmp")
+        new.unlink(missing_ok=True)
+        connection = sqlite3.connect(new)
+        try:
+            connection.execute("CREATE TABLE titles (doc_id TEXT PRIMARY KEY, title TEXT) WITHOUT ROWID")
+            with job.phase("titles", None, "titles") as meter:
+                for number, line in text_lines(self.path):
+                    doc_id, tab, title = line.partition("\t")
+                    if not tab:
+                        raise InputError(f"{self.path}, line {number}: no tab. Want document id, tab, title.")
+                    try:
+                        connection.execute("INSERT INTO titles VALUES (?, ?)", (doc_id.strip(), title.strip()))
+                    except sqlite3.IntegrityError as error:
+                        raise InputError(f"{self.path}, line {number}: the id {doc_id!r} came before.") from error
+                    meter.advance()
+            connection.commit()
+            connection.close()
+            new.replace(self._database)
+        finally:
+            connection.close()
+            new.unlink(missing_ok=True)
+
+    @property
+    def count_hint(self) -> int | None:
+        """As the corpus says."""
+        return self.source.count_hint
+
+    def stamp(self) -> list[Any]:
+        """Changes with the corpus or the titles."""
+        return [*self.source.stamp(), *self._stamp]
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the corpus with titles; a document that the file does not name keeps an empty one."""
+        connection = sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)
+        try:
+            for doc in self.source.documents():
+                if doc.title:
+                    raise InputError(
+                        f"document {doc.doc_id!r} of {self.location} has a title already; --titles is for a corpus "
+                        "without titles, such as msmarco-dev."
+                    )
+                row = connection.execute("SELECT title FROM titles WHERE doc_id = ?", (doc.doc_id,)).fetchone()
+                yield doc._replace(title=row[0]) if row else doc
+        finally:
+            connection.close()
+
+    def queries(self) -> Iterator[Query]:
+        """As the collection has them."""
+        return self.source.queries()
+
+    def qrels(self) -> Iterator[tuple[str, str, int]]:
+        """As the collection has them."""
+        return self.source.qrels()

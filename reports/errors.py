@@ -1,0 +1,5 @@
+"""What a user can mend in the records they give."""
+
+
+class RecordError(ValueError):
+    """A record cannot be read; the message says which file, and why."""

@@ -1,0 +1,210 @@
+"""The record of a measured run: its schema, how it is read, and how it is written whole or not at all.
+
+A record is a folder `results/<dataset>/<retriever>/<short hash>/` with four files:
+
+`run.trec.gz`
+    the ranking in TREC format; equal runs are equal bytes
+`metrics.json`
+    the mean of each metric
+`per_query.csv`
+    each metric for each judged query
+`manifest.json`
+    everything that produced them, as `Manifest` says
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reports.errors import RecordError
+
+SCHEMA_VERSION = 1
+RUN, METRICS, PER_QUERY, MANIFEST = "run.trec.gz", "metrics.json", "per_query.csv", "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PaperRow(_Part):
+    """A row of the paper's tables."""
+
+    table: int
+    row: str
+
+
+class System(_Part):
+    """What was run; only this, the data set and the rules decide which table cell a record may fill."""
+
+    retriever: str
+    system: str
+    stage: str | None
+    variant: str | None
+    paper_rows: tuple[PaperRow, ...]
+    options: dict[str, Any]
+    checkpoint: str | None
+    checkpoint_hash: str | None
+    seed: int | None
+    bytes_per_document: float | None  # ours: fp16 values, uint16 term ids
+    bytes_per_document_paper: float | None  # the paper's counting: 32-bit values, 15-bit term ids
+
+
+class AppliedRules(_Part):
+    """How the run was made and scored on this collection, and who says so."""
+
+    drop_self: bool
+    binary_level: int
+    mean_of: tuple[str, ...]
+    source: str
+    titles: str  # "in the corpus", "none", "joined from FILE", or "none, though the paper's systems had them"
+    titles_hash: str | None
+
+
+class Data(_Part):
+    """What was searched."""
+
+    name: str
+    dataset_id: str
+    source: str
+    location: str
+    counts: dict[str, int]
+    corpus_hash: str
+    queries_hash: str
+    qrels_hash: str
+    rules: AppliedRules
+
+
+class Cost(_Part):
+    """What it took."""
+
+    hardware: dict[str, str | int]
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    queries_per_second: float | None
+
+
+class Manifest(_Part):
+    """Everything that produced a record."""
+
+    schema_version: int
+    created: str
+    command: list[str]
+    config: dict[str, Any]
+    system: System
+    data: Data
+    top_k: int
+    top_k_searched: int
+    cost: Cost
+    packages: dict[str, str]
+    git_commit: str | None
+    warnings: list[str]
+    parts: list[str]
+    files: dict[str, str]  # SHA-256 of the other three
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run."""
+
+    folder: Path
+    manifest: Manifest
+    metrics: dict[str, float]
+
+    def per_query(self) -> dict[str, dict[str, float]]:
+        """{query id: {metric: value}}, for every judged query."""
+        with (self.folder / PER_QUERY).open(newline="", encoding="utf-8") as file:
+            return {
+                row.pop("query_id"): {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
+            }
+
+
+def read(folder: Path) -> Record:
+    """Read the record in `folder`.
+
+    Raises RecordError where a file is missing, damaged or of a newer schema.
+    """
+    try:
+        raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise RecordError(
+                f"{folder}: a record of schema {version}; this harness reads up to {SCHEMA_VERSION}. Update it."
+            )
+        manifest = Manifest.model_validate(raw)
+        for name, digest in manifest.files.items():
+            if sha256(folder / name) != digest:
+                raise RecordError(f"{folder / name}: not what the manifest says was written. Run again with --force.")
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))["mean"]
+    except (OSError, ValidationError, KeyError, json.JSONDecodeError) as error:
+        raise RecordError(f"{folder}: not a readable record ({error}). Run again with --force.") from error
+    return Record(folder, manifest, metrics)
+
+
+def find(results: Path) -> tuple[list[Record], list[str]]:
+    """Return all records under `results`, ordered by folder, and what is wrong with those that cannot be read."""
+    records, problems = [], []
+    for path in sorted(results.glob(f"*/*/*/{MANIFEST}")):
+        if path.parent.name.startswith("."):
+            continue  # still being written
+        try:
+            records.append(read(path.parent))
+        except RecordError as error:
+            problems.append(str(error))
+    return records, problems
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; it takes its place when the block ends, and is removed if it fails.
+
+    Whatever a killed process left beside it is removed first, so the caller must hold the record's lock.
+    """
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        for path in new.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_scores(
+    folder: Path, query_ids: Sequence[str], values: Mapping[str, Sequence[float]], mean: Mapping[str, float]
+) -> None:
+    """Write `metrics.json` and `per_query.csv`; floats with all their digits."""
+    (folder / METRICS).write_text(json.dumps({"queries": len(query_ids), "mean": dict(mean)}, indent=1) + "\n")
+    with (folder / PER_QUERY).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["query_id", *values])
+        for row, query_id in enumerate(query_ids):
+            table.writerow([query_id, *(repr(float(column[row])) for column in values.values())])
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, with the hashes of the files that are in `folder` already."""
+    files = {name: sha256(folder / name) for name in (RUN, METRICS, PER_QUERY)}
+    (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json(indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,124 @@
+"""Name → retriever. A decorator for ours, an entry-point group for other people's packages."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from retrievers.errors import InputError, unknown
+from retrievers.types import Corpus, Job, Query, Run
+
+ENTRY_POINT_GROUP = "harness.retrievers"
+_BUILTIN_MODULES = ("retrievers.bm25",)
+_registered: dict[str, type["Retriever"]] = {}
+
+
+class Options(BaseModel):
+    """Base of every retriever's options: unknown names are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PaperRow(BaseModel):
+    """A row of the paper's tables that a system may fill."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: int
+    row: str
+
+
+class Identity(BaseModel):
+    """What a retriever is, for the record of its runs; nothing else decides which table cell they may fill."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str
+    stage: str | None = None
+    variant: str | None = None
+    paper_rows: tuple[PaperRow, ...] = ()
+    checkpoint: str | None = None
+    checkpoint_hash: str | None = None
+    seed: int | None = None
+    bytes_per_document: float | None = None
+    bytes_per_document_paper: float | None = None
+
+
+class Retriever(ABC):
+    """A system that answers queries over a corpus.
+
+    A subclass sets `Options` (its settings, with defaults), `summary` (one line for `harness list`) and `packages` (the
+    distributions whose version may change its results). Its module is imported to list it, so anything heavy is
+    imported inside the methods.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    summary: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """Say what this is; called after `search`, when sizes are known."""
+
+    def fingerprint(self) -> str:
+        """Whatever beside options and packages decides the results, such as the hash of a checkpoint."""
+        return ""
+
+    @abstractmethod
+    def search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
+        """Return a run that holds every query of `queries`, in their order, at most `top_k` documents each."""
+
+
+def register(name: str) -> Callable[[type[Retriever]], type[Retriever]]:
+    """Class decorator: make a retriever known as `name`. Raises ValueError where the name is taken."""
+
+    def add(cls: type[Retriever]) -> type[Retriever]:
+        other = _registered.get(name)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the retriever name {name!r} is taken by {other.__module__}.{other.__qualname__}")
+        _registered[name] = cls
+        return cls
+
+    return add
+
+
+def available() -> dict[str, type[Retriever]]:
+    """Every retriever by name: ours, and those of installed packages.
+
+    Raises InputError for a plug-in that cannot be loaded, is no Retriever, or takes a name that is in use.
+    """
+    for module in _BUILTIN_MODULES:
+        importlib.import_module(module)
+    found = dict(_registered)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        origin = f"{point.dist.name if point.dist else '?'} ({point.value})"
+        try:
+            cls = point.load()
+        except Exception as error:  # another package's import may fail in any way; name it instead of dying in it
+            raise InputError(
+                f"the retriever {point.name!r} of {origin} cannot be loaded: {error!r}. Mend or uninstall it."
+            ) from error
+        if not (isinstance(cls, type) and issubclass(cls, Retriever)):
+            raise InputError(
+                f"the retriever {point.name!r} of {origin} is not a subclass of retrievers.registry.Retriever."
+            )
+        if found.get(point.name, cls) is not cls:
+            raise InputError(
+                f"the retriever name {point.name!r} of {origin} is taken already. Uninstall one of the two."
+            )
+        found[point.name] = cls
+    return found
+
+
+def get(name: str) -> type[Retriever]:
+    """The retriever called `name`. Raises InputError, with the nearest names and all there are."""
+    found = available()
+    if name not in found:
+        raise unknown("retriever", name, found)
+    return found[name]
