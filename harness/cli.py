@@ -20,15 +20,21 @@ _BAD_INPUT = 2
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from harness import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command; `--version` is dealt with by its callback."""
 
 
 @app.command("run")
@@ -84,7 +90,7 @@ def run_command(
         raise InputError(
             f"{', '.join(options)}: options of a retriever need --retriever; in a --config they are written there."
         )
-    if "retrievers" not in values:
+    if "retrievers" not in values and config is None:
         raise InputError(
             "no retriever named. Give --retriever NAME or --config FILE; `harness list retrievers` shows them."
         )

@@ -57,9 +57,10 @@ class RunConfig(_Strict):
         return self
 
     def metric_names(self) -> list[str]:
-        """The metrics asked for, else the default ones that `top_k` results can give."""
+        """The metrics asked for, else the default ones that `top_k` results can give, else the like at `top_k`."""
         chosen = parse_metrics(self.metrics or DEFAULT_METRICS)
-        return [str(metric) for metric in chosen if metric.cutoff <= self.top_k]
+        fit = [str(metric) for metric in chosen if metric.cutoff <= self.top_k]
+        return fit or [f"{family}@{self.top_k}" for family in ("MRR", "R", "NDCG")]
 
 
 def build(values: dict[str, Any], origin: str) -> RunConfig:

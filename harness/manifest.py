@@ -20,6 +20,7 @@ from harness.rules import canonical, rules_for
 from reports import records
 from reports.records import Manifest, Record
 from retrievers.registry import Retriever
+from retrievers.types import Run
 
 _PACKAGES = ("ir_datasets", "numpy", "pytrec-eval-terrier", "ranx")
 
@@ -31,7 +32,7 @@ def of_run(
     spec: RetrieverSpec,
     retriever: Retriever,
     dataset: Dataset,
-    queries_per_second: float | None,
+    result: Run,
 ) -> Manifest:
     """The manifest of one retriever on one dataset; `files` is filled in when it is written."""
     rules = dataset.rules
@@ -52,7 +53,7 @@ def of_run(
             dataset_id=dataset.dataset_id,
             source=dataset.source.kind,
             location=dataset.source.location,
-            counts=dataset.counts.model_dump(),
+            counts=dataset.counts.model_dump() | {"queries_without_results": result.silent},
             corpus_hash=dataset.content_hash,
             queries_hash=dataset.queries_hash,
             qrels_hash=dataset.qrels_hash,
@@ -71,7 +72,7 @@ def of_run(
             hardware=_hardware(job.threads),
             seconds={name: round(seconds, 3) for name, seconds in job.seconds.items()},
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            queries_per_second=queries_per_second,
+            queries_per_second=round(len(result) / job.seconds["search"], 2) if job.seconds.get("search") else None,
         ),
         packages=_packages(retriever.packages),
         git_commit=git_commit(),

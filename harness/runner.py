@@ -85,22 +85,19 @@ class _Maker:
         folder = self._folder(dataset.name, spec.name, self._key(spec, retriever, dataset))
         with self._lock(folder):
             found = self._finished(folder)
-            if found is not None:
+            names = self.config.metric_names()
+            if found is not None and set(names) <= set(found.metrics):
                 return Outcome(found, found=True)
-            result = self._search(retriever, dataset)
+            if found is not None:  # the run is there, only a metric is wanted that was not asked for then
+                result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
+            else:
+                result = self._search(retriever, dataset)
             with self.job.phase("score", len(dataset.qrels), "queries"):
-                scores = score(
-                    result, dataset.qrels, parse_metrics(self.config.metric_names()), dataset.rules.binary_level
-                )
-            searched = self.job.seconds.get("search")
-            made = manifest.of_run(
-                self.config,
-                self.command,
-                self.job,
-                spec,
-                retriever,
-                dataset,
-                len(result) / searched if searched else None,
+                scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
+            made = (
+                found.manifest
+                if found is not None
+                else manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result)
             )
             return Outcome(self._write(folder, spec.name, result, scores, scores.mean(), made), found=False)
 
@@ -113,9 +110,8 @@ class _Maker:
         if result.query_ids != tuple(query.query_id for query in dataset.queries):
             raise RuntimeError(f"{type(retriever).__name__}.search returned other queries than it was given")
         result = result.without_self(wanted) if drop else result
-        silent = int(np.sum(np.diff(result.offsets) == 0))
-        if silent:
-            self.job.warn(f"{dataset.name}: {silent:,} queries have no results; each scores 0")
+        if result.silent:
+            self.job.warn(f"{dataset.name}: {result.silent:,} queries have no results; each scores 0")
         return result
 
     def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
@@ -128,7 +124,7 @@ class _Maker:
         folder = self._folder(name, spec.name, [member.manifest.files for member in members])
         with self._lock(folder):
             found = self._finished(folder)
-            if found is not None:
+            if found is not None and set(self.config.metric_names()) <= set(found.metrics):
                 return Outcome(found, found=True)
             labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
             runs = [trec.read(member.folder / records.RUN) for member in members]
@@ -151,15 +147,14 @@ class _Maker:
         return records.read(folder)
 
     def _finished(self, folder: Path) -> Record | None:
-        """The record in `folder` if it is whole and has the metrics asked for; `--force` finds nothing."""
+        """The record in `folder` if it is whole; `--force` finds nothing."""
         if self.config.force or not folder.exists():
             return None
         try:
-            record = records.read(folder)
+            return records.read(folder)
         except RecordError as error:
             self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
             return None
-        return record if set(self.config.metric_names()) <= set(record.metrics) else None
 
     def _key(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> object:
         """Whatever decides the run's bytes; metrics do not."""

@@ -67,26 +67,22 @@ class BM25(Retriever):
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
         searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index / "lucene"))
         searcher.set_bm25(self.options.k1, self.options.b)
-        rows_query: list[int] = []
-        ids: list[bytes] = []
-        scores: list[float] = []
+        blocks: list[
+            tuple[np.ndarray, ...]
+        ] = []  # (query number, document id, score) of each block: arrays, not objects
         try:
             with job.phase("search", len(queries), "queries") as meter:
                 for start in range(0, len(queries), _QUERIES_PER_CALL):
                     block = queries[start : start + _QUERIES_PER_CALL]
-                    for number, hits in enumerate(self._search_block(searcher, pyclass, block, top_k, job.threads)):
-                        rows_query.extend([start + number] * len(hits))
-                        ids.extend(hit.docid.encode() for hit in hits)
-                        scores.extend(hit.score for hit in hits)
+                    found = self._search_block(searcher, pyclass, block, top_k, job.threads)
+                    rows = [(start + n, hit.docid.encode(), hit.score) for n, hits in enumerate(found) for hit in hits]
+                    if rows:
+                        numbers, ids, scores = zip(*rows, strict=True)
+                        blocks.append((np.array(numbers), np.array(ids, dtype=np.bytes_), np.array(scores, np.float32)))
                     meter.advance(len(block))
         finally:
             searcher.close()
-        return Run.from_rows(
-            [query.query_id for query in queries],
-            np.array(rows_query, dtype=np.int64),
-            np.array(ids, dtype=np.bytes_) if ids else np.empty(0, "S1"),
-            np.array(scores, dtype=np.float32),
-        )
+        return Run.from_blocks([query.query_id for query in queries], blocks)
 
     def _search_block(
         self, searcher: Any, pyclass: Any, block: Sequence[Query], top_k: int, threads: int

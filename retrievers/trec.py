@@ -57,9 +57,5 @@ def read(path: Path) -> Run:
                 ) from error
             rows_query.append(index.setdefault(query_id, len(index)))
             ids.append(doc_id.encode())
-    return Run.from_rows(
-        list(index),
-        np.array(rows_query, dtype=np.int64),
-        np.array(ids, dtype=np.bytes_) if ids else np.empty(0, "S1"),
-        np.array(scores, dtype=np.float64),
-    )
+    arrays = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
+    return Run.from_blocks(list(index), [arrays] if ids else [])

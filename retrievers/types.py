@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,8 @@ class Run:
         scores: npt.NDArray[np.floating],
     ) -> "Run":
         """Order R loose rows into a run; `rows_query` [R] is each row's index into `query_ids`."""
-        scores32 = scores.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            scores32 = scores.astype(np.float32)
         if not np.isfinite(scores32).all():
             row = int(np.flatnonzero(~np.isfinite(scores32))[0])
             raise InputError(
@@ -161,6 +162,13 @@ class Run:
         return run
 
     @classmethod
+    def from_blocks(cls, query_ids: Sequence[str], blocks: Sequence[tuple[npt.NDArray[Any], ...]]) -> "Run":
+        """`from_rows` of (rows_query, doc_ids, scores) in parts, possibly none."""
+        empty = (np.empty(0, np.int64), np.empty(0, "S1"), np.empty(0, np.float32))
+        rows_query, doc_ids, scores = (np.concatenate(column) for column in zip(*(blocks or [empty]), strict=True))
+        return cls.from_rows(query_ids, rows_query, doc_ids, scores)
+
+    @classmethod
     def of(cls, results: Mapping[str, Mapping[str, float] | Iterable[tuple[str, float]]]) -> "Run":
         """Make a run from {query id: {document id: score}} or {query id: [(document id, score), …]}."""
         query_ids, rows_query, ids, scores = list(results), [], [], []
@@ -169,12 +177,8 @@ class Run:
                 rows_query.append(index)
                 ids.append(doc_id.encode())
                 scores.append(score)
-        return cls.from_rows(
-            query_ids,
-            np.array(rows_query, dtype=np.int64),
-            np.array(ids, dtype=np.bytes_) if ids else np.empty(0, "S1"),
-            np.array(scores, dtype=np.float64),
-        )
+        columns = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
+        return cls.from_blocks(query_ids, [columns] if ids else [])
 
     def _refuse_duplicates(self, rows_query: npt.NDArray[np.integer]) -> None:
         order = np.lexsort((self.doc_ids, rows_query))
@@ -185,6 +189,11 @@ class Run:
             raise InputError(
                 f"document {doc_id!r} occurs twice in the results of query {query!r}; a run holds it once."
             )
+
+    @property
+    def silent(self) -> int:
+        """How many queries have no results."""
+        return int(np.sum(np.diff(self.offsets) == 0))
 
     def rows(self, index: int) -> tuple[Strings, Floats]:
         """Document ids and scores of query number `index`, best first."""
