@@ -56,6 +56,22 @@ def run_command(
     fields: Annotated[str | None, typer.Option("--fields", help="bm25: flat or multifield. [flat]")] = None,
     k1: Annotated[float | None, typer.Option("--k1", help="bm25: term-frequency saturation. [0.9]")] = None,
     b: Annotated[float | None, typer.Option("--b", help="bm25: length normalisation. [0.4]")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="neural: folder or hub id of the weights.")
+    ] = None,
+    dense: Annotated[int | None, typer.Option("--dense", help="neural: width of the dense half; 0 for none.")] = None,
+    lexical: Annotated[
+        int | None, typer.Option("--lexical", help="neural: terms kept of a passage; 0 for none.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option("--pooling", help="neural: cls or mean.")] = None,
+    similarity: Annotated[str | None, typer.Option("--similarity", help="neural: dot or cosine.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", help="neural: tokens of a passage, and of a query.")
+    ] = None,
+    query_length: Annotated[int | None, typer.Option("--query-length", help="neural: tokens of a query.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="neural: torch or faiss. [torch]")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="neural: auto, cpu or cuda. [auto]")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="neural: auto, fp32 or bf16. [auto]")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for any other option of a retriever.")
     ] = None,
@@ -82,8 +98,22 @@ def run_command(
     values |= {name: value for name, value in given.items() if value is not None}
     if force:
         values["force"] = True
-    options = {name: value for name, value in (("fields", fields), ("k1", k1), ("b", b)) if value is not None}
-    options |= _pairs(option or [])
+    flags: dict[str, Any] = {
+        "fields": fields,
+        "k1": k1,
+        "b": b,
+        "checkpoint": checkpoint,
+        "dense": dense,
+        "lexical": lexical,
+        "pooling": pooling,
+        "similarity": similarity,
+        "max_length": max_length,
+        "query_length": query_length,
+        "engine": engine,
+        "device": device,
+        "precision": precision,
+    }
+    options = {name: value for name, value in flags.items() if value is not None} | _pairs(option or [])
     if retriever:
         values["retrievers"] = share_options(retriever, options)
     elif options:
@@ -142,12 +172,13 @@ def list_command(
 
 def main() -> None:
     """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted."""
+    from models.errors import CheckpointError
     from reports.errors import RecordError
     from retrievers.errors import InputError
 
     try:
         app()
-    except (InputError, RecordError) as error:
+    except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
     except OSError as error:
         if error.errno not in _DISK:

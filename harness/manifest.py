@@ -44,7 +44,7 @@ def of_run(
         config=config.model_dump(mode="json"),
         system=records.System(
             retriever=spec.name,
-            options=retriever.options.model_dump(mode="json"),
+            options=retriever.resolved(),
             **identity.model_dump(exclude={"paper_rows"}),
             paper_rows=tuple(records.PaperRow(table=row.table, row=row.row) for row in identity.paper_rows),
         ),

@@ -49,12 +49,14 @@ def _label(retriever: str, variant: str | None) -> str:
 
 def retrievers_table() -> None:
     """Every retriever, its options and what it is."""
-    from retrievers.registry import available
+    from retrievers.registry import available, prefixes
 
     table = _table("retriever", "options", "what it is")
     for name, cls in sorted(available().items()):
         options = ", ".join(f"{key}={field.default}" for key, field in cls.Options.model_fields.items())
         table.add_row(name, options or "none", cls.summary)
+    for label, summary in prefixes().items():
+        table.add_row(label, "as cls", summary)
     _console().print(table)
 
 

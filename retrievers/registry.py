@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,8 +12,9 @@ from retrievers.errors import InputError, unknown
 from retrievers.types import Corpus, Job, Query, Run
 
 ENTRY_POINT_GROUP = "harness.retrievers"
-_BUILTIN_MODULES = ("retrievers.bm25",)
+_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.neural")
 _registered: dict[str, type["Retriever"]] = {}
+_prefixes: dict[str, "_Prefix"] = {}
 
 
 class Options(BaseModel):
@@ -66,6 +67,10 @@ class Retriever(ABC):
     def identity(self) -> Identity:
         """Say what this is; called after `search`, when sizes are known."""
 
+    def resolved(self) -> dict[str, Any]:
+        """The options as they took effect, for the record."""
+        return dict(self.options.model_dump(mode="json"))
+
     def fingerprint(self) -> str:
         """Whatever beside options and packages decides the results, such as the hash of a checkpoint."""
         return ""
@@ -86,6 +91,30 @@ def register(name: str) -> Callable[[type[Retriever]], type[Retriever]]:
         return cls
 
     return add
+
+
+class _Prefix(NamedTuple):
+    label: str  # as `harness list` shows it
+    summary: str
+    make: Callable[[str], type[Retriever]]
+
+
+def register_prefix(
+    prefix: str, label: str, summary: str
+) -> Callable[[Callable[[str], type[Retriever]]], Callable[[str], type[Retriever]]]:
+    """Decorator of a function that makes the retriever for any name with `prefix`, from what follows it."""
+
+    def add(make: Callable[[str], type[Retriever]]) -> Callable[[str], type[Retriever]]:
+        _prefixes[prefix] = _Prefix(label, summary, make)
+        return make
+
+    return add
+
+
+def prefixes() -> dict[str, str]:
+    """{label: summary} of the families of names."""
+    available()
+    return {prefix.label: prefix.summary for prefix in _prefixes.values()}
 
 
 def available() -> dict[str, type[Retriever]]:
@@ -119,6 +148,9 @@ def available() -> dict[str, type[Retriever]]:
 def get(name: str) -> type[Retriever]:
     """The retriever called `name`. Raises InputError, with the nearest names and all there are."""
     found = available()
+    for prefix, family in _prefixes.items():
+        if name.startswith(prefix):
+            return family.make(name.removeprefix(prefix))
     if name not in found:
-        raise unknown("retriever", name, found)
+        raise unknown("retriever", name, [*found, *prefixes()])
     return found[name]

@@ -92,6 +92,10 @@ class Job(Protocol):
         """Tell the user once, and keep it in the record."""
         ...
 
+    def note(self, message: str) -> None:
+        """Tell the user; the record does not keep it."""
+        ...
+
 
 Strings = npt.NDArray[np.bytes_]
 Floats = npt.NDArray[np.float32]

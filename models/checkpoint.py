@@ -1,0 +1,255 @@
+"""Checkpoints: found by path or hub id, loaded without running anybody's code, saved in our layout.
+
+Our layout: a Hugging Face masked-LM folder, `hybrid.json`, and `cls_projection.safetensors` (`weight` [D,H], no bias)
+where D is not H. A plain checkpoint is D = H, K = 0.
+"""
+
+import hashlib
+import inspect
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models import hybrid
+from models.encoder import Encoder, mlm_head
+from models.errors import CheckpointError
+from models.hybrid import HybridSpec
+
+PROJECTION = "cls_projection.safetensors"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# what decides the vectors of a checkpoint; read-me files and training states do not
+_HASHED = re.compile(
+    r"(config|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
+)
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory: H hidden width, V vocabulary."""
+
+    encoder: Encoder
+    tokenizer: Any
+    spec: HybridSpec  # with `dense` resolved to a number
+    hidden: int
+    vocabulary: int
+
+
+def locate(name: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint given by path or hub id; a hub id is fetched into the Hugging Face cache.
+
+    Raises CheckpointError that says what is missing, how to fetch it and where to put it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(f"the checkpoint {path} has no config.json. Name a Hugging Face model folder.")
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise CheckpointError(f"the checkpoint {name} is not a folder. Name a Hugging Face model folder or a hub id.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [
+        "*.json",
+        "*.txt",
+        "*.model",
+        "model*.safetensors",
+        "cls_projection.*",
+        "*/config.json",
+        "*/model.safetensors",
+    ]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not any(
+            (folder / file).is_file() for file in _WEIGHTS
+        ):  # no safetensors there: the old format, loaded safely
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub ({reason}). "
+            "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
+            f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it with "
+            "--checkpoint FOLDER (a gated model needs `hf auth login` first)."
+        ) from error
+    return folder
+
+
+def content_hash(folder: Path) -> str:
+    """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> Loaded:
+    """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.
+
+    Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run. Raises
+    CheckpointError for a missing head where K > 0, a missing projection where D is not H, a vocabulary that does not
+    fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's positions, or missing or
+    foreign weights.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        raise CheckpointError(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}.")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({_first_line(error)}).") from error
+    hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
+    spec = spec.replace(dense=hidden) if spec.dense is None else spec
+    _check_sizes(folder, config, tokenizer, spec)
+    projection = _projection(folder, spec, hidden)
+    model = _weights(folder, config, spec.lexical > 0, dtype)
+    try:
+        head = mlm_head(model) if spec.lexical else None
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}.") from error
+    special = tuple(
+        {int(i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if i is not None}
+    )
+    backbone = model.base_model if spec.lexical else model
+    encoder = Encoder(backbone, head, projection.to(dtype) if projection else None, spec, special).eval()
+    return Loaded(encoder, tokenizer, spec, hidden, vocabulary)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) -> None:
+    if spec.lexical and config.vocab_size > hybrid.MAX_VOCABULARY:
+        raise CheckpointError(
+            f"{folder} has a vocabulary of {config.vocab_size:,} terms; the lexical half stores term ids in 16 bits, "
+            f"so at most {hybrid.MAX_VOCABULARY:,}. Use its dense half alone (lexical 0)."
+        )
+    if spec.lexical > config.vocab_size:
+        raise CheckpointError(f"lexical is {spec.lexical:,}, more than the {config.vocab_size:,} terms of {folder}.")
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
+            "rows. They do not belong together: take the tokenizer that was saved with the weights."
+        )
+    # RoBERTa-like models count positions from the padding id, so two of the table are not for tokens
+    positions = int(config.max_position_embeddings) - (
+        int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    )
+    special = tokenizer.num_special_tokens_to_add()
+    for name in ("query_length", "passage_length"):
+        length = getattr(spec, name)
+        if length > positions:
+            raise CheckpointError(f"{name} is {length}; {folder} has positions for {positions} tokens at most.")
+        if length <= special:
+            raise CheckpointError(
+                f"{name} is {length}, which leaves room for nothing but the {special} special tokens. Raise it."
+            )
+
+
+def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None:
+    """The layer [D,H] of `cls_projection.safetensors` (or `.bin`); None where D = H and there is no file, or D = 0."""
+    path = next((p for p in (folder / PROJECTION, folder / "cls_projection.bin") if p.is_file()), None)
+    if spec.dense == 0:
+        return None
+    if path is None:
+        if spec.dense != hidden:
+            raise CheckpointError(
+                f"{folder}: a dense half of {spec.dense} was asked of a model with hidden width {hidden}, and there is "
+                f"no {PROJECTION} to project it. It comes from training; a random one would be noise. Ask for {hidden} "
+                "or 0."
+            )
+        return None
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weight = load_file(path).get("weight")
+    else:
+        weight = _tensors_only(path).get("weight")
+    if weight is None or tuple(weight.shape) != (spec.dense, hidden):
+        got = "no tensor `weight`" if weight is None else f"`weight` {list(weight.shape)}"
+        raise CheckpointError(f"{path} holds {got}; want `weight` [{spec.dense}, {hidden}].")
+    layer = nn.Linear(hidden, int(weight.shape[0]), bias=False)
+    layer.weight.data.copy_(weight)
+    return layer
+
+
+def _tensors_only(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors, so it is not loaded: {_first_line(error)}"
+        ) from error
+    return state if isinstance(state, dict) else {}
+
+
+def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    kind = AutoModelForMaskedLM if with_head else AutoModel
+    settings = {"config": config, "trust_remote_code": False, "local_files_only": True, "dtype": dtype}
+    cls = kind._model_mapping.get(type(config), None)
+    if cls is None:
+        raise CheckpointError(
+            f"{folder}: {config.model_type!r} has no {'masked-LM' if with_head else 'encoder'} model."
+        )
+    if not with_head and "add_pooling_layer" in inspect.signature(cls).parameters:
+        settings["add_pooling_layer"] = False
+    try:
+        with _quiet():
+            model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"the weights in {folder} cannot be loaded safely: {_first_line(error)}") from error
+    missing = sorted(info["missing_keys"])
+    if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):
+        raise CheckpointError(
+            f"{folder} has no masked-LM head ({', '.join(missing[:3])} …), and a lexical half is made of its logits. "
+            "Name a masked-LM checkpoint, or ask for the dense half alone (lexical 0)."
+        )
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks weights of its own architecture: {', '.join(missing[:5])}. It is damaged or foreign."
+        )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' load report to itself: we check what is missing, and say so in one line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection: nn.Linear | None = None) -> None:
+    """Write a checkpoint in our layout: `model` is a `transformers` masked-LM model (a bare encoder where K = 0)."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    spec.write(folder)
+    if projection is not None:
+        save_file({"weight": projection.weight.detach().contiguous()}, folder / PROJECTION)

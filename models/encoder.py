@@ -1,0 +1,122 @@
+"""Backbone → pooled dense half [B,D] and max-pooled token logits [B,V].
+
+Paper: section 3.2, equations 6-9 and 12. Nothing here truncates, batches or stores; see `retrievers.encoding`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.hybrid import HybridSpec
+
+Head = Callable[[Tensor], Tensor]
+# how many logits may be held at once: [B,L,V] of a batch is many times this
+CHUNK_LOGITS = 1 << 25
+
+
+class Encoder(nn.Module):
+    """A BERT-like backbone with what `spec` makes of its hidden states.
+
+    `head` maps hidden states [*,H] to logits [*,V] and is needed where `spec.lexical` > 0. `projection` [D,H] is
+    applied to the pooled state where given. `special_ids` are the tokens (CLS, SEP, padding) that the lexical half
+    passes over.
+    """
+
+    special_ids: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        projection: nn.Linear | None,
+        spec: HybridSpec,
+        special_ids: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.projection, self.spec = backbone, head, projection, spec
+        self.register_buffer("special_ids", torch.tensor(special_ids, dtype=torch.long), persistent=False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states [B,L,H] of token ids and mask [B,L]."""
+        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden
+
+    def dense(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """The dense half [B,D], in float32: pooled, projected, normalised as the spec says."""
+        if self.spec.pooling == "cls":
+            pooled = hidden[:, 0]  # [B,H]
+        else:
+            kept = attention_mask.unsqueeze(-1).to(hidden.dtype)  # [B,L,1]
+            pooled = (hidden * kept).sum(1) / kept.sum(1)  # [B,H]
+        if self.projection is not None:
+            pooled = self.projection(pooled)  # [B,D]
+        pooled = pooled.float()
+        return functional.normalize(pooled, dim=-1) if self.spec.similarity == "cosine" else pooled
+
+    def ordinary(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Which positions hold ordinary tokens [B,L]: attended, and neither CLS, SEP nor padding."""
+        return attention_mask.bool() & ~torch.isin(input_ids, self.special_ids)
+
+    def lexical(self, hidden: Tensor, ordinary: Tensor) -> Tensor:
+        """The vocabulary's logits, max-pooled over the ordinary tokens: μ [B,V] (equation 7), in float32."""
+        if self.head is None:
+            raise ValueError("this encoder was loaded without a masked-LM head, so it has no lexical half")
+        return max_pooled_logits(self.head, hidden, ordinary)
+
+
+def max_pooled_logits(head: Head, hidden: Tensor, ordinary: Tensor, chunk: int = CHUNK_LOGITS) -> Tensor:
+    """μ [B,V] = max over ordinary positions of `head(hidden)` [B,L,V], which is never held whole.
+
+    Only ordinary tokens reach the head, in chunks of at most `chunk` logits (and one token at least). Raw logits: no
+    ReLU, no log. A sequence without an ordinary token gets zeros: it has no words, so it matches none.
+    """
+    rows, positions = ordinary.nonzero(as_tuple=True)  # [T], sorted by row
+    width = head(hidden[:1, 0]).shape[-1]
+    pooled = hidden.new_full((hidden.shape[0], width), float("-inf"), dtype=torch.float32)  # [B,V]
+    tokens = max(1, chunk // width)
+    for start in range(0, len(rows), tokens):
+        part = rows[start : start + tokens]
+        logits = head(hidden[part, positions[start : start + tokens]]).float()  # [t,V]
+        ids, counts = torch.unique_consecutive(part, return_counts=True)
+        for row, piece in zip(ids.tolist(), torch.split(logits, counts.tolist()), strict=True):
+            torch.maximum(pooled[row], piece.amax(0), out=pooled[row])
+    return torch.where(pooled.isneginf(), 0.0, pooled)
+
+
+def top_terms(pooled: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest of μ [B,V] by value: ids [B,K] in ascending order, and their weights [B,K] (equation 11).
+
+    Zeros stay out: they are the padding of a document without words. Ties go to whichever torch prefers; both choices
+    score alike up to the query's weight.
+    """
+    weights, ids = pooled.topk(k, dim=-1, sorted=False)  # [B,K]
+    ids, order = ids.sort(dim=-1)
+    weights = weights.gather(-1, order)
+    return torch.where(weights == 0, 0, ids), weights
+
+
+def mlm_head(model: Any) -> nn.Module:
+    """The part of a `transformers` masked-LM model that maps hidden states to logits.
+
+    Raises ValueError for an architecture whose head is not known here.
+    """
+    kind = model.config.model_type
+    if kind == "bert":
+        return _module(model.cls)
+    if kind in ("roberta", "xlm-roberta", "mpnet", "camembert"):
+        return _module(model.lm_head)
+    if kind == "distilbert":
+        return nn.Sequential(model.vocab_transform, model.activation, model.vocab_layer_norm, model.vocab_projector)
+    raise ValueError(
+        f"the masked-LM head of {kind!r} is not known; there is bert, camembert, distilbert, mpnet, roberta, "
+        "xlm-roberta"
+    )
+
+
+def _module(part: Any) -> nn.Module:
+    if not isinstance(part, nn.Module):
+        raise TypeError(f"expected a module, got {type(part).__name__}")
+    return part

@@ -1,0 +1,83 @@
+"""`hybrid.json`: how a checkpoint turns a text into a vector of two halves."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.errors import CheckpointError
+
+FILE = "hybrid.json"
+POOLINGS = ("cls", "mean")
+SIMILARITIES = ("dot", "cosine")
+MAX_VOCABULARY = 65_535  # term ids are stored as uint16
+
+
+@dataclass(frozen=True)
+class HybridSpec:
+    """Two halves of a document's vector (paper, section 3.2): D dense values and K lexical pairs.
+
+    The dense half is the pooled hidden state, after a projection [D,H] where there is one. The lexical half are the K
+    largest of the vocabulary's max-pooled logits; a query keeps all V. The score is
+    `dense_q · dense_d + lexical_scale · Σ_{i in I_d} μ_q[i] μ_d[i]` (equation 12, with a scale that training may set).
+
+    Raises CheckpointError for a value that makes no sense.
+    """
+
+    dense: int | None = None  # D; None is the hidden width, 0 no dense half
+    lexical: int = 0  # K
+    pooling: str = "cls"
+    similarity: str = "dot"  # cosine normalises the dense half
+    temperature: float = 1.0  # of the training loss; it does not change a ranking
+    lexical_scale: float = 1.0
+    query_length: int = 32  # in tokens, special ones included
+    passage_length: int = 144
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    trained: dict[str, Any] = field(default_factory=dict)  # how, in the words of whoever trained it
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("pooling", POOLINGS), ("similarity", SIMILARITIES)):
+            if getattr(self, name) not in allowed:
+                raise CheckpointError(f"{name} is {getattr(self, name)!r}; there is {', '.join(allowed)}.")
+        for name, least in (("dense", 0), ("lexical", 0), ("query_length", 1), ("passage_length", 1)):
+            value = getattr(self, name)
+            if not (name == "dense" and value is None) and (not isinstance(value, int) or value < least):
+                raise CheckpointError(f"{name} is {value!r}; want a whole number from {least} up.")
+        for name in ("temperature", "lexical_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise CheckpointError(f"{name} is {value!r}; want a number above 0.")
+        if self.dense == 0 and self.lexical == 0:
+            raise CheckpointError("dense and lexical are both 0: a vector needs one half at least.")
+
+    def replace(self, **changes: Any) -> "HybridSpec":
+        """A copy with the changes that are not None."""
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def write(self, folder: Path) -> None:
+        """Write `hybrid.json` into a checkpoint's folder."""
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+def read(folder: Path) -> HybridSpec | None:
+    """The spec in a checkpoint's folder; None where it has none.
+
+    Raises CheckpointError for a file that is no JSON object, or holds unknown keys or impossible values.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}).") from error
+    names = {f.name for f in dataclasses.fields(HybridSpec)}
+    if not isinstance(values, dict) or not set(values) <= names:
+        odd = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
+        raise CheckpointError(f"{path} holds {odd}; want an object with {', '.join(sorted(names))}.")
+    try:
+        return HybridSpec(**values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error

@@ -1,0 +1,165 @@
+"""Text → vectors: batched by length, sharded to disk, resumable shard by shard."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from models.checkpoint import Loaded
+from models.encoder import top_terms
+from retrievers import store
+from retrievers.errors import InputError
+from retrievers.store import Header, Shard, ShardError
+from retrievers.types import Corpus, Document, Job, Query
+from retrievers.vectors import HybridQueries, HybridVectors
+
+SHARD_DOCUMENTS = 16_384
+# A batch holds texts of near length, at most so many padded tokens. It never crosses a shard, so that a shard's bytes
+# do not depend on which shards were there already.
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 65_536}
+MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
+Batch = tuple[list[int], torch.Tensor, torch.Tensor]  # places, input_ids [B,L], attention_mask [B,L]
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A loaded checkpoint on a device. `joined` says whether a passage's title comes before its text."""
+
+    loaded: Loaded
+    device: torch.device
+    joined: bool = True
+
+    @property
+    def batch_rule(self) -> str:
+        """Named in the store's header: equal rules give equal batches."""
+        kind = self.device.type
+        return f"by length within a shard, {TOKENS_PER_BATCH[kind]} padded tokens, {MOST_PER_BATCH[kind]} texts"
+
+    def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
+        """Encode passages: [n,D] and the K largest terms of each."""
+        spec, n = self.loaded.spec, len(docs)
+        dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
+        ids = np.zeros((n, spec.lexical), dtype=np.uint16)
+        weights = np.zeros((n, spec.lexical), dtype=np.float16)
+        texts = [spec.passage_prefix + (doc.joined if self.joined else doc.text) for doc in docs]
+        for places, cls, pooled in self._encode(texts, spec.passage_length):
+            if spec.dense:
+                dense[places] = _half(cls)
+            if spec.lexical:
+                best, values = top_terms(pooled, spec.lexical)
+                ids[places], weights[places] = best.cpu().numpy().astype(np.uint16), _half(values)
+            done(len(places))
+        return HybridVectors(dense, ids, weights)
+
+    def queries(self, queries: Sequence[Query]) -> HybridQueries:
+        """Encode queries: [Q,D] and all V weights, the lexical half's scale applied."""
+        spec, n = self.loaded.spec, len(queries)
+        dense = np.zeros((n, spec.dense or 0), dtype=np.float32)
+        lexical = np.zeros((n, self.loaded.vocabulary if spec.lexical else 0), dtype=np.float32)
+        texts = [spec.query_prefix + query.text for query in queries]
+        for places, cls, pooled in self._encode(texts, spec.query_length):
+            if spec.dense:
+                dense[places] = cls.cpu().numpy()
+            if spec.lexical:
+                lexical[places] = (pooled * spec.lexical_scale).cpu().numpy()
+        for name, values in (("dense", dense), ("lexical", lexical)):
+            wrong = ~np.isfinite(values).all(axis=1)
+            if wrong.any():
+                query_id = queries[int(np.flatnonzero(wrong)[0])].query_id
+                raise InputError(f"the {name} half of query {query_id!r} is not finite. Is the checkpoint damaged?")
+        return HybridQueries(dense, lexical)
+
+    def wordless(self, texts: Sequence[str]) -> int:
+        """How many texts hold nothing but special tokens; their lexical half is empty."""
+        return sum(not text.strip() for text in texts)
+
+    @torch.inference_mode()
+    def _encode(self, texts: list[str], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Yield (places, dense half [B,D], μ [B,V]) of each batch; a half that the spec lacks is empty."""
+        encoder, spec = self.loaded.encoder, self.loaded.spec
+        for places, input_ids, mask in self._batches(texts, length):
+            hidden = encoder(input_ids, mask)  # [B,L,H]
+            nothing = hidden.new_empty(len(places), 0)
+            cls = encoder.dense(hidden, mask) if spec.dense else nothing
+            pooled = encoder.lexical(hidden, encoder.ordinary(input_ids, mask)) if spec.lexical else nothing
+            yield places, cls, pooled
+
+    def _batches(self, texts: list[str], length: int) -> Iterator[Batch]:
+        tokenizer: Any = self.loaded.tokenizer
+        found = tokenizer(
+            texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False
+        )
+        tokens: list[list[int]] = found["input_ids"]
+        order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))  # longest first: fails early
+        kind, start = self.device.type, 0
+        while start < len(order):
+            widest = len(tokens[order[start]])
+            places = order[start : start + max(1, min(MOST_PER_BATCH[kind], TOKENS_PER_BATCH[kind] // widest))]
+            start += len(places)
+            input_ids = torch.full((len(places), widest), tokenizer.pad_token_id or 0, dtype=torch.long)
+            mask = torch.zeros((len(places), widest), dtype=torch.long)
+            for row, place in enumerate(places):
+                input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
+                mask[row, : len(tokens[place])] = 1
+            yield places, input_ids.to(self.device), mask.to(self.device)
+
+
+def _half(values: torch.Tensor) -> Any:
+    return values.to(torch.float16).cpu().numpy()
+
+
+def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> list[Shard]:
+    """Return the shards of a store, encoding those that are missing or damaged and only those.
+
+    One process builds a store; another that wants the same waits, then finds it whole, or takes over what a killed one
+    left. Raises InputError for vectors that are not finite or a disk without space.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        job.note(f"waiting for another process that is encoding into {folder}")
+        lock.acquire()
+    try:
+        (folder / "store.json").write_text(store.describe(header))
+        whole = [_whole(folder, header, number, job) for number in range(header.shards)]
+        if not all(whole):
+            _encode_missing(folder, header, [not there for there in whole], encoder, corpus, job)
+        return [there or store.read(folder, header, number) for number, there in enumerate(whole)]
+    except ShardError as error:
+        raise InputError(f"{folder}: {error}, though it was just written. Is the disk sound?") from error
+    finally:
+        lock.release()
+
+
+def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
+    try:
+        return store.read(folder, header, number)
+    except ShardError as error:
+        if store.path_of(folder, number).exists():
+            job.warn(f"{error}; only this shard is encoded again ({folder})")
+        return None
+
+
+def _encode_missing(
+    folder: Path, header: Header, missing: Sequence[bool], encoder: TextEncoder, corpus: Corpus, job: Job
+) -> None:
+    if not all(missing):
+        job.note(f"{len(missing) - sum(missing)} of {len(missing)} shards are encoded already and are kept")
+    total = sum(high - low for low, high in map(header.span, itertools.compress(itertools.count(), missing)))
+    documents = corpus.documents()
+    with job.phase("encode", total, "documents") as meter:
+        for number, wanted in enumerate(missing):
+            low, high = header.span(number)
+            docs = list(itertools.islice(documents, high - low))
+            if not wanted:
+                continue
+            vectors = encoder.documents(docs, meter.advance)
+            store.write(folder, header, number, vectors, [doc.doc_id for doc in docs])
+            job.note(f"encoded shard {number + 1} of {len(missing)}: documents {low:,} to {high - 1:,}")

@@ -1,0 +1,201 @@
+"""Encoded collections on disk: shards of hybrid vectors, memory-mapped, checksummed, each whole or absent.
+
+A store is a folder that holds `store.json` (what it is made of) and `shard-00000.safetensors`, …; a shard holds the
+vectors of consecutive documents under these names:
+
+==============  =======  =====  ===================================================
+dense           float16  [n,D]
+term_ids        uint16   [n,K]  0 where a document has fewer
+term_weights    float16  [n,K]  0 there
+id_offsets      uint64   [n+1]  where each document id begins in `id_bytes`
+id_bytes        uint8    [b]    the document ids in UTF-8, one after another
+==============  =======  =====  ===================================================
+
+and, in its metadata, the store's key, its place, and a SHA-256 over the arrays. The format is safetensors: a documented
+header, then the arrays as they lie in memory.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from retrievers.errors import InputError
+from retrievers.types import Strings
+from retrievers.vectors import HybridVectors
+
+SCHEMA = 1
+_ARRAYS = ("dense", "term_ids", "term_weights", "id_offsets", "id_bytes")
+_TYPES = {"F16": np.float16, "U16": np.uint16, "U64": np.uint64, "U8": np.uint8}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What decides the bytes of a store; two stores with equal headers are the same."""
+
+    checkpoint_hash: str
+    corpus_hash: str
+    spec: dict[str, Any]  # pooling, widths, truncation, prefixes
+    precision: str  # of the encoder's arithmetic
+    batch_rule: str
+    documents: int  # N
+    shard_documents: int  # in every shard but the last
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of the header."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-self.documents // self.shard_documents)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """First document of shard `number`, and the first that is no longer in it."""
+        return number * self.shard_documents, min(self.documents, (number + 1) * self.shard_documents)
+
+
+def describe(header: Header) -> str:
+    """`store.json`: for people; each shard carries the key itself."""
+    return json.dumps({"key": header.key, **asdict(header)}, indent=1) + "\n"
+
+
+class ShardError(Exception):
+    """A shard cannot be used; the message says which and why. It is made anew, and nothing else is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A shard's arrays, memory-mapped read-only."""
+
+    vectors: HybridVectors
+    id_offsets: npt.NDArray[np.uint64]
+    id_bytes: npt.NDArray[np.uint8]
+
+    @cached_property
+    def _longest(self) -> int:
+        return int(np.max(np.diff(self.id_offsets), initial=1))
+
+    def doc_ids(self, rows: npt.NDArray[np.int64]) -> Strings:
+        """The ids at `rows` of this shard, as UTF-8 of one width."""
+        starts, ends = self.id_offsets[rows].astype(np.int64), self.id_offsets[rows + 1].astype(np.int64)
+        reach = starts[:, None] + np.arange(self._longest)  # [n,longest]
+        inside = reach < ends[:, None]
+        letters = np.where(inside, self.id_bytes[np.where(inside, reach, 0)], 0).astype(np.uint8)
+        return np.ascontiguousarray(letters).view(f"S{self._longest}").reshape(-1)
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where shard `number` lies."""
+    return folder / f"shard-{number:05}.safetensors"
+
+
+def pack_ids(doc_ids: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
+    """Offsets [n+1] and bytes of document ids."""
+    encoded = [doc_id.encode() for doc_id in doc_ids]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.uint64)
+    np.cumsum([len(e) for e in encoded], out=offsets[1:])
+    return offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+
+def _digest(arrays: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in _ARRAYS:
+        digest.update(f"{name}{arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data.cast("B") if arrays[name].size else b"")
+    return digest.hexdigest()
+
+
+def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc_ids: list[str]) -> None:
+    """Write shard `number` under a temporary name and rename it.
+
+    Raises InputError for values that float16 cannot hold, OSError for a full disk; nothing half written stays.
+    """
+    for name in ("dense", "term_weights"):
+        wrong = ~np.isfinite(getattr(vectors, name)).all(axis=1)
+        if wrong.any():
+            raise InputError(
+                f"the vector of document {doc_ids[int(np.flatnonzero(wrong)[0])]!r} holds values that are not finite "
+                f"in 16 bits ({name}). Is the checkpoint damaged, or its scale beyond 65,504?"
+            )
+    offsets, letters = pack_ids(doc_ids)
+    arrays: dict[str, Any] = {
+        "dense": vectors.dense,
+        "term_ids": vectors.term_ids,
+        "term_weights": vectors.term_weights,
+        "id_offsets": offsets,
+        "id_bytes": letters,
+    }
+    metadata = {"key": header.key, "shard": str(number), "sha256": _digest(arrays)}
+    path = path_of(folder, number)
+    new = path.with_suffix(".tmp")
+    try:
+        save_file(arrays, new, metadata)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    except Exception as error:
+        new.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise
+        raise InputError(f"could not write {path}: {error}. Is there space on that disk?") from error
+
+
+def read(folder: Path, header: Header, number: int) -> Shard:
+    """Map shard `number`, and check that it is this store's and undamaged.
+
+    Raises ShardError for a shard that is missing, cut short, of another store, or whose bytes have changed.
+    """
+    path = path_of(folder, number)
+    if not path.exists():
+        raise ShardError(f"{path.name} is missing")
+    try:
+        arrays, metadata = _map(path)
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise ShardError(f"{path.name} is damaged or half written ({error})") from error
+    if (metadata.get("key"), metadata.get("shard")) != (header.key, str(number)):
+        raise ShardError(f"{path.name} belongs to another store or place")
+    if metadata.get("sha256") != _digest(arrays):
+        raise ShardError(f"{path.name} is damaged: its bytes are not those that were written")
+    low, high = header.span(number)
+    try:
+        vectors = HybridVectors(arrays["dense"], arrays["term_ids"], arrays["term_weights"])
+    except ValueError as error:
+        raise ShardError(f"{path.name} is damaged ({error})") from error
+    if len(vectors) != high - low or len(arrays["id_offsets"]) != high - low + 1:
+        raise ShardError(f"{path.name} holds {len(vectors)} documents, want {high - low}")
+    return Shard(vectors, arrays["id_offsets"], arrays["id_bytes"])
+
+
+def _map(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays of a safetensors file as memory maps, and its metadata."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > size:
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__")
+    arrays = {}
+    for name in _ARRAYS:
+        entry = header[name]
+        low, high = entry["data_offsets"]
+        dtype, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])
+        if high - low != dtype.itemsize * int(np.prod(shape)) or 8 + length + high > size:
+            raise ValueError(f"{name} reaches beyond the file")
+        arrays[name] = (
+            np.memmap(path, dtype=dtype, mode="r", offset=8 + length + low, shape=shape)
+            if high > low
+            else np.empty(shape, dtype)
+        )
+    return arrays, metadata

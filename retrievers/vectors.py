@@ -1,0 +1,75 @@
+"""The one vector type: a document is a dense half and K lexical pairs, a query a dense half and all V weights.
+
+====================================  ===  ============
+system                                D    K
+====================================  ===  ============
+BERT, Condenser, RetroMAE, SimLM, …   768  0
+SPLADE                                0    all non-zero
+DupMAE                                384  384
+====================================  ===  ============
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Half = npt.NDArray[np.float16]
+TermIds = npt.NDArray[np.uint16]
+Single = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class HybridVectors:
+    """N documents. Pairs that a document lacks are padded with id 0 and weight 0.
+
+    Raises ValueError for arrays of other types or that do not fit together.
+    """
+
+    dense: Half  # [N,D] float16
+    term_ids: TermIds  # [N,K] uint16
+    term_weights: Half  # [N,K] float16
+
+    def __post_init__(self) -> None:
+        shapes = {len(self.dense), len(self.term_ids), len(self.term_weights)}
+        if self.dense.ndim != 2 or self.term_ids.shape != self.term_weights.shape or len(shapes) != 1:
+            raise ValueError("dense [N,D], term_ids [N,K] and term_weights [N,K] must have one N and one K")
+        if not (self.dense.dtype == self.term_weights.dtype == np.float16) or self.term_ids.dtype != np.uint16:
+            raise ValueError("dense and term_weights must be float16, term_ids uint16")
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> "HybridVectors":
+        """The vectors at `rows`."""
+        return HybridVectors(self.dense[rows], self.term_ids[rows], self.term_weights[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class HybridQueries:
+    """A block of Q queries; `lexical` has V = 0 columns where there is no lexical half.
+
+    Raises ValueError for arrays of other types or that do not fit together.
+    """
+
+    dense: Single  # [Q,D] float32
+    lexical: Single  # [Q,V] float32
+
+    def __post_init__(self) -> None:
+        if self.dense.ndim != 2 or self.lexical.ndim != 2 or len(self.dense) != len(self.lexical):
+            raise ValueError("dense [Q,D] and lexical [Q,V] must have one Q")
+        if self.dense.dtype != np.float32 or self.lexical.dtype != np.float32:
+            raise ValueError("dense and lexical must be float32")
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+
+def bytes_per_document(dense: int, lexical: int) -> tuple[float, float]:
+    """What a document takes: (ours, the paper's counting).
+
+    Ours: 16-bit values and 16-bit term ids. The paper's: 32-bit values and 15-bit ids (section 4.2, where CLS:384 with
+    OT:260 is said to equal 768 values, 3,072 bytes).
+    """
+    return 2.0 * dense + 4.0 * lexical, 4.0 * dense + lexical * (4.0 + 15 / 8)
