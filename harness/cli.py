@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command runs: `harness --help` answers at once."""
 
 import errno
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-_BAD_INPUT = 2
+_BAD_INPUT, _INTERRUPTED = 2, 130
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR),
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -113,7 +117,11 @@ def run_command(
         "device": device,
         "precision": precision,
     }
-    options = {name: value for name, value in flags.items() if value is not None} | _pairs(option or [])
+    options = {name: value for name, value in flags.items() if value is not None}
+    pairs = _pairs(option or [])
+    if twice := sorted(options.keys() & pairs.keys()):
+        raise InputError(f"{', '.join(twice)}: given by its own flag and by --option. Give it once.")
+    options |= pairs
     if retriever:
         values["retrievers"] = share_options(retriever, options)
     elif options:
@@ -125,10 +133,19 @@ def run_command(
             "no retriever named. Give --retriever NAME or --config FILE; `harness list retrievers` shows them."
         )
 
-    from harness.runner import run
+    from harness.runner import iterate
     from harness.show import outcomes_table
 
-    outcomes_table(run(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]))
+    finished = []
+    try:
+        for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
+            finished.append(outcome)
+    except KeyboardInterrupt:  # here, since Typer would turn it into a silent exit
+        typer.echo("interrupted; finished runs are kept", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    finally:
+        if finished:
+            outcomes_table(finished)
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:
@@ -144,7 +161,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
             raise InputError(f"--option {word!r} is not NAME=VALUE.")
         try:
             found[name.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(
                 f"--option {word!r}: the value cannot be read ({' '.join(str(error).split())})."
             ) from error
@@ -176,6 +193,9 @@ def main() -> None:
     from reports.errors import RecordError
     from retrievers.errors import InputError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
         app()
     except (InputError, RecordError, CheckpointError) as error:
@@ -183,10 +203,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        _fail(f"{error.strerror}: {error.filename or 'while writing'}. Make room or permission there and run again.")
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept", err=True)
-        sys.exit(130)
+        where = error.filename or "in the results folder (--results) or the cache (HARNESS_HOME)"
+        _fail(f"{error.strerror}: {where}. Make room or permission there and run again.")
 
 
 def _fail(message: str) -> None:

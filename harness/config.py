@@ -27,11 +27,11 @@ class RunConfig(_Strict):
 
     retrievers: list[RetrieverSpec] = Field(min_length=1)
     datasets: list[str] = Field(["mini"], min_length=1)
-    top_k: int = Field(1000, ge=1, le=1_000_000, description="results kept for a query")
-    metrics: list[str] | None = None
+    top_k: int = Field(1000, ge=1, le=1_000_000, strict=True, description="results kept for a query")
+    metrics: list[str] | None = Field(None, min_length=1)
     results: Path = Path("results")
     titles: Path | None = None
-    threads: int | None = Field(None, ge=1, le=1024)
+    threads: int | None = Field(None, ge=1, le=1024, strict=True)
     force: bool = False
 
     @field_validator("retrievers", mode="before")
@@ -78,10 +78,11 @@ def explain(error: ValidationError, allowed: list[str]) -> str:
         where = ".".join(str(part) for part in problem["loc"]) or "the whole"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            what = f"unknown; there is {', '.join(allowed) or 'none'}"
+            there = sorted(RetrieverSpec.model_fields) if problem["loc"][0] == "retrievers" else allowed
+            what = f"unknown; there is {', '.join(there) or 'none'}"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
-        lines.append(f"{where}: {what}")
+        lines.append(f"{where}: {what.rstrip('.')}" if problem["loc"] else what.rstrip("."))
     return "; ".join(lines) + "."
 
 
@@ -89,9 +90,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises InputError with the line where it is malformed."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:  # before ValueError, which the second is
         raise InputError(f"the configuration {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}; want keys and values, such as `retrievers: [bm25]`.")

@@ -22,7 +22,7 @@ Qrels = dict[str, dict[str, int]]
 
 def home() -> Path:
     """Where collections that users supply, indexes and stores live: HARNESS_HOME, else `~/.harness`."""
-    return Path(os.environ.get("HARNESS_HOME") or Path.home() / ".harness")
+    return Path(os.environ.get("HARNESS_HOME") or Path.home() / ".harness").expanduser().absolute()
 
 
 def names() -> list[str]:
@@ -73,6 +73,10 @@ class Dataset:
         texts, duplicate_queries = self._unique_queries()
         self.qrels, judgments, duplicate_judgments = self._unique_qrels()
         self.queries = [Query(q, text) for q, text in texts.items() if q in self.qrels]
+        if not self.qrels:
+            raise InputError(
+                f"{self.name}: there are no judgments in {self.source.location}, so nothing can be scored."
+            )
         if not self.queries:
             raise InputError(
                 f"{self.name}: not one of its {len(texts):,} queries is among the {len(self.qrels):,} judged ones, so "
@@ -88,6 +92,8 @@ class Dataset:
             "judged_queries_without_text": len(self.qrels) - len(self.queries),
         }
         self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts)]
+        if isinstance(self.source, TitledSource) and (message := self.source.check(self._survey)):
+            self.warnings.append(f"{self.name}: {message}")
 
     def _unique_queries(self) -> tuple[dict[str, str], int]:
         texts: dict[str, str] = {}
@@ -197,6 +203,10 @@ def resolve(name: str, titles: Path | None = None) -> list[Dataset]:
 
     Raises InputError for a name that is none of these, with the nearest ones.
     """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
     if name == "mini":
         return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles)]
     full = BEIR_SYNONYMS.get(name, name)
@@ -217,6 +227,8 @@ def resolve(name: str, titles: Path | None = None) -> list[Dataset]:
 
 
 def _folder(name: str) -> FolderSource | None:
+    if not name.strip():
+        return None
     path = Path(name).expanduser()
     if is_collection(path):
         return FolderSource(path)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import IO, Any, cast
 
 from retrievers.errors import InputError, unknown
 from retrievers.types import Document, Query
+
+_LONGEST_ID = 512  # bytes; ids are kept in arrays of their greatest width
+_GREATEST_GRADE = 1000  # trec_eval makes a table of a row for each grade
 
 
 def one_of(path: Path) -> Path | None:
@@ -48,7 +52,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         place = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: not JSON ({error}). Each line must be one JSON object.") from error
         if not isinstance(row, dict):
             raise InputError(f"{place}: a JSON {type(row).__name__}; each line must be a JSON object.")
@@ -68,9 +72,14 @@ def _field(row: dict[str, Any], name: str, place: str) -> str:
 
 
 def _identifier(row: dict[str, Any], place: str) -> str:
-    value = _field(row, "_id", place)
-    if not value or value.split() != [value] or "\0" in value:
+    return _sound_id(_field(row, "_id", place), place)
+
+
+def _sound_id(value: str, place: str) -> str:
+    if value.split() != [value] or "\0" in value:
         raise InputError(f"{place}: the id {value!r} is empty or holds white space, which a TREC run cannot carry.")
+    if len(value.encode()) > _LONGEST_ID:
+        raise InputError(f"{place}: the id {value[:40]!r}… is longer than {_LONGEST_ID} bytes.")
     return value
 
 
@@ -98,7 +107,7 @@ class FolderSource:
 
     def _split(self, wanted: str | None) -> tuple[str, Path]:
         paths = sorted((self.folder / "qrels").glob("*.tsv")) + sorted((self.folder / "qrels").glob("*.tsv.gz"))
-        splits = {path.name.removesuffix(".gz").removesuffix(".tsv"): path for path in reversed(paths)}
+        splits = {p.name.removesuffix(".gz").removesuffix(".tsv"): p for p in reversed(paths) if p.is_file()}
         if not splits:
             raise InputError(f"{self.folder} has no judgments: no qrels/<split>.tsv or .tsv.gz.")
         if wanted is not None:
@@ -129,20 +138,22 @@ class FolderSource:
             yield Query(_identifier(row, place), _field(row, "text", place))
 
     def qrels(self) -> Iterator[tuple[str, str, int]]:
-        """Yield (query id, document id, grade); a header line is passed over."""
+        """Yield (query id, document id, grade); a header (a first line without a figure in its third column) is not."""
+        first = True
         for number, line in text_lines(self.qrels_path):
+            place = f"{self.qrels_path}, line {number}"
             columns = line.split("\t")
             if len(columns) != 3:
                 raise InputError(
-                    f"{self.qrels_path}, line {number}: {len(columns)} columns, want 3 with tabs between them: "
+                    f"{place}: {len(columns)} column{'s' * (len(columns) != 1)}, want 3 with tabs between them: "
                     f"query-id, corpus-id, score. Got {line[:80]!r}."
                 )
-            try:
-                grade = int(columns[2])
-            except ValueError as error:
-                if number == 1:
-                    continue  # the header
+            header, first = first and not any(letter.isdigit() for letter in columns[2]), False
+            if header:
+                continue
+            if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", columns[2]) or abs(int(columns[2])) > _GREATEST_GRADE:
                 raise InputError(
-                    f"{self.qrels_path}, line {number}: the score {columns[2]!r} is not a whole number."
-                ) from error
-            yield columns[0], columns[1], grade
+                    f"{place}: the score {columns[2][:40]!r} is not a whole number between -{_GREATEST_GRADE} and "
+                    f"{_GREATEST_GRADE}."
+                )
+            yield _sound_id(columns[0], place), _sound_id(columns[1], place), int(columns[2])

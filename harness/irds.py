@@ -88,10 +88,16 @@ class IrDatasetsSource:
             yield from iterate()
         except (OSError, RuntimeError, ImportError) as error:  # no network, a refused licence, a missing extra
             raise InputError(
-                f"ir_datasets could not read {self.dataset_id}: {error}. Its files belong under {self.location} "
-                f"(IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a network; "
-                f"https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
+                f"ir_datasets could not read {self.dataset_id} ({_short(error)}). Its files belong under "
+                f"{self.location} (IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a "
+                f"network; https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
             ) from error
+
+
+def _short(error: BaseException) -> str:
+    """The gist of a download error, which may nest three others."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}…"
 
 
 def _unknown(dataset_id: str, also_known: list[str]) -> InputError:

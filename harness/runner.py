@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -20,7 +21,7 @@ from harness.progress import Conductor
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores, parse_metrics, score
 from reports import records
-from reports.errors import RecordError
+from reports.errors import NewerRecordError, RecordError
 from reports.records import Record
 from retrievers import trec
 from retrievers.errors import InputError
@@ -37,24 +38,49 @@ class Outcome:
 
 
 def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
-    """Run every retriever on every dataset of `config`, and return the records in that order.
+    """`iterate`, to the end."""
+    return list(iterate(config, command))
+
+
+def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
+    """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. Raises InputError for whatever the user can mend.
     """
-    retrievers = [(spec, make_retriever(spec)) for spec in config.retrievers]
-    plan = [(name, resolve(name, config.titles)) for name in config.datasets]
+    retrievers = [(spec, make_retriever(spec)) for spec in _once(config.retrievers)]
+    plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
     _check_writable(config.results)
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
     job = Conductor(home() / "cache", config.threads)
     job.cache.mkdir(parents=True, exist_ok=True)
     maker = _Maker(config, command, job)
-    outcomes = []
     for name, datasets in plan:
         for spec, retriever in retrievers:
-            parts = [maker.one(spec, retriever, dataset) for dataset in datasets]
-            whole = rules_for(canonical(name)).mean_of
-            outcomes.extend([*parts, maker.mean(name, spec, parts)] if whole else parts)
-    return outcomes
+            parts = []
+            for dataset in datasets:
+                parts.append(maker.one(spec, retriever, dataset))
+                yield parts[-1]
+            if rules_for(canonical(name)).mean_of:
+                yield maker.mean(name, spec, parts)
+
+
+def _check_contract(retriever: Retriever, result: object, dataset: Dataset, most: int) -> None:
+    """Refuse what no retriever may return; a plug-in's author is told, and nothing is written."""
+    name = f"{type(retriever).__module__}.{type(retriever).__qualname__}.search"
+    if not isinstance(result, Run):
+        raise InputError(f"{name} returned a {type(result).__name__}; it must return a retrievers.types.Run.")
+    if result.query_ids != tuple(query.query_id for query in dataset.queries):
+        raise InputError(f"{name} returned other queries than it was given, or in another order.")
+    longest = int(np.max(np.diff(result.offsets), initial=0))
+    if longest > most:
+        raise InputError(f"{name} returned {longest:,} documents for a query; it was asked for {most:,}.")
+
+
+T = TypeVar("T")
+
+
+def _once(items: Sequence[T]) -> list[T]:
+    return [item for number, item in enumerate(items) if item not in items[:number]]
 
 
 def _check_writable(results: Path) -> None:
@@ -107,8 +133,7 @@ class _Maker:
         if wanted < self.config.top_k:
             self.job.warn(f"{dataset.name}: top_k {self.config.top_k:,} is more than its {wanted:,} documents; clipped")
         result = retriever.search(dataset, dataset.queries, min(wanted + drop, dataset.count), self.job)
-        if result.query_ids != tuple(query.query_id for query in dataset.queries):
-            raise RuntimeError(f"{type(retriever).__name__}.search returned other queries than it was given")
+        _check_contract(retriever, result, dataset, wanted + drop)
         result = result.without_self(wanted) if drop else result
         if result.silent:
             self.job.warn(f"{dataset.name}: {result.silent:,} queries have no results; each scores 0")
@@ -121,7 +146,7 @@ class _Maker:
         """
         self.job.restart()
         members = [part.record for part in parts]
-        folder = self._folder(name, spec.name, [member.manifest.files for member in members])
+        folder = self._folder(name, spec.name, [member.folder.name for member in members])
         with self._lock(folder):
             found = self._finished(folder)
             if found is not None and set(self.config.metric_names()) <= set(found.metrics):
@@ -152,6 +177,8 @@ class _Maker:
             return None
         try:
             return records.read(folder)
+        except NewerRecordError:
+            raise
         except RecordError as error:
             self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
             return None

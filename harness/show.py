@@ -12,12 +12,11 @@ from retrievers.errors import InputError
 if TYPE_CHECKING:
     from harness.runner import Outcome
 
-_WIDE = 400  # off a terminal nothing is wrapped or cut
+_WIDE = 1000  # nothing is wrapped or cut by us
 
 
 def _console(stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    return Console(stderr=stderr, highlight=False, markup=False, width=_WIDE)
 
 
 def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -40,7 +39,7 @@ def outcomes_table(outcomes: Sequence["Outcome"]) -> None:
     console = _console()
     console.print(table)
     for outcome in outcomes:
-        console.print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", markup=False, soft_wrap=True)
+        console.print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
 
 
 def _label(retriever: str, variant: str | None) -> str:
@@ -49,7 +48,7 @@ def _label(retriever: str, variant: str | None) -> str:
 
 def retrievers_table() -> None:
     """Every retriever, its options and what it is."""
-    from retrievers.registry import available, prefixes
+    from retrievers.registry import available, prefixes, problems
 
     table = _table("retriever", "options", "what it is")
     for name, cls in sorted(available().items()):
@@ -58,6 +57,8 @@ def retrievers_table() -> None:
     for label, summary in prefixes().items():
         table.add_row(label, "as cls", summary)
     _console().print(table)
+    for problem in problems().values():
+        _console(stderr=True).print(f"warning: {problem}")
 
 
 def datasets_table() -> None:
@@ -115,6 +116,6 @@ def runs_table(results: Path) -> None:
     if records:
         console.print(table)
     else:
-        _console(stderr=True).print(f"no finished run in {results}", markup=False)
+        _console(stderr=True).print(f"no finished run in {results}")
     for problem in problems:
-        _console(stderr=True).print(f"warning: {problem}", markup=False, soft_wrap=True)
+        _console(stderr=True).print(f"warning: {problem}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """One streaming pass over a collection: is it sound, how large is it, and what are its hashes."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -83,7 +84,7 @@ class _SeenIds:
             place = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder, prefix="survey-")))
             self._buckets = [self._stack.enter_context((place / f"{n:03}").open("w+b")) for n in range(_BUCKETS)]
         hashes = np.sort(self._hashes[: self._filled])
-        starts = np.searchsorted(hashes, np.arange(1, _BUCKETS, dtype=np.uint64) << np.uint64(56))
+        starts = np.searchsorted(hashes, np.arange(1, _BUCKETS, dtype=np.uint64) * np.uint64(2**64 // _BUCKETS))
         for file, part in zip(self._buckets, np.split(hashes, starts), strict=True):
             file.write(part.tobytes())
         self._filled = 0
@@ -118,8 +119,8 @@ def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurve
         [_FORMAT, source.kind, source.stamp(), hashlib.sha256("\n".join(sorted(judged)).encode()).hexdigest()]
     )
     kept = job.cache / "surveys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    if kept.exists():
-        return CorpusSurvey.model_validate_json(kept.read_text())
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged: the corpus is read again
+        return CorpusSurvey.model_validate_json(kept.read_bytes())
     kept.parent.mkdir(parents=True, exist_ok=True)
     found = _read(source, name, judged, job, kept.parent)
     new = kept.with_suffix(f".{os.getpid()}.tmp")

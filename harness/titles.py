@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.folders import text_lines
-from harness.survey import Source
+from harness.survey import CorpusSurvey, Source
 from retrievers.errors import InputError
 from retrievers.types import Document, Job, Query
 
@@ -48,10 +48,9 @@ class TitledSource:
                     doc_id, tab, title = line.partition("\t")
                     if not tab:
                         raise InputError(f"{self.path}, line {number}: no tab. Want document id, tab, title.")
-                    try:
-                        connection.execute("INSERT INTO titles VALUES (?, ?)", (doc_id.strip(), title.strip()))
-                    except sqlite3.IntegrityError as error:
-                        raise InputError(f"{self.path}, line {number}: the id {doc_id!r} came before.") from error
+                    row = (doc_id.strip(), title.strip())
+                    if connection.execute("INSERT OR IGNORE INTO titles VALUES (?, ?)", row).rowcount == 0:
+                        _same_again(connection, row, f"{self.path}, line {number}")
                     meter.advance()
             connection.commit()
             connection.close()
@@ -59,6 +58,14 @@ class TitledSource:
         finally:
             connection.close()
             new.unlink(missing_ok=True)
+
+    def check(self, found: CorpusSurvey) -> str | None:
+        """What to warn of once the corpus was read. Raises InputError where not one document got a title."""
+        if found.without_title == found.documents + found.duplicates:
+            raise InputError(
+                f"{self.path} has a title for none of the documents in {self.location}. Do the ids belong together?"
+            )
+        return f"{found.without_title:,} documents got no title from {self.path.name}" if found.without_title else None
 
     @property
     def count_hint(self) -> int | None:
@@ -71,7 +78,7 @@ class TitledSource:
 
     def documents(self) -> Iterator[Document]:
         """Yield the corpus with titles; a document that the file does not name keeps an empty one."""
-        connection = sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{self._database.absolute().as_uri()}?mode=ro", uri=True)
         try:
             for doc in self.source.documents():
                 if doc.title:
@@ -81,6 +88,8 @@ class TitledSource:
                     )
                 row = connection.execute("SELECT title FROM titles WHERE doc_id = ?", (doc.doc_id,)).fetchone()
                 yield doc._replace(title=row[0]) if row else doc
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self._database} is damaged ({error}). Delete it and run again.") from error
         finally:
             connection.close()
 
@@ -91,3 +100,9 @@ class TitledSource:
     def qrels(self) -> Iterator[tuple[str, str, int]]:
         """As the collection has them."""
         return self.source.qrels()
+
+
+def _same_again(connection: sqlite3.Connection, row: tuple[str, str], place: str) -> None:
+    [title] = connection.execute("SELECT title FROM titles WHERE doc_id = ?", row[:1]).fetchone()
+    if title != row[1]:
+        raise InputError(f"{place}: the id {row[0]!r} has two titles, {title!r} and {row[1]!r}. Keep one.")

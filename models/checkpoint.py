@@ -1,13 +1,11 @@
-"""Checkpoints: found by path or hub id, loaded without running anybody's code, saved in our layout.
+"""Checkpoints: loaded without running anybody's code, saved in our layout.
 
 Our layout: a Hugging Face masked-LM folder, `hybrid.json`, and `cls_projection.safetensors` (`weight` [D,H], no bias)
 where D is not H. A plain checkpoint is D = H, K = 0.
 """
 
-import hashlib
 import inspect
 import pickle
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +18,10 @@ from torch import nn
 from models import hybrid
 from models.encoder import Encoder, mlm_head
 from models.errors import CheckpointError
+from models.hub import WEIGHTS
 from models.hybrid import HybridSpec
 
 PROJECTION = "cls_projection.safetensors"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# what decides the vectors of a checkpoint; read-me files and training states do not
-_HASHED = re.compile(
-    r"(config|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
-    r"|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
-)
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -43,56 +35,6 @@ class Loaded:
     vocabulary: int
 
 
-def locate(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint given by path or hub id; a hub id is fetched into the Hugging Face cache.
-
-    Raises CheckpointError that says what is missing, how to fetch it and where to put it.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise CheckpointError(f"the checkpoint {path} has no config.json. Name a Hugging Face model folder.")
-        return path
-    if path.exists() or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
-        raise CheckpointError(f"the checkpoint {name} is not a folder. Name a Hugging Face model folder or a hub id.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = [
-        "*.json",
-        "*.txt",
-        "*.model",
-        "model*.safetensors",
-        "cls_projection.*",
-        "*/config.json",
-        "*/model.safetensors",
-    ]
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-        if not any(
-            (folder / file).is_file() for file in _WEIGHTS
-        ):  # no safetensors there: the old format, loaded safely
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub ({reason}). "
-            "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
-            f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it with "
-            "--checkpoint FOLDER (a gated model needs `hf auth login` first)."
-        ) from error
-    return folder
-
-
-def content_hash(folder: Path) -> str:
-    """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()
-
-
 def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.
 
@@ -103,8 +45,8 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    if not any((folder / name).is_file() for name in _WEIGHTS):
-        raise CheckpointError(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}.")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}.")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

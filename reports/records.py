@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from reports.errors import RecordError
+from reports.errors import NewerRecordError, RecordError
 
 SCHEMA_VERSION = 1
 RUN, METRICS, PER_QUERY, MANIFEST = "run.trec.gz", "metrics.json", "per_query.csv", "manifest.json"
@@ -111,6 +111,14 @@ class Manifest(_Part):
     files: dict[str, str]  # SHA-256 of the other three
 
 
+class _Metrics(_Part):
+    queries: int
+    mean: dict[str, float]
+
+
+_MEAN = TypeAdapter(_Metrics)
+
+
 @dataclass(frozen=True)
 class Record:
     """A finished run."""
@@ -136,27 +144,30 @@ def read(folder: Path) -> Record:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise RecordError(
+            raise NewerRecordError(
                 f"{folder}: a record of schema {version}; this harness reads up to {SCHEMA_VERSION}. Update it."
             )
         manifest = Manifest.model_validate(raw)
+        if set(manifest.files) != {RUN, METRICS, PER_QUERY}:
+            raise RecordError(f"{folder}: its manifest does not name the files of a record. Run again with --force.")
         for name, digest in manifest.files.items():
             if sha256(folder / name) != digest:
                 raise RecordError(f"{folder / name}: not what the manifest says was written. Run again with --force.")
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))["mean"]
-    except (OSError, ValidationError, KeyError, json.JSONDecodeError) as error:
-        raise RecordError(f"{folder}: not a readable record ({error}). Run again with --force.") from error
+        metrics = _MEAN.validate_json((folder / METRICS).read_bytes()).mean
+    except RecordError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # undecodable and malformed JSON are ValueErrors
+        reason = " ".join(str(error).split())
+        raise RecordError(f"{folder}: not a readable record ({reason[:200]}). Run again with --force.") from error
     return Record(folder, manifest, metrics)
 
 
 def find(results: Path) -> tuple[list[Record], list[str]]:
     """Return all records under `results`, ordered by folder, and what is wrong with those that cannot be read."""
     records, problems = [], []
-    for path in sorted(results.glob(f"*/*/*/{MANIFEST}")):
-        if path.parent.name.startswith("."):
-            continue  # still being written
+    for folder in sorted(results.glob("[!.]*/[!.]*/[!.]*")):  # what is still being written begins with a point
         try:
-            records.append(read(path.parent))
+            records.append(read(folder))
         except RecordError as error:
             problems.append(str(error))
     return records, problems
@@ -171,7 +182,7 @@ def writing(folder: Path) -> Iterator[Path]:
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
     new.mkdir()
     try:
         yield new
@@ -182,8 +193,15 @@ def writing(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(new)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_scores(

@@ -1,34 +1,24 @@
 """BM25 by pyserini (Anserini, Lucene): index a corpus once, search it many times."""
 
-import json
-import shutil
-import threading
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from pydantic import Field
 
-from retrievers import java
+from retrievers import java, lucene
 from retrievers.errors import InputError
 from retrievers.registry import Identity, Options, PaperRow, Retriever, register
 from retrievers.types import Corpus, Job, Query, Run
 
-# A corpus is handed to Anserini in files of this many documents: it gives a file to a thread and counts whole files.
-_DOCUMENTS_PER_FILE = 10_000
 _QUERIES_PER_CALL = 64
-_INDEX_FORMAT = 1
-_COLLECTION = {"flat": "BeirFlatCollection", "multifield": "BeirMultifieldCollection"}
 
 
 class BM25Options(Options):
     """k1 and b of BM25, and how a document is indexed."""
 
-    k1: float = Field(0.9, ge=0, allow_inf_nan=False, description="term-frequency saturation")
-    b: float = Field(0.4, ge=0, le=1, description="length normalisation")
+    k1: float = Field(0.9, ge=0, le=1000, allow_inf_nan=False, strict=True, description="term-frequency saturation")
+    b: float = Field(0.4, ge=0, le=1, strict=True, description="length normalisation")
     fields: Literal["flat", "multifield"] = Field(
         "flat", description="flat: title and text as one field; multifield: two fields whose scores add up"
     )
@@ -61,11 +51,11 @@ class BM25(Retriever):
 
         Raises InputError where Java or pyserini is missing, or a disk is full.
         """
-        index = self._index(corpus, job)
+        index = lucene.ensure_index(corpus, self.options.fields, job)
         pyclass = java.start()
         # A clause a query term; Lucene's default of 1,024 would drop the result of a longer query without a word.
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
-        searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index / "lucene"))
+        searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index))
         searcher.set_bm25(self.options.k1, self.options.b)
         blocks: list[
             tuple[np.ndarray, ...]
@@ -103,80 +93,3 @@ class BM25(Retriever):
             if hits is None:  # Anserini logs what happened in its thread and goes on
                 raise InputError(f"Anserini gave no result for query {query.query_id!r}: {query.text[:80]!r}…")
             yield hits
-
-    def _index(self, corpus: Corpus, job: Job) -> Path:
-        """Return the folder of the corpus's index, building it where it is not there yet; one process builds it."""
-        folder = job.cache / "bm25" / f"{self.options.fields}-{corpus.content_hash[:16]}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not (folder / "index.json").exists():
-                building = folder.with_suffix(".building")
-                shutil.rmtree(building, ignore_errors=True)  # left by a process that was killed
-                shutil.rmtree(folder, ignore_errors=True)
-                try:
-                    self._build(corpus, building, job)
-                    building.rename(folder)
-                finally:
-                    shutil.rmtree(building, ignore_errors=True)
-        return folder
-
-    def _build(self, corpus: Corpus, building: Path, job: Job) -> None:
-        texts = building / "texts"
-        texts.mkdir(parents=True)
-        with job.phase("export", corpus.count, "documents") as meter:
-            documents = corpus.documents()
-            for number in range(corpus.count // _DOCUMENTS_PER_FILE + 1):
-                with (texts / f"{number:05}.jsonl").open("w", encoding="utf-8") as file:
-                    for doc in islice(documents, _DOCUMENTS_PER_FILE):
-                        row = {"_id": doc.doc_id, "title": doc.title, "text": doc.text, "metadata": {}}
-                        file.write(json.dumps(row) + "\n")
-                        meter.advance()
-        counts = _index_collection(texts, building / "lucene", self.options.fields, corpus.count, job)
-        # Anserini leaves a document without an indexable word out ("empty"): BM25 could not find it anyway.
-        if counts["indexed"] + counts["empty"] != corpus.count:
-            raise InputError(
-                f"Anserini indexed {counts['indexed']:,} of {corpus.count:,} documents of {corpus.name} ({counts}). "
-                f"Is there space under {building.parent}?"
-            )
-        shutil.rmtree(texts)
-        description = {"format": _INDEX_FORMAT, "fields": self.options.fields, "corpus": corpus.content_hash, **counts}
-        (building / "index.json").write_text(json.dumps(description, indent=1) + "\n")
-
-
-def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Job) -> dict[str, int]:
-    """Run Anserini's IndexCollection over the JSON lines in `texts` and return its counters.
-
-    The full IndexCollection, since the simple indexer drops the extra field without a word. One segment (`optimize`),
-    so that a score does not depend on how threads happened to share the documents.
-    """
-    pyclass = java.start()
-    words = pyclass.JArrayList()
-    settings = {"collection": _COLLECTION[fields], "input": texts, "index": index, "threads": job.threads}
-    for name, value in settings.items():
-        words.add(f"-{name}")
-        words.add(str(value))
-    for word in ("-optimize", "-quiet", *(("-fields", "title") if fields == "multifield" else ())):
-        words.add(word)
-    args = pyclass.autoclass("io.anserini.index.IndexCollection$Args")()
-    pyclass.autoclass("org.kohsuke.args4j.CmdLineParser")(args).parseArgument(words)
-    indexer = pyclass.autoclass("io.anserini.index.IndexCollection")(args)
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            indexer.run()
-        except BaseException as error:
-            failure.append(error)
-
-    worker = threading.Thread(target=work, name="anserini-index")
-    with job.phase("index", count, "documents") as meter:
-        worker.start()
-        while worker.is_alive():  # the call into Java releases the interpreter, so progress can be read meanwhile
-            worker.join(timeout=0.05)
-            meter.reach(int(indexer.getCounters().indexed.get()))
-    if failure:
-        raise InputError(f"Anserini could not index into {index}: {failure[0]}") from failure[0]
-    counters = indexer.getCounters()
-    return {
-        name: int(getattr(counters, name).get()) for name in ("indexed", "empty", "unindexable", "skipped", "errors")
-    }

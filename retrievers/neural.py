@@ -1,7 +1,7 @@
 """Every single-vector, lexical and hybrid system: one retriever, a choice of two halves, a catalog entry each."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -56,12 +56,12 @@ class Neural(Retriever):
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
-        from models import checkpoint
+        from models import hub
 
         name = self.options.checkpoint or self.entry.checkpoint
         if name is None:
             raise InputError(f"{self.entry.system}: {self.entry.missing}")
-        return checkpoint.locate(name, None if self.options.checkpoint else self.entry.revision)
+        return hub.locate(name, None if self.options.checkpoint else self.entry.revision)
 
     @cached_property
     def spec(self) -> "HybridSpec":
@@ -88,9 +88,9 @@ class Neural(Retriever):
     @cached_property
     def checkpoint_hash(self) -> str:
         """Over the files that decide the vectors."""
-        from models import checkpoint
+        from models import hub
 
-        return checkpoint.content_hash(self.folder)
+        return hub.content_hash(self.folder)
 
     @property
     def _joined(self) -> bool:
@@ -187,10 +187,11 @@ class Neural(Retriever):
         )
 
     def _search(self, shards: Sequence["Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
+        from retrievers import store
         from retrievers.search import exact
 
         parts = _parts(shards)
-        names = _Names(shards, parts)
+        names = store.Ids(shards)
         path = self._candidates(parts, job)
         corpus = exact.norms(parts)
         blocks = []
@@ -225,22 +226,6 @@ def _parts(shards: Sequence["Shard"]) -> list["Part"]:
         parts.append(Part(first, shard.vectors))
         first += len(shard.vectors)
     return parts
-
-
-class _Names:
-    """Document ids by row, read from the shards where they are asked for."""
-
-    def __init__(self, shards: Sequence["Shard"], parts: Sequence["Part"]) -> None:
-        self._shards, self._firsts = shards, np.array([part.first for part in parts])
-
-    def __call__(self, rows: Any) -> Any:
-        pieces = list(self._pieces(rows))
-        return np.concatenate(pieces)
-
-    def _pieces(self, rows: Any) -> Iterator[Any]:
-        homes = np.searchsorted(self._firsts, rows, side="right") - 1
-        for home in np.unique(homes):
-            yield self._shards[home].doc_ids(rows[homes == home] - self._firsts[home])
 
 
 def _class_for(entry: Entry, label: str) -> type[Neural]:

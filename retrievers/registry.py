@@ -118,36 +118,44 @@ def prefixes() -> dict[str, str]:
 
 
 def available() -> dict[str, type[Retriever]]:
-    """Every retriever by name: ours, and those of installed packages.
+    """Every retriever by name: ours, and those of installed packages that can be loaded."""
+    return _find()[0]
 
-    Raises InputError for a plug-in that cannot be loaded, is no Retriever, or takes a name that is in use.
-    """
+
+def problems() -> dict[str, str]:
+    """What is wrong with the retrievers of installed packages that cannot be used, by name."""
+    return _find()[1]
+
+
+def _find() -> tuple[dict[str, type[Retriever]], dict[str, str]]:
     for module in _BUILTIN_MODULES:
         importlib.import_module(module)
-    found = dict(_registered)
+    found, broken = dict(_registered), {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        origin = f"{point.dist.name if point.dist else '?'} ({point.value})"
+        origin = f"the retriever {point.name!r} of {point.dist.name if point.dist else '?'} ({point.value})"
         try:
             cls = point.load()
         except Exception as error:  # another package's import may fail in any way; name it instead of dying in it
-            raise InputError(
-                f"the retriever {point.name!r} of {origin} cannot be loaded: {error!r}. Mend or uninstall it."
-            ) from error
+            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
+            continue
         if not (isinstance(cls, type) and issubclass(cls, Retriever)):
-            raise InputError(
-                f"the retriever {point.name!r} of {origin} is not a subclass of retrievers.registry.Retriever."
-            )
-        if found.get(point.name, cls) is not cls:
-            raise InputError(
-                f"the retriever name {point.name!r} of {origin} is taken already. Uninstall one of the two."
-            )
-        found[point.name] = cls
-    return found
+            broken[point.name] = f"{origin} is not a subclass of retrievers.registry.Retriever."
+        elif found.get(point.name, cls) is not cls:
+            broken[point.name] = f"the name of {origin} is taken already. Uninstall one of the two."
+        else:
+            found[point.name] = cls
+    return found, broken
 
 
 def get(name: str) -> type[Retriever]:
-    """The retriever called `name`. Raises InputError, with the nearest names and all there are."""
-    found = available()
+    """The retriever called `name`.
+
+    Raises InputError for an unknown one, with the nearest names and all there are, or for one that cannot be loaded or
+    whose name two packages claim.
+    """
+    found, broken = _find()
+    if name in broken:
+        raise InputError(broken[name])
     for prefix, family in _prefixes.items():
         if name.startswith(prefix):
             return family.make(name.removeprefix(prefix))

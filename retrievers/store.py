@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +94,22 @@ class Shard:
         inside = reach < ends[:, None]
         letters = np.where(inside, self.id_bytes[np.where(inside, reach, 0)], 0).astype(np.uint8)
         return np.ascontiguousarray(letters).view(f"S{self._longest}").reshape(-1)
+
+
+class Ids:
+    """Document ids by row of the whole store, read from the shards where they are asked for."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+        sizes = [len(shard.vectors) for shard in shards]
+        self._firsts = np.cumsum([0, *sizes[:-1]])
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> Strings:
+        """The ids at ascending `rows`."""
+        homes = np.searchsorted(self._firsts, rows, side="right") - 1
+        return np.concatenate(
+            [self._shards[home].doc_ids(rows[homes == home] - self._firsts[home]) for home in np.unique(homes)]
+        )
 
 
 def path_of(folder: Path, number: int) -> Path:

@@ -44,18 +44,18 @@ def read(path: Path) -> Run:
     """
     index: dict[str, int] = {}
     rows_query, ids, scores = [], [], []
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+    with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            columns = line.split()
+            columns = line.split()  # at ASCII white space, as trec_eval does
             try:
                 query_id, _, doc_id, _, score, _ = columns
                 scores.append(float(score))
             except ValueError as error:
                 raise InputError(
                     f"{path}, line {number}: want six columns `query Q0 document rank score tag`, "
-                    f"got {line.strip()[:80]!r}."
+                    f"got {line.strip()[:80].decode(errors='replace')!r}."
                 ) from error
-            rows_query.append(index.setdefault(query_id, len(index)))
-            ids.append(doc_id.encode())
+            rows_query.append(index.setdefault(query_id.decode(), len(index)))
+            ids.append(doc_id)
     arrays = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
     return Run.from_blocks(list(index), [arrays] if ids else [])

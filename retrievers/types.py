@@ -163,6 +163,7 @@ class Run:
         counts = np.bincount(rows_query, minlength=len(query_ids))
         run = cls(tuple(query_ids), np.concatenate(([0], np.cumsum(counts))).astype(np.int64), doc_ids, scores32)
         run._refuse_duplicates(rows_query)
+        run._refuse_white_space()
         return run
 
     @classmethod
@@ -198,6 +199,16 @@ class Run:
     def silent(self) -> int:
         """How many queries have no results."""
         return int(np.sum(np.diff(self.offsets) == 0))
+
+    def _refuse_white_space(self) -> None:
+        """A TREC file separates its columns by white space, so no id may hold any."""
+        letters = self.doc_ids.view(np.uint8).reshape(-1, self.doc_ids.itemsize)  # [R, bytes], zeros at the end
+        wrong = ((letters <= ord(" ")) & (letters > 0)).any(axis=1) | (letters[:, 0] == 0)
+        if wrong.any():
+            doc_id = self.doc_ids[int(np.flatnonzero(wrong)[0])].decode()
+            raise InputError(
+                f"the document id {doc_id!r} is empty or holds white space, which a TREC run cannot carry."
+            )
 
     def rows(self, index: int) -> tuple[Strings, Floats]:
         """Document ids and scores of query number `index`, best first."""

@@ -2,10 +2,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
-from retrievers import bm25, java
+from retrievers import java, lucene
 from retrievers.bm25 import BM25, BM25Options
 from retrievers.errors import InputError
 from retrievers.types import Query
@@ -78,30 +79,52 @@ def test_the_index_is_built_once_and_named_by_contents(folder, job, monkeypatch,
     description = next((job.cache / "bm25").glob("flat-*/index.json"))
     assert json.loads(description.read_text())["indexed"] == 3
     assert json.loads(description.read_text())["empty"] == 1
-    monkeypatch.setattr(BM25, "_build", lambda *a: pytest.fail("built again"))
+    monkeypatch.setattr(lucene, "_build", lambda *a: pytest.fail("built again"))
     copy = write_beir(tmp_path / "copy", docs=DOCS, queries=[("q", "cat")], qrels={"test": [("q", "d1", 1)]}, gz=True)
     assert search(copy, job, ["sat"]) == first
 
 
 def test_a_half_built_index_is_never_used(folder, job, monkeypatch):
-    real = bm25._index_collection
+    real = lucene._index_collection
 
     def broken(*args):
         real(*args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(bm25, "_index_collection", broken)
+        patch.setattr(lucene, "_index_collection", broken)
         with pytest.raises(KeyboardInterrupt):
             search(folder, job, ["sat"])
     assert not [path for path in (job.cache / "bm25").iterdir() if path.is_dir()]
     assert set(search(folder, job, ["sat"])[0]) == {"d1", "d2"}
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: (index / "lucene" / "_0.nvd").write_bytes(b"x" + (index / "lucene" / "_0.nvd").read_bytes()[1:]),
+        lambda index: next((index / "lucene").glob("segments*")).unlink(),
+        lambda index: (index / "index.json").write_text("{}"),
+        lambda index: (shutil.rmtree(index), index.write_text("a file")),
+    ],
+)
+def test_a_damaged_index_is_built_again(folder, job, damage, capsys):
+    first = search(folder, job, ["sat"])
+    [index] = (job.cache / "bm25").glob("flat-*[0-9a-f]")
+    damage(index)
+    assert search(folder, job, ["sat"]) == first
+    assert "it is built again" in capsys.readouterr().err
+
+
+def test_a_corpus_of_empty_documents(tmp_path, job):
+    empty = write_beir(tmp_path / "e", docs=[("d1", "", "")], queries=[("q", "x")], qrels={"test": [("q", "d1", 1)]})
+    assert search(empty, job, ["sat"]) == [{}]
+
+
 def test_documents_that_anserini_lost_are_an_error(folder, job, monkeypatch):
-    lost = {"indexed": 2, "empty": 1, "unindexable": 0, "skipped": 0, "errors": 1}
-    monkeypatch.setattr(bm25, "_index_collection", lambda *a: lost)
-    with pytest.raises(InputError, match="indexed 2 of 4 documents"):
+    lost = {"indexed": 2, "empty": 1, "unindexable": 0, "skipped": 0, "errors": 1, "readable": 2}
+    monkeypatch.setattr(lucene, "_index_collection", lambda *a: lost)
+    with pytest.raises(InputError, match="of 4 documents of toy/test the index holds 2"):
         search(folder, job, ["sat"])
 
 
@@ -110,7 +133,7 @@ def test_many_files_and_threads_give_the_same_run(tmp_path, job, monkeypatch):
     folder = write_beir(tmp_path / "many", docs=docs, queries=[("q", "x")], qrels={"test": [("q", "d001", 1)]})
     queries = ["common", "word1 word2", "title 3"]
     one = search(folder, job, queries, top_k=50)
-    monkeypatch.setattr(bm25, "_DOCUMENTS_PER_FILE", 13)
+    monkeypatch.setattr(lucene, "_DOCUMENTS_PER_FILE", 13)
     monkeypatch.setattr(type(job), "cache", property(lambda self: tmp_path / "other"))
     assert search(folder, job, queries, top_k=50) == one
 

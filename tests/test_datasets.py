@@ -1,5 +1,7 @@
 """The loader: names, rules, counts, hashes, and what is fatal or tolerated."""
 
+import tracemalloc
+
 import pytest
 
 from harness import survey as survey_module
@@ -7,7 +9,7 @@ from harness.datasets import names, resolve
 from harness.irds import known_ids
 from harness.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
 from retrievers.errors import InputError
-from retrievers.types import Query
+from retrievers.types import Document, Query
 from tests.conftest import DOCS, QRELS, QUERIES, write_beir
 
 
@@ -131,6 +133,7 @@ def test_counts_of_what_is_tolerated(beir, job):
         ({"queries": [*QUERIES, ("q1", "other")]}, r"query id 'q1' has two different texts"),
         ({"qrels": {"test": [*QRELS, ("q1", "d1", 1)]}}, r"'d1' has two grades for query 'q1', 2 and 1"),
         ({"qrels": {"test": [("q7", "d1", 1)]}}, r"not one of its 2 queries is among the 1 judged"),
+        ({"qrels": {"test": []}}, r"there are no judgments"),
         ({"docs": []}, r"the corpus of tiny/test .* is empty"),
         ({"queries": []}, r"not one of its 0 queries"),
     ],
@@ -159,6 +162,44 @@ def test_a_survey_is_kept_until_a_file_changes(beir, job, monkeypatch):
         assert opened(folder, job).content_hash == first.content_hash
     write_beir(folder, docs=[*DOCS, ("d4", "", "new")])
     assert opened(folder, job).count == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[]", b"{"])
+def test_a_damaged_survey_is_made_anew(beir, job, damage):
+    folder = beir()
+    opened(folder, job)
+    [kept] = (job.cache / "surveys").glob("*.json")
+    kept.write_bytes(damage)
+    assert opened(folder, job).count == 3
+    assert kept.read_bytes() != damage
+
+
+def test_a_corpus_of_any_size_is_read_in_the_same_memory(job, monkeypatch):
+    """Ten times the documents: the peak of Python's own memory stays, since nothing is kept for each of them."""
+
+    class Endless:
+        kind, location, count_hint = "made up", "nowhere", None
+
+        def __init__(self, n):
+            self.n = n
+
+        def documents(self):
+            return (Document(f"d{n}", "", f"text {n}") for n in range(self.n))
+
+        def stamp(self):
+            return [self.n]
+
+    def peak(n):
+        tracemalloc.start()
+        assert survey_module.survey(Endless(n), "endless", {"d1"}, job).documents == n
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    monkeypatch.setattr(survey_module, "_HASHES_IN_MEMORY", 1000)
+    monkeypatch.setattr(survey_module, "_BUCKETS", 64)
+    peak(1000)
+    assert peak(200_000) < 1.5 * peak(20_000)
 
 
 @pytest.mark.parametrize("in_memory", [1, 2, 7, 1000])
@@ -196,5 +237,5 @@ def test_a_file_that_cannot_be_fetched_says_what_to_do(monkeypatch, job):
     monkeypatch.setenv("IR_DATASETS_DL_TRIES", "1")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"could not read vaswani: .*IR_DATASETS_HOME"):
+    with pytest.raises(InputError, match=r"could not read vaswani \(.*\)\. .*IR_DATASETS_HOME"):
         opened("vaswani", job)

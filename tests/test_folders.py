@@ -54,6 +54,8 @@ def test_the_split_is_test_or_the_only_one_or_must_be_named(beir):
         ('{"_id": "a"}', r"line 2: the field 'text' is missing"),
         ('{"_id": "a", "text": null}', r"line 2: the field 'text' is None"),
         ('{"_id": "a", "title": 3, "text": "x"}', r"line 2: the field 'title' is 3"),
+        ("[" * 100_000, r"line 2: not JSON"),
+        ('{"_id": "' + "x" * 600 + '", "text": "x"}', r"line 2: the id 'x+'… is longer than 512 bytes"),
         ('{"_id": "a", "text": "\\ud800"}', r"line 2: .*half of a surrogate pair"),
     ],
 )
@@ -68,9 +70,13 @@ def test_malformed_json_is_named_by_file_and_line(beir, line, message):
     ("line", "message"),
     [
         ("q1\td1", r"test\.tsv, line 2: 2 columns, want 3"),
-        ("q1 d1 1", r"line 2: 1 columns, want 3"),
+        ("q1 d1 1", r"line 2: 1 column, want 3"),
         ("q1\td1\tone", r"line 2: the score 'one' is not a whole number"),
         ("q1\td1\t1.5", r"line 2: the score '1.5' is not a whole number"),
+        ("q1\td1\t1_0", r"line 2: the score '1_0' is not a whole number"),
+        ("q1\td1\t4000000000", r"line 2: the score '4000000000' is not a whole number between -1000 and 1000"),
+        ("q1 \td1\t1", r"line 2: the id 'q1 ' is empty or holds white space"),
+        ("q1\td1\0\t1", r"line 2: the id 'd1\\x00' is empty or holds"),
     ],
 )
 def test_malformed_judgments_are_named_by_file_and_line(beir, line, message):
@@ -78,6 +84,17 @@ def test_malformed_judgments_are_named_by_file_and_line(beir, line, message):
     (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{line}\n")
     with pytest.raises(InputError, match=message):
         list(FolderSource(folder).qrels())
+
+
+@pytest.mark.parametrize("first", ["1.0", "x1", "99999999999999999999"])
+def test_a_first_line_with_a_figure_is_no_header(beir, first):
+    """A judgment is never lost as a header; a header may follow blank lines."""
+    folder = beir()
+    (folder / "qrels" / "test.tsv").write_text(f"q1\td1\t{first}\nq1\td1\t1\n")
+    with pytest.raises(InputError, match=r"test\.tsv, line 1: the score"):
+        list(FolderSource(folder).qrels())
+    (folder / "qrels" / "test.tsv").write_text("\n\nquery\tdoc\tgrade\nq1\td1\t1\n")
+    assert list(FolderSource(folder).qrels()) == [("q1", "d1", 1)]
 
 
 def test_bytes_that_are_no_text(beir):

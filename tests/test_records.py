@@ -1,6 +1,7 @@
 """Records: whole or not at all, and what is wrong with one is said."""
 
 import json
+import shutil
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_a_changed_or_missing_file_is_named(record, name):
         (lambda m: m | {"schema_version": 99}, "a record of schema 99; this harness reads up to 1"),
         (lambda m: {k: v for k, v in m.items() if k != "data"}, "not a readable record"),
         (lambda m: [], "not a readable record"),
+        (lambda m: m | {"files": {}}, "does not name the files of a record"),
     ],
 )
 def test_other_schemas_are_refused(record, change, message):
@@ -72,6 +74,27 @@ def test_other_schemas_are_refused(record, change, message):
     found, problems = records.find(record.folder.parents[2])
     assert found == []
     assert len(problems) == 1
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"", b'{"mean": 3}'])
+@pytest.mark.parametrize("name", ["manifest.json", "metrics.json"])
+def test_one_bad_record_does_not_hide_the_others(record, name, content):
+    bad = record.folder.with_name("0123456789")
+    shutil.copytree(record.folder, bad)
+    (bad / name).write_bytes(content)
+    (record.folder.with_name("empty")).mkdir()
+    found, problems = records.find(record.folder.parents[2])
+    assert [one.folder for one in found] == [record.folder]
+    assert len(problems) == 2
+
+
+def test_a_file_in_a_records_place_gives_way(record):
+    shutil.rmtree(record.folder)
+    record.folder.write_text("a file")
+    with records.writing(record.folder) as new:
+        (new / "x").write_text("y")
+    assert [path.name for path in record.folder.parent.iterdir()] == [record.folder.name]
+    assert (record.folder / "x").read_text() == "y"
 
 
 def test_a_failed_write_leaves_what_was_there(record):

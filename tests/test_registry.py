@@ -66,9 +66,13 @@ def test_an_installed_package_adds_a_retriever(tmp_path):
 def test_a_broken_package_is_named(tmp_path, target, message):
     env = install(tmp_path, target)
     listed = run_process("list", "retrievers", env=env)
-    assert listed.returncode == 2
-    assert "Traceback" not in listed.stderr
-    assert re.search(message, listed.stderr)
+    assert listed.returncode == 0
+    assert "bm25" in listed.stdout
+    asked = run_process("run", "-r", "overlap", env=env, cwd=tmp_path)
+    assert asked.returncode == 2
+    for answer in (listed, asked):
+        assert "Traceback" not in answer.stderr
+        assert re.search(message, answer.stderr)
 
 
 def test_a_retriever_of_a_package_cannot_take_a_name_of_ours(monkeypatch):
@@ -89,7 +93,7 @@ def test_a_retriever_of_a_package_cannot_take_a_name_of_ours(monkeypatch):
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
     with pytest.raises(InputError, match=r"'bm25' of .* is taken already"):
-        registry.available()
+        registry.get("bm25")
     with replaced(registry._registered):
         registry._registered.clear()
         monkeypatch.setattr(registry, "_BUILTIN_MODULES", ())

@@ -138,6 +138,8 @@ def test_cqadupstack_is_the_mean_of_its_forums_means(tmp_path, monkeypatch, fixe
     assert trec.read(whole.folder / "run.trec.gz").query_ids[0] == "android:q1"
     assert fixed.searches == 12
     assert go(tmp_path, "beir/cqadupstack", retrievers=["fixed"], metrics=["NDCG@10"])[-1].found
+    again = go(tmp_path, "beir/cqadupstack", retrievers=["fixed"], metrics=["MRR@10"])[-1]
+    assert again.record.folder == whole.folder
     assert fixed.searches == 12
 
 
@@ -173,10 +175,37 @@ def test_several_retrievers_and_datasets_by_configuration(beir, tmp_path, cli, f
     assert cli("run", "--config", "run.yaml").out.count("found ") == 4
 
 
-def test_a_retriever_that_answers_other_queries_is_a_bug(beir, tmp_path, fixed, monkeypatch):
-    monkeypatch.setattr(fixed, "search", lambda self, *a: Run.of({"other": {"d1": 1.0}}))
-    with pytest.raises(RuntimeError, match="returned other queries"):
-        go(tmp_path, beir(), retrievers=["fixed"])
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda: Run.of({"other": {"d1": 1.0}}), "returned other queries"),
+        (lambda: Run.of({"q2": {"d1": 1.0}, "q1": {}}), "in another order"),
+        (lambda: None, "returned a NoneType; it must return a retrievers.types.Run"),
+        (lambda: Run.of({"q1": {f"d{n}": 1.0 for n in range(9)}, "q2": {}}), "returned 9 documents for a query"),
+        (lambda: Run.of({"q1": {"a b": 1.0}, "q2": {}}), "'a b' is empty or holds white space"),
+    ],
+)
+def test_a_retriever_that_breaks_the_contract_is_named(beir, bad, fixed, monkeypatch, result, message):
+    monkeypatch.setattr(fixed, "search", lambda self, *a: result())
+    assert message in bad("run", "-r", "fixed", "-d", beir())
+
+
+def test_a_record_of_a_newer_schema_is_not_overwritten(beir, tmp_path, cli, fixed):
+    folder = beir()
+    [first] = go(tmp_path, folder, retrievers=["fixed"])
+    path = first.record.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    answer = cli("run", "-r", "fixed", "-d", folder)
+    assert (answer.code, json.loads(path.read_text())["schema_version"]) == (2, 99)
+    assert "a record of schema 99" in answer.err
+
+
+def test_what_was_finished_is_shown_when_a_later_one_fails(beir, cli, fixed):
+    sound, broken = beir("a"), beir("b")
+    (broken / "corpus.jsonl").write_text("")
+    answer = cli("run", "-r", "fixed", "-r", "fixed", "-d", sound, "-d", sound, "-d", broken)
+    assert answer.code == 2
+    assert answer.out.count("a/test") == 1
 
 
 def test_nan_scores_are_refused(beir, bad, fixed):

@@ -21,11 +21,12 @@ def opened(folder, titles, job):
 def test_titles_are_joined_in_any_order_and_change_the_hash(beir, tmp_path, job):
     folder = beir(docs=BARE)
     file = tmp_path / "titles.tsv"
-    file.write_text("d3\tRivers\nd1\tApples\td'Or\nnobody\tx\n")
+    file.write_text("d3\tRivers\nd1\tApples\td'Or\nnobody\tx\nd3\tRivers\n")
     titled = opened(folder, file, job)
     assert [doc.title for doc in titled.documents()] == ["Apples\td'Or", "", "Rivers"]
     assert next(titled.documents()) == Document("d1", "Apples\td'Or", "red apples grow on trees")
     assert titled.counts.documents_without_title == 1
+    assert titled.warnings == ["tiny/test: 1 documents got no title from titles.tsv"]
     [plain] = resolve(str(folder))
     plain.open(job)
     assert plain.content_hash != titled.content_hash
@@ -43,7 +44,9 @@ def test_a_changed_file_is_read_again(beir, tmp_path, job):
     ("content", "message"),
     [
         ("d1\tone\nd2 two\n", r"titles\.tsv, line 2: no tab"),
-        ("d1\tone\nd1\ttwo\n", r"titles\.tsv, line 2: the id 'd1' came before"),
+        ("d1\tone\nd1\ttwo\n", r"titles\.tsv, line 2: the id 'd1' has two titles, 'one' and 'two'"),
+        ("other\tone\n", r"titles\.tsv has a title for none of the documents"),
+        ("", r"titles\.tsv has a title for none of the documents"),
     ],
 )
 def test_malformed_files(beir, tmp_path, job, content, message):

@@ -1,0 +1,65 @@
+"""Checkpoints by path or hub id: where they are, and a hash of what decides their vectors."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from models.errors import CheckpointError
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# what decides the vectors of a checkpoint; read-me files and training states do not
+_HASHED = re.compile(
+    r"(config|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
+)
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def locate(name: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint given by path or hub id; a hub id is fetched into the Hugging Face cache.
+
+    Raises CheckpointError that says what is missing, how to fetch it and where to put it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(f"the checkpoint {path} has no config.json. Name a Hugging Face model folder.")
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise CheckpointError(f"the checkpoint {name} is not a folder. Name a Hugging Face model folder or a hub id.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [
+        "*.json",
+        "*.txt",
+        "*.model",
+        "model*.safetensors",
+        "cls_projection.*",
+        "*/config.json",
+        "*/model.safetensors",
+    ]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not any(
+            (folder / file).is_file() for file in WEIGHTS
+        ):  # no safetensors there: the old format, loaded safely
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub ({reason}). "
+            "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
+            f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it with "
+            "--checkpoint FOLDER (a gated model needs `hf auth login` first)."
+        ) from error
+    return folder
+
+
+def content_hash(folder: Path) -> str:
+    """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
