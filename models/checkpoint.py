@@ -139,6 +139,7 @@ def _tensors_only(path: Path) -> dict[str, Any]:
 
 
 def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForMaskedLM
 
     kind = AutoModelForMaskedLM if with_head else AutoModel
@@ -153,7 +154,7 @@ def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> 
     try:
         with _quiet():
             model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"the weights in {folder} cannot be loaded safely: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):

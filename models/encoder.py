@@ -75,15 +75,17 @@ def max_pooled_logits(head: Head, hidden: Tensor, ordinary: Tensor, chunk: int =
     """
     rows, positions = ordinary.nonzero(as_tuple=True)  # [T], sorted by row
     width = head(hidden[:1, 0]).shape[-1]
-    pooled = hidden.new_full((hidden.shape[0], width), float("-inf"), dtype=torch.float32)  # [B,V]
+    best: list[Tensor | None] = [None] * len(hidden)  # of each row, [V]
     tokens = max(1, chunk // width)
     for start in range(0, len(rows), tokens):
         part = rows[start : start + tokens]
         logits = head(hidden[part, positions[start : start + tokens]]).float()  # [t,V]
         ids, counts = torch.unique_consecutive(part, return_counts=True)
         for row, piece in zip(ids.tolist(), torch.split(logits, counts.tolist()), strict=True):
-            torch.maximum(pooled[row], piece.amax(0), out=pooled[row])
-    return torch.where(pooled.isneginf(), 0.0, pooled)
+            here, before = piece.amax(0), best[row]
+            best[row] = here if before is None else torch.maximum(before, here)
+    nothing = torch.zeros(width, device=hidden.device)
+    return torch.stack([nothing if row is None else row for row in best])  # [B,V]
 
 
 def top_terms(pooled: Tensor, k: int) -> tuple[Tensor, Tensor]:

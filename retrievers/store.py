@@ -11,8 +11,8 @@ id_offsets      uint64   [n+1]  where each document id begins in `id_bytes`
 id_bytes        uint8    [b]    the document ids in UTF-8, one after another
 ==============  =======  =====  ===================================================
 
-and, in its metadata, the store's key, its place, and a SHA-256 over the arrays. The format is safetensors: a documented
-header, then the arrays as they lie in memory.
+and, in its metadata under `store`, the store's key, its place, and a SHA-256 over the arrays. The format is safetensors:
+a documented header, then the arrays as they lie in memory.
 """
 
 import hashlib
@@ -153,7 +153,9 @@ def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc
         "id_offsets": offsets,
         "id_bytes": letters,
     }
-    metadata = {"key": header.key, "shard": str(number), "sha256": _digest(arrays)}
+    # one entry: safetensors writes several in any order, and equal shards are equal bytes
+    stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)}
+    metadata = {"store": json.dumps(stamp, sort_keys=True)}
     path = path_of(folder, number)
     new = path.with_suffix(".tmp")
     try:
@@ -177,12 +179,12 @@ def read(folder: Path, header: Header, number: int) -> Shard:
     if not path.exists():
         raise ShardError(f"{path.name} is missing")
     try:
-        arrays, metadata = _map(path)
+        arrays, stamp = _map(path)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise ShardError(f"{path.name} is damaged or half written ({error})") from error
-    if (metadata.get("key"), metadata.get("shard")) != (header.key, str(number)):
+    if (stamp.get("key"), stamp.get("shard")) != (header.key, number):
         raise ShardError(f"{path.name} belongs to another store or place")
-    if metadata.get("sha256") != _digest(arrays):
+    if stamp.get("sha256") != _digest(arrays):
         raise ShardError(f"{path.name} is damaged: its bytes are not those that were written")
     low, high = header.span(number)
     try:
@@ -194,15 +196,15 @@ def read(folder: Path, header: Header, number: int) -> Shard:
     return Shard(vectors, arrays["id_offsets"], arrays["id_bytes"])
 
 
-def _map(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arrays of a safetensors file as memory maps, and its metadata."""
+def _map(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of a safetensors file as memory maps, and what its metadata say of the store."""
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > size:
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(length))
-    metadata = header.pop("__metadata__")
+    stamp: dict[str, Any] = json.loads(header.pop("__metadata__")["store"])
     arrays = {}
     for name in _ARRAYS:
         entry = header[name]
@@ -215,4 +217,4 @@ def _map(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             if high > low
             else np.empty(shape, dtype)
         )
-    return arrays, metadata
+    return arrays, stamp

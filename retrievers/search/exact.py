@@ -184,16 +184,27 @@ def _block_scores(
     if block.dense.shape[1]:
         documents = torch.from_numpy(block.dense.astype(np.float32)).to(device)  # [n,D]
         scores = dense @ documents.T
-    kept = block.term_ids.shape[1]
-    if kept:
-        ids = torch.from_numpy(block.term_ids.astype(np.int64)).to(device).reshape(-1)
-        weights = torch.from_numpy(block.term_weights.astype(np.float32)).to(device).reshape(-1)
-        starts = torch.arange(0, len(block) * kept + 1, kept, device=device)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            matrix = torch.sparse_csr_tensor(starts, ids, weights, size=(len(block), lexical.shape[0]))
-            scores = scores + (matrix @ lexical).T
+    if block.term_ids.shape[1]:
+        scores = scores + (_sparse(block, lexical.shape[0]).to(device) @ lexical).T
     return scores
+
+
+def _sparse(block: HybridVectors, vocabulary: int) -> torch.Tensor:
+    """The lexical halves as a sparse matrix [n,V], padding left out."""
+    kept = block.term_weights != 0  # [n,K]
+    ids = block.term_ids[kept].astype(np.int64)
+    if ids.size and int(ids.max()) >= vocabulary:
+        raise ValueError(f"the store holds term {int(ids.max())}, the queries have {vocabulary} terms")
+    starts = np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(starts),
+            torch.from_numpy(ids),
+            torch.from_numpy(block.term_weights[kept].astype(np.float32)),
+            size=(len(block), vocabulary),
+            check_invariants=False,
+        )
 
 
 def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
