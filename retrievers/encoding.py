@@ -18,7 +18,6 @@ from retrievers.store import Header, Shard, ShardError
 from retrievers.types import Corpus, Document, Job, Query
 from retrievers.vectors import HybridQueries, HybridVectors
 
-SHARD_DOCUMENTS = 16_384
 # A batch holds texts of near length, at most so many padded tokens. It never crosses a shard, so that a shard's bytes
 # do not depend on which shards were there already.
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 65_536}
@@ -73,10 +72,6 @@ class TextEncoder:
                 query_id = queries[int(np.flatnonzero(wrong)[0])].query_id
                 raise InputError(f"the {name} half of query {query_id!r} is not finite. Is the checkpoint damaged?")
         return HybridQueries(dense, lexical)
-
-    def wordless(self, texts: Sequence[str]) -> int:
-        """How many texts hold nothing but special tokens; their lexical half is empty."""
-        return sum(not text.strip() for text in texts)
 
     @torch.inference_mode()
     def _encode(self, texts: list[str], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:

@@ -43,6 +43,7 @@ class NeuralOptions(Options):
     engine: Literal["torch", "faiss"] = Field("torch", description="what finds candidates; final scores are the same")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
 
 
 class Neural(Retriever):
@@ -171,7 +172,6 @@ class Neural(Retriever):
         return self._search(shards, queries, top_k, job)
 
     def _header(self, corpus: Corpus) -> Any:
-        from retrievers.encoding import SHARD_DOCUMENTS
         from retrievers.store import Header
 
         spec = self.encoder.loaded.spec
@@ -183,7 +183,7 @@ class Neural(Retriever):
             precision=f"{self._precision} on {self._device.type}",
             batch_rule=self.encoder.batch_rule,
             documents=corpus.count,
-            shard_documents=SHARD_DOCUMENTS,
+            shard_documents=self.options.shard_documents,
         )
 
     def _search(self, shards: Sequence["Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:

@@ -11,8 +11,8 @@ id_offsets      uint64   [n+1]  where each document id begins in `id_bytes`
 id_bytes        uint8    [b]    the document ids in UTF-8, one after another
 ==============  =======  =====  ===================================================
 
-and, in its metadata under `store`, the store's key, its place, and a SHA-256 over the arrays. The format is safetensors:
-a documented header, then the arrays as they lie in memory.
+and, in its metadata under `store`, the store's key, its place, and a SHA-256 over the arrays. The format is
+safetensors: a documented header, then the arrays as they lie in memory.
 """
 
 import hashlib
