@@ -213,7 +213,7 @@ def test_two_processes_that_want_the_same_store(large, tmp_path):
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum(text.count("encoded shard") for text in said) == 8
-    assert sum("waiting for another process" in text for text in said) == 1
+    assert sum("waiting for another process" in text for text in said) <= 1  # none, where the second came late
     for path in tmp_path.glob("results*/*/*/*/run.trec.gz"):
         assert path.read_bytes() == expected
 
