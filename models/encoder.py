@@ -67,25 +67,41 @@ class Encoder(nn.Module):
         return max_pooled_logits(self.head, hidden, ordinary)
 
 
-def max_pooled_logits(head: Head, hidden: Tensor, ordinary: Tensor, chunk: int = CHUNK_LOGITS) -> Tensor:
-    """μ [B,V] = max over ordinary positions of `head(hidden)` [B,L,V], which is never held whole.
+Part = Callable[[Tensor, Tensor], Tensor]
 
-    Only ordinary tokens reach the head, in chunks of at most `chunk` logits (and one token at least). Raw logits: no
-    ReLU, no log. A sequence without an ordinary token gets zeros: it has no words, so it matches none.
+
+def _call(part: Part, hidden: Tensor, keep: Tensor) -> Tensor:
+    return part(hidden, keep)
+
+
+def max_pooled_logits(
+    head: Head,
+    hidden: Tensor,
+    keep: Tensor,
+    chunk: int = CHUNK_LOGITS,
+    call: Callable[[Part, Tensor, Tensor], Tensor] = _call,
+) -> Tensor:
+    """μ [B,V] (equations 6 and 7) = max over the kept positions of `head(hidden)` [B,L,V], which is never held whole.
+
+    `hidden` [B,L,H], `keep` [B,L]. As many sequences at once as fit into `chunk` logits, and one at least. Raw logits:
+    no ReLU, no log; in float32. A sequence that keeps no position gets zeros: it has no words, so it matches none.
+    `call` evaluates one chunk; training hands in one that recomputes it for the gradient. Where an entry's greatest
+    logit is met at several positions they share the gradient (the authors' `torch.max` gives it to one of them).
     """
-    rows, positions = ordinary.nonzero(as_tuple=True)  # [T], sorted by row
-    width = head(hidden[:1, 0]).shape[-1]
-    best: list[Tensor | None] = [None] * len(hidden)  # of each row, [V]
-    tokens = max(1, chunk // width)
-    for start in range(0, len(rows), tokens):
-        part = rows[start : start + tokens]
-        logits = head(hidden[part, positions[start : start + tokens]]).float()  # [t,V]
-        ids, counts = torch.unique_consecutive(part, return_counts=True)
-        for row, piece in zip(ids.tolist(), torch.split(logits, counts.tolist()), strict=True):
-            here, before = piece.amax(0), best[row]
-            best[row] = here if before is None else torch.maximum(before, here)
-    nothing = torch.zeros(width, device=hidden.device)
-    return torch.stack([nothing if row is None else row for row in best])  # [B,V]
+
+    def part(states: Tensor, kept: Tensor) -> Tensor:
+        logits = head(states).float().masked_fill_(~kept.unsqueeze(-1), float("-inf"))  # [b,L,V]
+        pooled = logits.amax(dim=1)  # [b,V]
+        return torch.where(kept.any(dim=1, keepdim=True), pooled, 0.0)
+
+    step = max(1, chunk // (vocabulary_width(head, hidden) * hidden.shape[1]))
+    return torch.cat([call(part, hidden[i : i + step], keep[i : i + step]) for i in range(0, len(hidden), step)])
+
+
+def vocabulary_width(head: Head, hidden: Tensor) -> int:
+    """V of a head, from one state."""
+    with torch.no_grad():
+        return int(head(hidden.reshape(-1, hidden.shape[-1])[:1]).shape[-1])
 
 
 def top_terms(pooled: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,78 @@
+"""What of the pre-training objective is a choice: the paper and the authors' code differ, and both are here."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["DupMAE", "RetroMAE"]
+KINDS = ("DupMAE", "RetroMAE")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pre-training objectives (paper, sections 3.1 and 3.2), with each choice that is left or that the code changes.
+
+    ===================  ==================================  =====================================================
+    field                `paper(kind)`                       `official(kind)`, the authors' released code
+    ===================  ==================================  =====================================================
+    corruption           always [MASK]                       80 % [MASK], 10 % random, 10 % kept
+    bow_positions        ordinary tokens, masked ones not    every attended position but the first
+    bow_weights          1 for each distinct word            1/n for each distinct word, n = ordinary tokens
+    bow_loss_weight      1                                   0.1
+    decoder_query        CLS + position (equation 2)         DupMAE: CLS through the embedding block (position,
+                                                             token type, LayerNorm); RetroMAE: CLS + position
+    decoder_labels       every token                         every token but [CLS] and [SEP]
+    ===================  ==================================  =====================================================
+
+    Both mask words at 0.3 for the encoder and 0.5 for each row of the decoder (section 4), and average the
+    reconstruction loss over the labelled tokens of the batch, the bag-of-words loss over its sequences.
+
+    Raises ValueError for a rate outside (0, 1), a corruption that does not add up to 1, or an unknown choice.
+    """
+
+    kind: Kind = "DupMAE"
+    encoder_mask_rate: float = 0.3
+    decoder_mask_rate: float = 0.5
+    corruption: tuple[float, float, float] = (1.0, 0.0, 0.0)  # of a chosen word: [MASK], random token, kept
+    bow_positions: Literal["unmasked", "all_but_first"] = "unmasked"
+    bow_weights: Literal["one", "one_over_n"] = "one"
+    bow_loss_weight: float = 1.0
+    decoder_query: Literal["position", "embedding_block"] = "position"
+    decoder_labels: Literal["all", "ordinary"] = "all"
+    chunk_logits: int = 1 << 25  # logits held at once; gradients do not depend on it
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "kind": KINDS,
+            "bow_positions": ("unmasked", "all_but_first"),
+            "bow_weights": ("one", "one_over_n"),
+            "decoder_query": ("position", "embedding_block"),
+            "decoder_labels": ("all", "ordinary"),
+        }
+        for name, choices in allowed.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; there is {', '.join(choices)}")
+        for name in ("encoder_mask_rate", "decoder_mask_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; want a rate between 0 and 1")
+        if len(self.corruption) != 3 or min(self.corruption) < 0 or abs(sum(self.corruption) - 1) > 1e-9:
+            raise ValueError(f"corruption is {self.corruption}; want three shares that add up to 1")
+
+    @classmethod
+    def paper(cls, kind: Kind, **changes: Any) -> "PretrainConfig":
+        """As the paper has it."""
+        return dataclasses.replace(cls(kind=kind), **changes)
+
+    @classmethod
+    def official(cls, kind: Kind, **changes: Any) -> "PretrainConfig":
+        """As the authors' released code has it (github.com/staoxiao/RetroMAE, src/pretrain)."""
+        base = cls(
+            kind=kind,
+            corruption=(0.8, 0.1, 0.1),
+            bow_positions="all_but_first",
+            bow_weights="one_over_n",
+            bow_loss_weight=0.1,
+            decoder_query="embedding_block" if kind == "DupMAE" else "position",
+            decoder_labels="ordinary",
+        )
+        return dataclasses.replace(base, **changes)

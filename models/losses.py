@@ -1,0 +1,75 @@
+"""The objectives as pure functions, one for each equation; scores and sums in float32."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from models.encoder import Head, max_pooled_logits, vocabulary_width
+
+IGNORED = -100
+
+
+def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    """Mean cross-entropy of `head(hidden)` at the labelled positions: L_mlm, and L_dec of equation 4.
+
+    `hidden` [B,L,H], `labels` [B,L] with -100 where there is none. Logits are made at labelled positions only, at most
+    `chunk` of them at once, and made again for the gradient: [B,L,V] is never held. Returns a scalar in float32.
+
+    Raises ValueError where no position is labelled.
+    """
+    wanted = labels != IGNORED  # [B,L]
+    count = int(wanted.sum())
+    if count == 0:
+        raise ValueError("no position of the batch is labelled: every token is special, or nothing was masked")
+    rows, targets = hidden[wanted], labels[wanted]  # [n,H], [n]
+    step = max(1, chunk // vocabulary_width(head, rows))
+    total = torch.zeros((), device=hidden.device)
+
+    def part(states: Tensor, ids: Tensor) -> Tensor:
+        return functional.cross_entropy(head(states).float(), ids, reduction="sum")
+
+    for start in range(0, count, step):
+        pieces = rows[start : start + step], targets[start : start + step]
+        total = total + _again(part, *pieces)
+    return total / count
+
+
+def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
+    """μ [B,V] of `models.encoder.max_pooled_logits`, each chunk made again for the gradient.
+
+    Raises ValueError for a sequence that keeps no position: it would learn from nothing.
+    """
+    empty = ~keep.any(dim=1)
+    if empty.any():
+        row = int(empty.nonzero()[0])
+        raise ValueError(f"sequence {row} of the batch has no token to pool: all of them are special or masked")
+    return max_pooled_logits(head, hidden, keep, chunk, call=_again)
+
+
+def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) -> Tensor:
+    """L_BoW (equation 8): -Σ over the distinct words x of a sequence of w log softmax(μ)[x], mean over the batch.
+
+    `pooled` μ [B,V]; `ids` [B,L] the original tokens, of which `ordinary` [B,L] count. w is 1, or 1/n with n the number
+    of ordinary tokens (repeated ones counted) where `over_n`. No [B,V] target is built. Returns a scalar.
+    """
+    nowhere = pooled.shape[1]  # sorts behind every word
+    words, _ = ids.masked_fill(~ordinary, nowhere).sort(dim=1)  # [B,L]
+    first = torch.ones_like(words, dtype=torch.bool)
+    first[:, 1:] = words[:, 1:] != words[:, :-1]
+    first &= words != nowhere
+    log_p = pooled.gather(1, words.clamp(max=nowhere - 1)) - pooled.logsumexp(dim=1, keepdim=True)  # [B,L]
+    loss = -(log_p * first).sum(dim=1)  # [B]
+    if over_n:
+        loss = loss / ordinary.sum(dim=1)
+    return loss.mean()
+
+
+def _again(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """Call `function`; where a gradient is wanted, keep its inputs only and call it again for the gradient."""
+    if not torch.is_grad_enabled():
+        return function(first, second)
+    result: Tensor = checkpoint(function, first, second, use_reentrant=False, preserve_rng_state=False)
+    return result

@@ -1,0 +1,122 @@
+"""RetroMAE, and DupMAE = RetroMAE + the bag-of-words term (paper, equations 1 to 9)."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models import losses
+from models.config import PretrainConfig
+from models.decoder import EnhancedDecoderLayer
+from models.encoder import mlm_head
+
+
+class PretrainBatch(NamedTuple):
+    """What one step sees. -100 marks a position without a label; a sequence is [CLS] tokens [SEP] padding."""
+
+    encoder_input_ids: Tensor  # [B,L] corrupted
+    attention_mask: Tensor  # [B,L]
+    encoder_labels: Tensor  # [B,L] original token where it was chosen for the encoder, else -100
+    decoder_input_ids: Tensor  # [B,L] original
+    decoder_mask: Tensor  # [B,L,L] 1 = row i sees column j
+    decoder_labels: Tensor  # [B,L] original token where it is to be reconstructed, else -100
+
+
+@dataclass(frozen=True)
+class PretrainLoss:
+    """The terms of equation 9, each a scalar; `bow` is before its weight, and None for RetroMAE."""
+
+    mlm: Tensor
+    reconstruction: Tensor
+    bow: Tensor | None
+    total: Tensor
+
+
+class RetroMAE(nn.Module):
+    """Masked language model, and the enhanced decoder that rebuilds the text from the CLS vector.
+
+    `bert_mlm` is a `transformers` BERT masked-LM model; the decoder shares its embeddings and its head. `decoder` is
+    the one new layer, thrown away after pre-training.
+    """
+
+    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or PretrainConfig.paper("RetroMAE")
+        self.lm = bert_mlm
+        self.decoder = EnhancedDecoderLayer(bert_mlm.config)
+        self.decoder.apply(_initialise(float(bert_mlm.config.initializer_range)))
+
+    def forward(self, batch: PretrainBatch) -> PretrainLoss:
+        """All losses of one batch. Raises ValueError for a batch without a single labelled token."""
+        head, chunk = mlm_head(self.lm), self.config.chunk_logits
+        hidden = self.lm.base_model(
+            input_ids=batch.encoder_input_ids, attention_mask=batch.attention_mask
+        ).last_hidden_state  # [B,L,H]
+        mlm = losses.cross_entropy_at(head, hidden, batch.encoder_labels, chunk)
+        rebuilt = self._decode(hidden[:, :1], batch)  # [B,L,H]
+        reconstruction = losses.cross_entropy_at(head, rebuilt, batch.decoder_labels, chunk)
+        return self._sum(head, hidden, batch, mlm, reconstruction)
+
+    def _sum(
+        self, _head: nn.Module, _hidden: Tensor, _batch: PretrainBatch, mlm: Tensor, reconstruction: Tensor
+    ) -> PretrainLoss:
+        return PretrainLoss(mlm, reconstruction, None, mlm + reconstruction)
+
+    def _decode(self, cls: Tensor, batch: PretrainBatch) -> Tensor:
+        """The two streams of equation 2 through the one layer: [B,L,H] from the CLS vector [B,1,H]."""
+        embeddings = self.lm.base_model.embeddings
+        length = batch.decoder_input_ids.shape[1]
+        words = embeddings(input_ids=batch.decoder_input_ids)  # [B,L,H], positions in it
+        context = torch.cat((cls, words[:, 1:]), dim=1)
+        if self.config.decoder_query == "embedding_block":
+            query = embeddings(inputs_embeds=cls.expand(-1, length, -1).contiguous())
+        else:
+            positions = torch.arange(length, device=cls.device)
+            query = cls + embeddings.position_embeddings(positions)
+        return self.decoder(query, context, batch.decoder_mask)  # type: ignore[no-any-return]
+
+
+class DupMAE(RetroMAE):
+    """RetroMAE, and the bag-of-words loss over the max-pooled logits of the ordinary tokens."""
+
+    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
+        super().__init__(bert_mlm, config or PretrainConfig.paper("DupMAE"))
+
+    def _sum(
+        self, head: nn.Module, hidden: Tensor, batch: PretrainBatch, mlm: Tensor, reconstruction: Tensor
+    ) -> PretrainLoss:
+        bow = self._bow(head, hidden, batch)
+        return PretrainLoss(mlm, reconstruction, bow, mlm + reconstruction + self.config.bow_loss_weight * bow)
+
+    def _bow(self, head: nn.Module, hidden: Tensor, batch: PretrainBatch) -> Tensor:
+        attended = batch.attention_mask.bool()
+        words = ordinary(attended)
+        if self.config.bow_positions == "unmasked":
+            keep = words & (batch.encoder_labels == losses.IGNORED)
+        else:
+            keep = attended.clone()
+            keep[:, 0] = False
+        pooled = losses.max_pool(head, hidden, keep, self.config.chunk_logits)  # [B,V]
+        over_n = self.config.bow_weights == "one_over_n"
+        return losses.bag_of_words(pooled, batch.decoder_input_ids, words, over_n)
+
+
+def ordinary(attended: Tensor) -> Tensor:
+    """Attended positions but the first ([CLS]) and the last ([SEP]) of each sequence [B,L]."""
+    after = torch.zeros_like(attended)
+    after[:, :-1] = attended[:, 1:]
+    inner = attended & after
+    inner[:, 0] = False
+    return inner
+
+
+def _initialise(spread: float) -> Any:
+    """BERT's initialisation of a layer: normal weights, zero biases, LayerNorm at one."""
+
+    def apply(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=spread)
+            nn.init.zeros_(module.bias)
+
+    return apply

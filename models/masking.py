@@ -1,0 +1,142 @@
+"""The one collator: from token ids to a `PretrainBatch`, in torch over the whole batch (paper, section 3.1).
+
+Masks are drawn for whole words, each word by itself with the configured rate, so that the rate holds in expectation. A
+batch is a pure function of its texts and of (seed, step): a resumed run sees the masks it would have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import PretrainConfig
+from models.losses import IGNORED
+from models.mae import PretrainBatch, ordinary
+
+_LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What masking must know of a tokenizer: V entries, four special ids, and which entries continue a word."""
+
+    size: int
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    mask_id: int
+    continues: Tensor  # [V] bool
+
+    @classmethod
+    def of(cls, tokenizer: Any, prefix: str = "##") -> "Vocabulary":
+        """Read a WordPiece tokenizer of `transformers`. Raises ValueError where it lacks a special token."""
+        ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
+        missing = [name for name, value in ids.items() if value is None]
+        if missing:
+            raise ValueError(f"the tokenizer has no {', '.join(missing)} token; masking needs cls, sep, pad and mask")
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        continues = torch.tensor([token.startswith(prefix) for token in tokens])
+        return cls(len(tokenizer), ids["cls"], ids["sep"], ids["pad"], ids["mask"], continues)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes batches of at most `max_length` tokens a text, [CLS] and [SEP] included."""
+
+    vocabulary: Vocabulary
+    config: PretrainConfig
+    max_length: int
+    seed: int = 0
+
+    def __call__(self, texts: Sequence[Sequence[int]], step: int) -> PretrainBatch:
+        """Return the batch of `texts` (token ids without special tokens) at `step`.
+
+        Raises ValueError for a text without a token.
+        """
+        vocabulary, config = self.vocabulary, self.config
+        draw = torch.Generator().manual_seed(_seed(self.seed, step))
+        ids, attended = self._pad(texts)  # [B,L]
+        words = ordinary(attended)
+        number = _word_numbers(ids, words, vocabulary.continues)  # [B,L], the last number for what is no word
+        slots = int(number.max()) + 1
+
+        chosen = _some(_draw((len(ids), slots), config.encoder_mask_rate, draw), number, words, draw)
+        chosen = chosen.gather(1, number) & words  # [B,L]
+        blocked = _draw((*ids.shape, slots), config.decoder_mask_rate, draw)  # [B,L,W], of each row its own words
+        blocked = blocked.gather(2, number.unsqueeze(1).expand(-1, ids.shape[1], -1)) & words.unsqueeze(1)  # [B,L,L]
+        visible = ~blocked & attended.unsqueeze(1) & attended.unsqueeze(2)
+        visible.diagonal(dim1=1, dim2=2).fill_(False)  # no token sees itself (equation 5)
+
+        labelled = attended if config.decoder_labels == "all" else words
+        return PretrainBatch(
+            encoder_input_ids=self._corrupt(ids, chosen, draw),
+            attention_mask=attended.long(),
+            encoder_labels=ids.masked_fill(~chosen, IGNORED),
+            decoder_input_ids=ids,
+            decoder_mask=visible,
+            decoder_labels=ids.masked_fill(~labelled, IGNORED),
+        )
+
+    def _pad(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        room = self.max_length - 2
+        lengths = np.array([min(len(text), room) for text in texts])
+        if not lengths.all():
+            raise ValueError(f"text {int(np.argmin(lengths))} of the batch has no token; leave empty texts out")
+        flat = np.concatenate([np.asarray(text[:room], dtype=np.int64) for text in texts])
+        place = torch.arange(int(lengths.max()) + 2)
+        ends = torch.from_numpy(lengths).unsqueeze(1)  # [B,1]
+        ids = torch.full((len(texts), len(place)), self.vocabulary.pad_id)
+        ids[(place >= 1) & (place <= ends)] = torch.from_numpy(flat)
+        ids[:, 0] = self.vocabulary.cls_id
+        ids.scatter_(1, ends + 1, self.vocabulary.sep_id)
+        return ids, place <= ends + 1
+
+    def _corrupt(self, ids: Tensor, chosen: Tensor, draw: torch.Generator) -> Tensor:
+        """Replace chosen tokens by [MASK], by a random token, or not, in the configured shares."""
+        masked, random, _ = self.config.corruption
+        corrupted = ids.masked_fill(chosen, self.vocabulary.mask_id)
+        if masked == 1:
+            return corrupted
+        share = torch.rand(ids.shape, generator=draw)
+        strangers = torch.randint(self.vocabulary.size, ids.shape, generator=draw)
+        corrupted = torch.where(chosen & (share >= masked), strangers, corrupted)
+        return torch.where(chosen & (share >= masked + random), ids, corrupted)
+
+
+def _seed(seed: int, step: int) -> int:
+    """63 well-mixed bits of (seed, step): neighbouring steps share nothing."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _word_numbers(ids: Tensor, words: Tensor, continues: Tensor) -> Tensor:
+    """Number the words of each sequence from 0; special tokens and padding share the number after the last."""
+    starts = words & ~continues[ids]
+    starts[:, 1] = words[:, 1]  # a text cut in the middle of a word begins one all the same
+    number = starts.long().cumsum(1) - 1  # [B,L]
+    return torch.where(words, number, number.max() + 1)
+
+
+def _draw(shape: tuple[int, ...], rate: float, draw: torch.Generator) -> Tensor:
+    """True with probability `rate`, to 1 / 65,536; four draws from each random 64-bit number."""
+    count = int(np.prod(shape))
+    wide = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=draw)
+    bits = wide.view(torch.int16)[:count]
+    return (bits < round(rate * _LEVELS) - _LEVELS // 2).view(shape)
+
+
+def _some(chosen: Tensor, number: Tensor, words: Tensor, draw: torch.Generator) -> Tensor:
+    """Mend sequences in which no word, or every word, was chosen [B,W]: one at random is chosen, or released.
+
+    A text of one word is left whole: something must remain to pool. Beyond a dozen words this hardly ever happens.
+    """
+    counts = torch.where(words, number + 1, 0).amax(1)  # [B] words
+    real = torch.arange(chosen.shape[1]) < counts.unsqueeze(1)  # [B,W]
+    chosen = chosen & real
+    taken = chosen.sum(1)
+    lucky = (torch.rand(len(chosen), generator=draw) * counts).long().clamp(max=chosen.shape[1] - 1)  # [B]
+    wrong = (taken == 0) | (taken == counts)
+    value = torch.where(wrong, (taken == 0) & (counts > 1), chosen.gather(1, lucky.unsqueeze(1)).squeeze(1))
+    return chosen.scatter(1, lucky.unsqueeze(1), value.unsqueeze(1))
