@@ -1,0 +1,87 @@
+"""Fine-tuning objectives: by hand, against the search, and their gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models import scores
+from models.encoder import top_terms
+from retrievers.search import exact
+from retrievers.vectors import HybridQueries, HybridVectors
+
+
+def random_halves(seed=0, q=3, n=5, dense=4, vocabulary=30):
+    torch.manual_seed(seed)
+    return torch.randn(q, dense), torch.randn(q, vocabulary), torch.randn(n, dense), torch.randn(n, vocabulary) * 3
+
+
+def test_a_training_score_is_the_searchs():
+    """The same vectors through the store's types and `final_scores` give the same numbers, to float16's precision."""
+    q_dense, q_lexical, d_dense, d_lexical = random_halves()
+    found = scores.hybrid_scores(q_dense, q_lexical, d_dense, d_lexical, k=7, scale=0.5)
+    ids, weights = top_terms(d_lexical, 7)
+    vectors = HybridVectors(
+        d_dense.numpy().astype(np.float16), ids.numpy().astype(np.uint16), weights.numpy().astype(np.float16)
+    )
+    queries = HybridQueries(q_dense.numpy(), 0.5 * q_lexical.numpy())
+    for number in range(3):
+        np.testing.assert_allclose(found[number], exact.final_scores(queries, number, vectors), rtol=2e-3, atol=2e-2)
+
+
+def test_the_hybrid_score_by_hand():
+    """h: 1·2 = 2. μ_d = (5, 4, -1) keeps its top two (0: 5, 1: 4); μ_q = (1, -1, 9): 5 - 4 = 1; together 3."""
+    one = torch.tensor
+    found = scores.hybrid_scores(one([[1.0]]), one([[1.0, -1.0, 9.0]]), one([[2.0]]), one([[5.0, 4.0, -1.0]]), k=2)
+    assert found.tolist() == [[3.0]]
+
+
+def test_halves_may_be_empty():
+    q_dense, q_lexical, d_dense, d_lexical = random_halves()
+    nothing_q, nothing_d = torch.zeros(3, 0), torch.zeros(5, 0)
+    dense = scores.hybrid_scores(q_dense, nothing_q, d_dense, nothing_d, k=7)
+    lexical = scores.hybrid_scores(nothing_q, q_lexical, nothing_d, d_lexical, k=7)
+    both = scores.hybrid_scores(q_dense, q_lexical, d_dense, d_lexical, k=7)
+    torch.testing.assert_close(dense + lexical, both)
+    with pytest.raises(ValueError, match="must have the same widths"):
+        scores.hybrid_scores(q_dense, q_lexical, nothing_d, d_lexical, k=7)
+
+
+def test_gradients_flow_through_kept_values_only_and_to_the_query_at_them():
+    _, q_lexical, _, d_lexical = (x.double().requires_grad_() for x in random_halves())
+    total = scores.kept_products(q_lexical, *top_terms(d_lexical, 7)).sum()
+    to_query, to_passages = torch.autograd.grad(total, [q_lexical, d_lexical])
+    kept = torch.zeros(5, 30, dtype=torch.bool).scatter_(1, d_lexical.topk(7, dim=1).indices, True)
+    assert ((to_passages != 0) == kept).all()
+    torch.testing.assert_close(to_passages[kept], q_lexical.sum(0).expand(5, -1)[kept], rtol=1e-5, atol=1e-6)
+    dense_form = torch.where(kept, d_lexical, 0.0).sum(0).expand(3, -1)
+    torch.testing.assert_close(to_query, dense_form, rtol=1e-5, atol=1e-6)
+
+
+def test_contrastive_by_hand():
+    """Scores (ln 3, 0) with the first positive and (0, 0) with the second: -ln 3/4 and -ln 1/2, mean (ln 4/3 + ln 2)/2.
+
+    At temperature 0.5 the first is (2 ln 3, 0): -ln 9/10.
+    """
+    found = scores.contrastive(torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+    assert found.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    cooler = scores.contrastive(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0]), temperature=0.5)
+    assert cooler.item() == pytest.approx(-math.log(0.9))
+
+
+def test_distillation_by_hand():
+    """Teacher (ln 3, 0): t = (3/4, 1/4). Student (0, 0): p = 1/2 each: -ln 1/2. Student as teacher: the entropy."""
+    teacher = torch.tensor([[math.log(3), 0.0]])
+    assert scores.distillation(torch.zeros(1, 2), teacher).item() == pytest.approx(math.log(2))
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert scores.distillation(teacher, teacher).item() == pytest.approx(entropy)
+    assert scores.distillation(2 * teacher, teacher, temperature=2.0).item() == pytest.approx(entropy)
+
+
+def test_the_scale_makes_both_halves_spread_alike():
+    """Spreads within a query of 1 and 4 (any offset of a query apart): the lexical half is weighed by 1/4."""
+    dense = torch.tensor([[-1.0, 0.0, 1.0], [9.0, 10.0, 11.0]])
+    assert scores.lexical_scale(dense, 4 * dense + 100) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="must tell passages apart"):
+        scores.lexical_scale(dense, torch.ones(2, 3))
