@@ -52,6 +52,7 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({_first_line(error)}).") from error
+    _check_architecture(folder, config)
     hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
     spec = spec.replace(dense=hidden) if spec.dense is None else spec
     _check_sizes(folder, config, tokenizer, spec)
@@ -73,6 +74,17 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _check_architecture(folder: Path, config: Any) -> None:
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or getattr(config, "is_decoder", False):
+        raise CheckpointError(
+            f"{folder} is a {config.model_type!r} model, which is not a BERT-like encoder: its tokens do not see the "
+            "whole text both ways, or it has no masked-LM form. Name a BERT, RoBERTa, DistilBERT, MPNet or similar "
+            "checkpoint."
+        )
+
+
 def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) -> None:
     if spec.lexical and config.vocab_size > hybrid.MAX_VOCABULARY:
         raise CheckpointError(
@@ -87,7 +99,7 @@ def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) ->
             "rows. They do not belong together: take the tokenizer that was saved with the weights."
         )
     # RoBERTa-like models count positions from the padding id, so two of the table are not for tokens
-    positions = int(config.max_position_embeddings) - (
+    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - (
         int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
     )
     special = tokenizer.num_special_tokens_to_add()
@@ -114,12 +126,7 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
                 "or 0."
             )
         return None
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weight = load_file(path).get("weight")
-    else:
-        weight = _tensors_only(path).get("weight")
+    weight = _tensors_only(path).get("weight")
     if weight is None or tuple(weight.shape) != (spec.dense, hidden):
         got = "no tensor `weight`" if weight is None else f"`weight` {list(weight.shape)}"
         raise CheckpointError(f"{path} holds {got}; want `weight` [{spec.dense}, {hidden}].")
@@ -129,9 +136,14 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
 
 
 def _tensors_only(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (SafetensorError, OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors, so it is not loaded: {_first_line(error)}"
         ) from error
@@ -140,16 +152,11 @@ def _tensors_only(path: Path) -> dict[str, Any]:
 
 def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForMaskedLM
+    from transformers import MODEL_MAPPING, AutoModel, AutoModelForMaskedLM
 
     kind = AutoModelForMaskedLM if with_head else AutoModel
     settings = {"config": config, "trust_remote_code": False, "local_files_only": True, "dtype": dtype}
-    cls = kind._model_mapping.get(type(config), None)
-    if cls is None:
-        raise CheckpointError(
-            f"{folder}: {config.model_type!r} has no {'masked-LM' if with_head else 'encoder'} model."
-        )
-    if not with_head and "add_pooling_layer" in inspect.signature(cls).parameters:
+    if not with_head and "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)]).parameters:
         settings["add_pooling_layer"] = False
     try:
         with _quiet():

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import nn
 from transformers import BertModel
@@ -190,6 +191,56 @@ def test_no_projection_where_the_widths_differ(tmp_path):
     refused(folder, r"a dense half of 16 was asked .* hidden width 32, .*random one would be noise", dense=16)
     save_file({"weight": torch.zeros(8, 32)}, folder / checkpoint.PROJECTION)
     refused(folder, r"holds `weight` \[8, 32\]; want `weight` \[16, 32\]", dense=16)
+
+
+def test_a_damaged_projection(tmp_path):
+    folder = tiny.save_hybrid(tmp_path / "m")
+    (folder / checkpoint.PROJECTION).write_bytes(b"{}")
+    refused(folder, "is damaged or holds more than tensors")
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (transformers.DistilBertConfig, {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+        (transformers.RobertaConfig, {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
+        (transformers.MPNetConfig, {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
+    ],
+)
+def test_other_bert_like_architectures(tmp_path, cls, settings):
+    """Their own heads, against the whole model's logits."""
+    torch.manual_seed(0)
+    size = {"vocab_size": tiny.config().vocab_size, "initializer_range": 0.3, "pad_token_id": 0}
+    model = transformers.AutoModelForMaskedLM.from_config(cls(**settings, **size)).eval()
+    model.save_pretrained(tmp_path / "m")
+    tiny.tokenizer().save_pretrained(tmp_path / "m")
+    found = encoder(tmp_path / "m", lexical=4).queries([Query("q", "what is a river")])
+    ids = tiny.tokenizer()("what is a river", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        out = model(ids, output_hidden_states=True)
+    np.testing.assert_allclose(found.lexical[0], out.logits[0, 1:-1].amax(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.dense[0], out.hidden_states[-1][0, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (
+            lambda: transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=95)),
+            "gpt2",
+        ),
+        (
+            lambda: transformers.T5EncoderModel(transformers.T5Config(d_model=32, d_ff=64, num_layers=1, num_heads=4)),
+            "t5",
+        ),
+        (lambda: BertModel(tiny.config(is_decoder=True)), "bert"),
+    ],
+)
+@pytest.mark.parametrize("lexical", [0, 4])
+def test_architectures_that_are_no_bert(tmp_path, model, kind, lexical):
+    model().save_pretrained(tmp_path / "m")
+    tiny.tokenizer().save_pretrained(tmp_path / "m")
+    refused(tmp_path / "m", f"is a '{kind}' model, which is not a BERT-like encoder", lexical=lexical)
 
 
 def test_a_vocabulary_beyond_16_bits(tmp_path):
