@@ -20,7 +20,7 @@ _BAD_INPUT, _INTERRUPTED = 2, 130
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
-    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT),
 }
 
 
@@ -149,9 +149,8 @@ def run_command(
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:
-    """Parse NAME=VALUE; the value is read as YAML, so 0.9 is a number and true a truth."""
-    import yaml
-
+    """Split NAME=VALUE; what the value means is up to the option's type."""
+    from harness.config import Raw
     from retrievers.errors import InputError
 
     found: dict[str, Any] = {}
@@ -159,12 +158,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise InputError(f"--option {word!r} is not NAME=VALUE.")
-        try:
-            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(
-                f"--option {word!r}: the value cannot be read ({' '.join(str(error).split())})."
-            ) from error
+        found[name.strip().replace("-", "_")] = Raw(value)
     return found
 
 

@@ -1,7 +1,7 @@
 """What a user asks for, checked before anything runs; every error of a file is reported at once."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -108,14 +108,40 @@ def make_retriever(spec: RetrieverSpec) -> Retriever:
         raise InputError(f"retriever {spec.name}: {explain(error, sorted(cls.Options.model_fields))}") from error
 
 
+class Raw(str):
+    """An option's value as it was typed: taken literally where the option is a text, read as YAML elsewhere."""
+
+    __slots__ = ()
+
+    def read(self, name: str, annotation: Any) -> Any:
+        """The value for a field of that annotation. Raises InputError where it cannot be read."""
+        if str in (annotation, *get_args(annotation)):
+            return str(self)
+        try:
+            return yaml.safe_load(self)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            why = " ".join(str(error).split())
+            raise InputError(f"--option {name}={self}: the value cannot be read ({why}).") from error
+
+
 def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:
     """Give each named retriever those of the options that it has.
 
     Raises InputError for an option that none of them has: a flag is never parsed and then ignored.
     """
-    fields = {name: set(get(name).Options.model_fields) for name in names}
+    fields = {name: get(name).Options.model_fields for name in names}
     for option in options:
         if not any(option in have for have in fields.values()):
             say = "; ".join(f"{name} has {', '.join(sorted(have)) or 'none'}" for name, have in fields.items())
             raise InputError(f"no retriever of this run has the option {option!r}: {say}.")
-    return [RetrieverSpec(name=name, options={k: v for k, v in options.items() if k in fields[name]}) for name in names]
+    return [
+        RetrieverSpec(
+            name=name,
+            options={
+                key: value.read(key, fields[name][key].annotation) if isinstance(value, Raw) else value
+                for key, value in options.items()
+                if key in fields[name]
+            },
+        )
+        for name in names
+    ]

@@ -50,6 +50,8 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     retrievers = [(spec, make_retriever(spec)) for spec in _once(config.retrievers)]
     plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
     _check_writable(config.results)
+    for _, retriever in retrievers:
+        retriever.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
     job = Conductor(home() / "cache", config.threads)
     job.cache.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from torch import nn
 from models import hybrid
 from models.encoder import Encoder, mlm_head
 from models.errors import CheckpointError
-from models.hub import WEIGHTS
+from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
 
 PROJECTION = "cls_projection.safetensors"
@@ -47,10 +47,14 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
 
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}.")
+    if not any(path.name in TOKENIZERS or path.suffix == ".model" for path in folder.iterdir()):
+        raise CheckpointError(
+            f"{folder} has no tokenizer: none of {', '.join(TOKENIZERS)}, *.model. Put it beside the weights."
+        )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the libraries make of a malformed file
         raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({_first_line(error)}).") from error
     _check_architecture(folder, config)
     hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
@@ -67,6 +71,11 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     )
     backbone = model.base_model if spec.lexical else model
     encoder = Encoder(backbone, head, projection.to(dtype) if projection else None, spec, special).eval()
+    broken = [name for name, weight in encoder.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise CheckpointError(
+            f"{folder}: {', '.join(broken[:3])} holds values that are not finite. Training went wrong."
+        )
     return Loaded(encoder, tokenizer, spec, hidden, vocabulary)
 
 
@@ -77,9 +86,13 @@ def _first_line(error: BaseException) -> str:
 def _check_architecture(folder: Path, config: Any) -> None:
     from transformers import MODEL_FOR_MASKED_LM_MAPPING
 
-    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or getattr(config, "is_decoder", False):
+    if (
+        type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+        or config.is_encoder_decoder
+        or getattr(config, "is_decoder", False)
+    ):
         raise CheckpointError(
-            f"{folder} is a {config.model_type!r} model, which is not a BERT-like encoder: its tokens do not see the "
+            f"{folder} is a {config.model_type!r} model, not a BERT-like encoder: its tokens do not see the "
             "whole text both ways, or it has no masked-LM form. Name a BERT, RoBERTa, DistilBERT, MPNet or similar "
             "checkpoint."
         )
@@ -98,10 +111,15 @@ def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) ->
             f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
             "rows. They do not belong together: take the tokenizer that was saved with the weights."
         )
-    # RoBERTa-like models count positions from the padding id, so two of the table are not for tokens
-    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - (
-        int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
-    )
+    if spec.lexical and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
+        raise CheckpointError(
+            f"{folder}: the tokenizer does not name its CLS and SEP tokens, which the lexical half must leave out. "
+            "Name cls_token and sep_token in tokenizer_config.json."
+        )
+    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
+    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
+    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
+    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
     special = tokenizer.num_special_tokens_to_add()
     for name in ("query_length", "passage_length"):
         length = getattr(spec, name)
@@ -127,8 +145,8 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
             )
         return None
     weight = _tensors_only(path).get("weight")
-    if weight is None or tuple(weight.shape) != (spec.dense, hidden):
-        got = "no tensor `weight`" if weight is None else f"`weight` {list(weight.shape)}"
+    if not isinstance(weight, torch.Tensor) or tuple(weight.shape) != (spec.dense, hidden):
+        got = "no tensor `weight`" if not isinstance(weight, torch.Tensor) else f"`weight` {list(weight.shape)}"
         raise CheckpointError(f"{path} holds {got}; want `weight` [{spec.dense}, {hidden}].")
     layer = nn.Linear(hidden, int(weight.shape[0]), bias=False)
     layer.weight.data.copy_(weight)
@@ -151,7 +169,6 @@ def _tensors_only(path: Path) -> dict[str, Any]:
 
 
 def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
     from transformers import MODEL_MAPPING, AutoModel, AutoModelForMaskedLM
 
     kind = AutoModelForMaskedLM if with_head else AutoModel
@@ -161,8 +178,11 @@ def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> 
     try:
         with _quiet():
             model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"the weights in {folder} cannot be loaded safely: {_first_line(error)}") from error
+    except Exception as error:  # torch, safetensors and transformers each have their own ways to fail
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config.json, are damaged, or cannot be loaded safely "
+            f"({type(error).__name__}: {_first_line(error)[:120]})."
+        ) from error
     missing = sorted(info["missing_keys"])
     if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):
         raise CheckpointError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from models.errors import CheckpointError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(
     r"(config|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"

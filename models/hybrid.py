@@ -11,6 +11,7 @@ from models.errors import CheckpointError
 FILE = "hybrid.json"
 POOLINGS = ("cls", "mean")
 SIMILARITIES = ("dot", "cosine")
+_LARGEST = 1e6  # of a scale or a temperature
 MAX_VOCABULARY = 65_535  # term ids are stored as uint16
 
 
@@ -43,12 +44,17 @@ class HybridSpec:
                 raise CheckpointError(f"{name} is {getattr(self, name)!r}; there is {', '.join(allowed)}.")
         for name, least in (("dense", 0), ("lexical", 0), ("query_length", 1), ("passage_length", 1)):
             value = getattr(self, name)
-            if not (name == "dense" and value is None) and (not isinstance(value, int) or value < least):
+            if name == "dense" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise CheckpointError(f"{name} is {value!r}; want a whole number from {least} up.")
         for name in ("temperature", "lexical_scale"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise CheckpointError(f"{name} is {value!r}; want a number above 0.")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _LARGEST:
+                raise CheckpointError(f"{name} is {value!r}; want a number above 0, at most {_LARGEST:.0e}.")
+        for name, kind in (("query_prefix", str), ("passage_prefix", str), ("trained", dict)):
+            if not isinstance(getattr(self, name), kind):
+                raise CheckpointError(f"{name} is {getattr(self, name)!r}; want a {kind.__name__}.")
         if self.dense == 0 and self.lexical == 0:
             raise CheckpointError("dense and lexical are both 0: a vector needs one half at least.")
 

@@ -29,6 +29,7 @@ class Entry(BaseModel):
     query_prefix: str | None = None
     passage_prefix: str | None = None
     titles: bool = True  # joined before the text
+    variant: str | None = None  # the only widths that may fill the paper's rows
     paper_rows: tuple[PaperRow, ...] = ()
 
 

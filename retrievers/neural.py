@@ -1,17 +1,19 @@
 """Every single-vector, lexical and hybrid system: one retriever, a choice of two halves, a catalog entry each."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from retrievers.catalog import Entry, entries
 from retrievers.errors import InputError
-from retrievers.registry import Identity, Options, Retriever, register, register_prefix
+from retrievers.neural_options import NeuralOptions
+from retrievers.registry import Identity, Retriever, register, register_prefix
 from retrievers.types import Corpus, Job, Query, Run
 
 if TYPE_CHECKING:
@@ -25,33 +27,13 @@ if TYPE_CHECKING:
 _QUERIES_AT_ONCE = 256
 
 
-class NeuralOptions(Options):
-    """What a user may change. None: as the checkpoint's `hybrid.json` says, else the entry, else the default."""
-
-    checkpoint: str | None = Field(None, description="folder or hub id")
-    dense: int | None = Field(None, ge=0, description="D; 0 leaves the dense half out")
-    lexical: int | None = Field(None, ge=0, description="K; 0 leaves the lexical half out")
-    pooling: Literal["cls", "mean"] | None = None
-    similarity: Literal["dot", "cosine"] | None = None
-    max_length: int | None = Field(None, ge=1, description="of passages, in tokens")
-    query_length: int | None = Field(
-        None, ge=1, description="of queries, in tokens; max_length where only that is given"
-    )
-    query_prefix: str | None = None
-    passage_prefix: str | None = None
-    titles: bool | None = Field(None, description="whether a passage's title comes before its text")
-    engine: Literal["torch", "faiss"] = Field("torch", description="what finds candidates; final scores are the same")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
-    shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
-
-
 class Neural(Retriever):
     """Encodes with a checkpoint, keeps the vectors in a store, searches them exactly."""
 
     Options = NeuralOptions
-    packages = ("torch", "transformers")
+    packages = ("tokenizers", "torch", "transformers")
     entry: ClassVar[Entry]
+    named_by_user: ClassVar[bool] = False  # hf:NAME, which leaves no room for --checkpoint
     options: NeuralOptions
 
     @cached_property
@@ -60,6 +42,10 @@ class Neural(Retriever):
         from models import hub
 
         name = self.options.checkpoint or self.entry.checkpoint
+        if self.named_by_user and self.options.checkpoint:
+            raise InputError(
+                f"hf:{self.entry.checkpoint} names the checkpoint already, and --checkpoint names {name}. Give one."
+            )
         if name is None:
             raise InputError(f"{self.entry.system}: {self.entry.missing}")
         return hub.locate(name, None if self.options.checkpoint else self.entry.revision)
@@ -130,6 +116,17 @@ class Neural(Retriever):
         chosen = self.options.model_dump(mode="json", exclude={"max_length"})
         return chosen | spec | {"titles": self._joined, "device": str(self._device), "precision": self._precision}
 
+    def check(self) -> None:
+        """See to the checkpoint's folder, its choice of halves, the device and the engine before anything is read."""
+        self.fingerprint()
+        if self.options.engine == "faiss":
+            if self.spec.lexical:
+                raise InputError("--engine faiss searches a dense half alone; this one has a lexical half. Use torch.")
+            if importlib.util.find_spec("faiss") is None:
+                raise InputError(
+                    "--engine faiss needs Faiss. Run `pip install faiss-cpu` (or faiss-gpu), or use --engine torch."
+                )
+
     def fingerprint(self) -> str:
         """The checkpoint's bytes and the resolved choices."""
         parts = (self.checkpoint_hash, dataclasses.asdict(self.spec), self._joined, self._precision, self._device.type)
@@ -142,11 +139,15 @@ class Neural(Retriever):
         spec = self.encoder.loaded.spec
         ours, paper = bytes_per_document(spec.dense or 0, spec.lexical)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
+        variant = f"CLS:{spec.dense}, OT:{spec.lexical}" if spec.lexical else f"{spec.pooling.upper()}:{spec.dense}"
+        # a checkpoint of the user's claims a row only if it says how it was trained, and is of the row's widths
+        known = bool(spec.trained) or not self.options.checkpoint
+        claims = known and self.entry.variant in (None, variant)
         return Identity(
             system=self.entry.system,
             stage=None if stage is None else str(stage),
-            variant=f"CLS:{spec.dense}, OT:{spec.lexical}" if spec.lexical else f"{spec.pooling.upper()}:{spec.dense}",
-            paper_rows=self.entry.paper_rows,
+            variant=variant,
+            paper_rows=self.entry.paper_rows if claims else (),
             checkpoint=self.options.checkpoint or self.entry.checkpoint,
             checkpoint_hash=self.checkpoint_hash,
             bytes_per_document=ours,
@@ -163,10 +164,8 @@ class Neural(Retriever):
         from retrievers.encoding import build
 
         torch.set_num_threads(job.threads)
-        if self.options.engine == "faiss" and self.spec.lexical:
-            raise InputError(
-                "--engine faiss searches a dense half alone; this checkpoint has a lexical half. Use torch."
-            )
+        if self.entry.variant and not self.spec.lexical:
+            job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         header = self._header(corpus)
         shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job)
         return self._search(shards, queries, top_k, job)
@@ -181,6 +180,7 @@ class Neural(Retriever):
             corpus_hash=corpus.content_hash,
             spec={name: getattr(spec, name) for name in relevant} | {"titles": self._joined},
             precision=f"{self._precision} on {self._device.type}",
+            libraries={name: version(name) for name in self.packages},
             batch_rule=self.encoder.batch_rule,
             documents=corpus.count,
             shard_documents=self.options.shard_documents,
@@ -208,14 +208,9 @@ class Neural(Retriever):
     def _candidates(self, parts: Sequence["Part"], job: Job) -> Any:
         from retrievers.search import exact
 
-        if self.options.engine == "torch":
-            return exact.torch_candidates(parts, self._device)
-        try:
+        if self.options.engine == "faiss":
             return exact.faiss_candidates(parts, job.threads)
-        except ImportError as error:
-            raise InputError(
-                "--engine faiss needs Faiss. Run `pip install faiss-cpu` (or faiss-gpu), or use --engine torch."
-            ) from error
+        return exact.torch_candidates(parts, self._device)
 
 
 def _parts(shards: Sequence["Shard"]) -> list["Part"]:
@@ -243,4 +238,6 @@ def _from_hub(name: str) -> type[Retriever]:
     if not name:
         raise InputError("hf: needs a folder or hub id behind it, such as hf:./my-model.")
     entry = Entry(system=name, summary=f"the checkpoint {name}", source="the command line", checkpoint=name)
-    return _class_for(entry, f"hf:{name}")
+    cls = _class_for(entry, f"hf:{name}")
+    cls.named_by_user = True
+    return cls

@@ -71,6 +71,10 @@ class Retriever(ABC):
         """The options as they took effect, for the record."""
         return dict(self.options.model_dump(mode="json"))
 
+    def check(self) -> None:
+        """Raise what is known to be wrong before a collection is read; called for every retriever of a run."""
+        self.fingerprint()
+
     def fingerprint(self) -> str:
         """Whatever beside options and packages decides the results, such as the hash of a checkpoint."""
         return ""

@@ -46,6 +46,7 @@ class Header:
     corpus_hash: str
     spec: dict[str, Any]  # pooling, widths, truncation, prefixes
     precision: str  # of the encoder's arithmetic
+    libraries: dict[str, str]  # versions of what computes it
     batch_rule: str
     documents: int  # N
     shard_documents: int  # in every shard but the last
@@ -162,6 +163,7 @@ def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc
         save_file(arrays, new, metadata)
         with new.open("rb") as file:
             os.fsync(file.fileno())
+        new.chmod(0o644)  # safetensors keeps it to its owner; a cache may be shared
         new.replace(path)
     except Exception as error:
         new.unlink(missing_ok=True)
@@ -180,7 +182,7 @@ def read(folder: Path, header: Header, number: int) -> Shard:
         raise ShardError(f"{path.name} is missing")
     try:
         arrays, stamp = _map(path)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise ShardError(f"{path.name} is damaged or half written ({error})") from error
     if (stamp.get("key"), stamp.get("shard")) != (header.key, number):
         raise ShardError(f"{path.name} belongs to another store or place")
@@ -204,13 +206,13 @@ def _map(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if length > size:
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(length))
-    stamp: dict[str, Any] = json.loads(header.pop("__metadata__")["store"])
+    stamp: dict[str, Any] = dict(json.loads(header.pop("__metadata__")["store"]))
     arrays = {}
     for name in _ARRAYS:
         entry = header[name]
         low, high = entry["data_offsets"]
         dtype, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])
-        if high - low != dtype.itemsize * int(np.prod(shape)) or 8 + length + high > size:
+        if not 0 <= low <= high or high - low != dtype.itemsize * int(np.prod(shape)) or 8 + length + high > size:
             raise ValueError(f"{name} reaches beyond the file")
         arrays[name] = (
             np.memmap(path, dtype=dtype, mode="r", offset=8 + length + low, shape=shape)

@@ -234,13 +234,17 @@ def test_other_bert_like_architectures(tmp_path, cls, settings):
             "t5",
         ),
         (lambda: BertModel(tiny.config(is_decoder=True)), "bert"),
+        (
+            lambda: transformers.BartModel(transformers.BartConfig(d_model=16, encoder_layers=1, decoder_layers=1)),
+            "bart",
+        ),
     ],
 )
 @pytest.mark.parametrize("lexical", [0, 4])
 def test_architectures_that_are_no_bert(tmp_path, model, kind, lexical):
     model().save_pretrained(tmp_path / "m")
     tiny.tokenizer().save_pretrained(tmp_path / "m")
-    refused(tmp_path / "m", f"is a '{kind}' model, which is not a BERT-like encoder", lexical=lexical)
+    refused(tmp_path / "m", f"is a '{kind}' model, not a BERT-like encoder", lexical=lexical)
 
 
 def test_a_vocabulary_beyond_16_bits(tmp_path):
@@ -289,12 +293,51 @@ def test_remote_code_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("model.safetensors", "has no weights"), ("config.json", "lacks a readable config.json")]
+    ("name", "message"),
+    [
+        ("model.safetensors", "has no weights"),
+        ("config.json", r"lacks a readable config\.json"),
+        ("tokenizer.json", r"has no tokenizer: none of tokenizer\.json, vocab\.txt"),
+    ],
 )
 def test_missing_files(tmp_path, name, message):
     folder = tiny.save_hybrid(tmp_path / "m")
     (folder / name).unlink()
     refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer_config.json", b"[1]", "lacks a readable config.json or tokenizer"),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "many"}', "lacks a readable config.json or tokenizer"),
+        ("model.safetensors", b"", "do not fit its config.json, are damaged, or cannot be loaded safely"),
+        ("pytorch_model.bin", b"", "do not fit its config.json, are damaged, or cannot be loaded safely"),
+        ("pytorch_model.bin", b"text", "do not fit its config.json, are damaged, or cannot be loaded safely"),
+    ],
+)
+def test_malformed_files(tmp_path, name, content, message):
+    folder = tiny.save_hybrid(tmp_path / "m")
+    if name.endswith(".bin"):
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(content)
+    refused(folder, message)
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    model = tiny.masked_lm()
+    model.bert.encoder.layer[0].output.dense.bias.data[3] = float("nan")
+    checkpoint.save(tmp_path / "m", model, tiny.tokenizer(), HybridSpec())
+    refused(tmp_path / "m", "holds values that are not finite")
+
+
+def test_a_tokenizer_that_does_not_name_its_special_tokens(tmp_path):
+    folder = tiny.save_hybrid(tmp_path / "m", dense=32)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({k: v for k, v in settings.items() if not k.endswith("_token")})
+    )
+    refused(folder, "does not name its CLS and SEP tokens")
 
 
 def test_damaged_weights(tmp_path):
@@ -318,6 +361,10 @@ def test_damaged_weights(tmp_path):
         ('{"dense": 0}', "dense and lexical are both 0"),
         ('{"lexical": -1}', "want a whole number from 0 up"),
         ('{"temperature": 0}', "want a number above 0"),
+        ('{"lexical_scale": 1e300}', "want a number above 0, at most"),
+        ('{"lexical": true}', "want a whole number from 0 up"),
+        ('{"query_prefix": 5}', "query_prefix is 5; want a str"),
+        ('{"trained": null}', "trained is None; want a dict"),
     ],
 )
 def test_a_hybrid_json_that_makes_no_sense(tmp_path, content, message):

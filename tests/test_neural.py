@@ -76,6 +76,39 @@ def test_the_record_says_what_was_run(tmp_path, folder):
     assert {"torch", "transformers"} <= set(manifest.packages)
 
 
+def test_a_row_of_the_paper_is_claimed_only_by_what_may_fill_it(tmp_path, folder, capsys):
+    """By the entry's own checkpoint, or one that says how it was trained and has the row's widths."""
+    trained = {"trained": {"stage": "hard negatives"}}
+    for name, options, claims in (
+        ("a", {}, False),
+        ("b", trained, False),  # CLS:16, OT:12
+    ):
+        record = go(tmp_path, folder, "dupmae", checkpoint=str(tiny.save_hybrid(tmp_path / name, **options)))
+        assert bool(record.manifest.system.paper_rows) == claims
+    plain = go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "a"), lexical=0)
+    assert plain.manifest.system.variant == "CLS:16"
+    assert "has no lexical half" in capsys.readouterr().err
+    assert go(tmp_path, folder, "cls", checkpoint=str(tmp_path / "b")).manifest.system.paper_rows != ()
+
+
+def test_text_options_are_taken_literally(tmp_path, folder, cli):
+    tiny.save_hybrid(tmp_path / "m")
+    for prefix in ("query: ", "# ", "yes", "5"):
+        answer = cli("run", "-r", "hf:m", "-d", folder, "-o", f"query_prefix={prefix}", "-o", "titles=false")
+        assert answer.code == 0, answer.err
+        [where] = [line.split()[1] for line in answer.out.splitlines() if line.startswith("wrote")]
+        options = json.loads((tmp_path / where / "manifest.json").read_text())["system"]["options"]
+        assert (options["query_prefix"], options["titles"]) == (prefix, False)
+
+
+def test_every_retriever_is_checked_before_any_collection_is_read(tmp_path, folder, bad, monkeypatch):
+    monkeypatch.setattr("harness.datasets.Dataset.open", lambda *a: pytest.fail("a collection was read"))
+    tiny.save_hybrid(tmp_path / "m", dense=32, lexical=0)
+    assert "no public checkpoint" in bad("run", "-r", "hf:m", "-r", "dupmae", "-d", folder)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "needs Faiss" in bad("run", "-r", "hf:m", "-d", folder, "--engine", "faiss")
+
+
 def test_halves_can_be_left_out_and_add_up(tmp_path, folder):
     model = tiny.save_hybrid(tmp_path / "m", dense=32)
     both, dense, lexical = (
@@ -133,6 +166,7 @@ def test_the_catalog_is_sound():
         (["-r", "dupmae", "--checkpoint", "gone/./x"], ["gone/./x is not a folder"]),
         (["-r", "dupmae", "--checkpoint", "nobody/nothing"], ["hf download nobody/nothing", "--checkpoint FOLDER"]),
         (["-r", "retromae"], ["Shitao/RetroMAE_MSMARCO_distill", "config.json", "hf download"]),
+        (["-r", "hf:m", "--checkpoint", "bare"], ["hf:m names the checkpoint already", "--checkpoint names bare"]),
         (["-r", "hf:"], ["hf: needs a folder or hub id"]),
         (["-r", "hf:toy"], ["has no config.json"]),
         (["-r", "hf:m", "--dense", "8"], ["a dense half of 8", "no cls_projection.safetensors"]),

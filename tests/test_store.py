@@ -13,7 +13,9 @@ from retrievers.store import Header, Ids, ShardError
 from retrievers.types import Document
 from retrievers.vectors import HybridVectors
 
-HEADER = Header("c" * 64, "d" * 64, {"dense": 3, "lexical": 2}, "fp32", "rule", documents=25, shard_documents=10)
+HEADER = Header(
+    "c" * 64, "d" * 64, {"dense": 3, "lexical": 2}, "fp32", {"torch": "1"}, "rule", documents=25, shard_documents=10
+)
 
 
 class Corpus:
@@ -71,6 +73,13 @@ def flip(path, offset):
     path.write_bytes(data)
 
 
+def craft(path, changes):
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]) | changes).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -80,6 +89,8 @@ def flip(path, offset):
         (lambda path: path.write_bytes(path.read_bytes()[:-7]), "damaged or half written"),
         (lambda path: path.write_bytes(path.read_bytes()[:5]), "damaged or half written"),
         (lambda path: path.write_bytes(b""), "damaged or half written"),
+        (lambda path: craft(path, {"__metadata__": {"store": "[]"}}), "another store or place"),
+        (lambda path: craft(path, {"dense": {"dtype": "F16", "shape": [1], "data_offsets": [-2, 0]}}), "half written"),
         (lambda path: shutil.copy(path.with_name("shard-00000.safetensors"), path), "another store or place"),
     ],
 )
@@ -104,6 +115,7 @@ def test_a_store_of_other_vectors_has_another_key(tmp_path, job):
         {"corpus_hash": "x"},
         {"spec": {}},
         {"precision": "bf16"},
+        {"libraries": {"torch": "2"}},
         {"batch_rule": ""},
     ):
         other = Header(**{**HEADER.__dict__, **change})

@@ -1,0 +1,28 @@
+"""The options of every neural retriever."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrievers.registry import Options
+
+
+class NeuralOptions(Options):
+    """What a user may change. None: as the checkpoint's `hybrid.json` says, else the entry, else the default."""
+
+    checkpoint: str | None = Field(None, description="folder or hub id")
+    dense: int | None = Field(None, ge=0, description="D; 0 leaves the dense half out")
+    lexical: int | None = Field(None, ge=0, description="K; 0 leaves the lexical half out")
+    pooling: Literal["cls", "mean"] | None = None
+    similarity: Literal["dot", "cosine"] | None = None
+    max_length: int | None = Field(None, ge=1, description="of passages, in tokens")
+    query_length: int | None = Field(
+        None, ge=1, description="of queries, in tokens; max_length where only that is given"
+    )
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    titles: bool | None = Field(None, description="whether a passage's title comes before its text")
+    engine: Literal["torch", "faiss"] = Field("torch", description="what finds candidates; final scores are the same")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
