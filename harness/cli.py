@@ -20,7 +20,7 @@ _BAD_INPUT, _INTERRUPTED = 2, 130
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
-    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR),
 }
 
 

@@ -53,8 +53,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     for _, retriever in retrievers:
         retriever.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
-    job = Conductor(home() / "cache", config.threads)
-    job.cache.mkdir(parents=True, exist_ok=True)
+    job = Conductor(_cache(), config.threads)
     maker = _Maker(config, command, job)
     for name, datasets in plan:
         for spec, retriever in retrievers:
@@ -83,6 +82,17 @@ T = TypeVar("T")
 
 def _once(items: Sequence[T]) -> list[T]:
     return [item for number, item in enumerate(items) if item not in items[:number]]
+
+
+def _cache() -> Path:
+    cache = home() / "cache"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"there is no folder {cache} and it cannot be made: {error.strerror}. HARNESS_HOME names another place."
+        ) from error
+    return cache
 
 
 def _check_writable(results: Path) -> None:
@@ -158,7 +168,7 @@ class _Maker:
             tables = [member.per_query() for member in members]
             query_ids = [f"{label}:{q}" for label, table in zip(labels, tables, strict=True) for q in table]
             rows = [row for table in tables for row in table.values()]
-            metrics = self.config.metric_names()
+            metrics = [m for m in members[0].metrics if all(m in member.metrics for member in members)]
             scores = Scores(tuple(query_ids), {m: np.array([row[m] for row in rows]) for m in metrics})
             mean = {m: float(np.mean([member.metrics[m] for member in members])) for m in metrics}
             made = manifest.of_mean(self.config, self.command, name, members)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from reports.errors import NewerRecordError, RecordError
 
@@ -116,9 +116,6 @@ class _Metrics(_Part):
     mean: dict[str, float]
 
 
-_MEAN = TypeAdapter(_Metrics)
-
-
 @dataclass(frozen=True)
 class Record:
     """A finished run."""
@@ -153,7 +150,7 @@ def read(folder: Path) -> Record:
         for name, digest in manifest.files.items():
             if sha256(folder / name) != digest:
                 raise RecordError(f"{folder / name}: not what the manifest says was written. Run again with --force.")
-        metrics = _MEAN.validate_json((folder / METRICS).read_bytes()).mean
+        metrics = _Metrics.model_validate_json((folder / METRICS).read_bytes()).mean
     except RecordError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # undecodable and malformed JSON are ValueErrors
@@ -193,6 +190,8 @@ def writing(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     finally:
+        if not folder.exists() and old.exists():
+            old.rename(folder)  # the new one could not take its place: what was finished stays
         _remove(new)
         _remove(old)
 

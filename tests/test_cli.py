@@ -147,6 +147,13 @@ def test_results_that_cannot_be_written(beir, bad, tmp_path, monkeypatch):
     assert "--results" in message
 
 
+@pytest.mark.parametrize("place", ["file/home", "/proc/nope"])
+def test_a_home_that_cannot_be_made(beir, bad, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HARNESS_HOME", place)
+    assert "HARNESS_HOME names another place" in bad("run", "-r", "bm25", "-d", beir())
+
+
 def test_a_disk_that_fills_up_while_writing(beir, bad, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device", "results/run.trec.gz")

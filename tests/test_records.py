@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,22 @@ def test_one_bad_record_does_not_hide_the_others(record, name, content):
     found, problems = records.find(record.folder.parents[2])
     assert [one.folder for one in found] == [record.folder]
     assert len(problems) == 2
+
+
+def test_a_record_that_cannot_take_its_place_leaves_the_old_one(record, monkeypatch):
+    before = {path.name: path.read_bytes() for path in record.folder.iterdir()}
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name.endswith(".new"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output"), records.writing(record.folder) as new:
+        (new / "x").write_text("y")
+    assert {path.name: path.read_bytes() for path in record.folder.iterdir()} == before
+    assert [path.name for path in record.folder.parent.iterdir()] == [record.folder.name]
 
 
 def test_a_file_in_a_records_place_gives_way(record):

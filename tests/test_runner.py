@@ -140,6 +140,7 @@ def test_cqadupstack_is_the_mean_of_its_forums_means(tmp_path, monkeypatch, fixe
     assert go(tmp_path, "beir/cqadupstack", retrievers=["fixed"], metrics=["NDCG@10"])[-1].found
     again = go(tmp_path, "beir/cqadupstack", retrievers=["fixed"], metrics=["MRR@10"])[-1]
     assert again.record.folder == whole.folder
+    assert set(again.record.metrics) == {"NDCG@10", "MRR@10"}  # what all its parts have
     assert fixed.searches == 12
 
 
