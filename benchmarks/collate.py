@@ -7,11 +7,11 @@ mask of its own for each row) a token at a time, as a first implementation would
 """
 
 import argparse
+import itertools
 import random
-import statistics
-import time
 
 import torch
+from timing import compare
 
 from models.config import PretrainConfig
 from models.masking import Collator, Vocabulary
@@ -59,20 +59,15 @@ def main() -> None:
     config = PretrainConfig.paper("DupMAE")
     texts = [torch.randint(1000, V, (args.length - 2,)).tolist() for _ in range(args.batch)]
     ours, flags, draw = Collator(vocabulary, config, args.length), continues.tolist(), random.Random(0)
-    ours(texts, 0)
-    speeds: dict[str, list[float]] = {"ours": [], "plain": []}
-    for number in range(args.rounds):
-        began = time.perf_counter()
-        for step in range(20):
-            ours(texts, number * 20 + step)
-        speeds["ours"].append(20 * args.batch / (time.perf_counter() - began))
-        began = time.perf_counter()
-        plain(texts, flags, config, draw)
-        speeds["plain"].append(args.batch / (time.perf_counter() - began))
-    for name, values in speeds.items():
-        print(f"{name:<6} {min(values):9,.0f} {statistics.median(values):9,.0f} {max(values):9,.0f}  sequences/s")
-    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
-    print(f"{'ratio':<6} {min(ratios):9.0f} {statistics.median(ratios):9.0f} {max(ratios):9.0f}")
+    steps = itertools.count()
+    ours(texts, next(steps))
+
+    def twenty() -> None:
+        for _ in range(20):
+            ours(texts, next(steps))
+
+    amounts = (20 * args.batch, args.batch)
+    compare(twenty, lambda: plain(texts, flags, config, draw), "plain", amounts, "sequences", args.rounds)
 
 
 if __name__ == "__main__":

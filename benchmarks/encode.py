@@ -9,12 +9,11 @@ process; the ratio ours/theirs of each round is printed as min, median, max. Nee
 
 import argparse
 import itertools
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from timing import compare
 
 from harness.datasets import resolve
 from models import checkpoint
@@ -51,17 +50,7 @@ def main() -> None:
 
     apart = np.abs(one().astype(np.float32) - other()).max()
     print(f"{len(docs)} passages, {args.threads} threads, {args.max_length} tokens; at most {apart:.1e} apart (fp16)")
-    speeds = {"ours": [], "sentence-transformers": []}
-    for number in range(args.rounds):
-        pair = [("ours", one), ("sentence-transformers", other)]
-        for name, encode in pair if number % 2 == 0 else pair[::-1]:
-            began = time.perf_counter()
-            encode()
-            speeds[name].append(len(docs) / (time.perf_counter() - began))
-    for name, values in speeds.items():
-        print(f"{name:<22} {min(values):8.1f} {statistics.median(values):8.1f} {max(values):8.1f}  passages/s")
-    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
-    print(f"{'ratio':<22} {min(ratios):8.3f} {statistics.median(ratios):8.3f} {max(ratios):8.3f}")
+    compare(one, other, "sentence-transformers", (len(docs), len(docs)), "passages", args.rounds)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The MS MARCO passages of `ir_datasets` carry no titles; the authors of RetroMAE 
 titles of another release of the corpus (RocketQA's `para.title.txt`: passage id, tab, title).
 """
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -40,24 +41,25 @@ class TitledSource:
         self._database.parent.mkdir(parents=True, exist_ok=True)
         new = self._database.with_suffix(f".{os.getpid()}.tmp")
         new.unlink(missing_ok=True)
-        connection = sqlite3.connect(new)
         try:
-            connection.execute("CREATE TABLE titles (doc_id TEXT PRIMARY KEY, title TEXT) WITHOUT ROWID")
-            with job.phase("titles", None, "titles") as meter:
-                for number, line in text_lines(self.path):
-                    doc_id, tab, title = line.partition("\t")
-                    if not tab:
-                        raise InputError(f"{self.path}, line {number}: no tab. Want document id, tab, title.")
-                    row = (doc_id.strip(), title.strip())
-                    if connection.execute("INSERT OR IGNORE INTO titles VALUES (?, ?)", row).rowcount == 0:
-                        _same_again(connection, row, f"{self.path}, line {number}")
-                    meter.advance()
-            connection.commit()
-            connection.close()
+            with contextlib.closing(sqlite3.connect(new)) as connection:
+                self._fill(connection, job)
             new.replace(self._database)
         finally:
-            connection.close()
             new.unlink(missing_ok=True)
+
+    def _fill(self, connection: sqlite3.Connection, job: Job) -> None:
+        connection.execute("CREATE TABLE titles (doc_id TEXT PRIMARY KEY, title TEXT) WITHOUT ROWID")
+        with job.phase("titles", None, "titles") as meter:
+            for number, line in text_lines(self.path):
+                doc_id, tab, title = line.partition("\t")
+                if not tab:
+                    raise InputError(f"{self.path}, line {number}: no tab. Want document id, tab, title.")
+                row = (doc_id.strip(), title.strip())
+                if connection.execute("INSERT OR IGNORE INTO titles VALUES (?, ?)", row).rowcount == 0:
+                    _same_again(connection, row, f"{self.path}, line {number}")
+                meter.advance()
+        connection.commit()
 
     def check(self, found: CorpusSurvey) -> str | None:
         """What to warn of once the corpus was read. Raises InputError where not one document got a title."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from models import hybrid
 from models.encoder import Encoder, mlm_head
-from models.errors import CheckpointError
+from models.errors import CheckpointError, first_line
 from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
 
@@ -55,7 +55,7 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever the libraries make of a malformed file
-        raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({_first_line(error)}).") from error
+        raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({first_line(error)}).") from error
     _check_architecture(folder, config)
     hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
     spec = spec.replace(dense=hidden) if spec.dense is None else spec
@@ -77,10 +77,6 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
             f"{folder}: {', '.join(broken[:3])} holds values that are not finite. Training went wrong."
         )
     return Loaded(encoder, tokenizer, spec, hidden, vocabulary)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_architecture(folder: Path, config: Any) -> None:
@@ -163,7 +159,7 @@ def _tensors_only(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, so it is not loaded: {_first_line(error)}"
+            f"{path} is damaged or holds more than tensors, so it is not loaded: {first_line(error)}"
         ) from error
     return state if isinstance(state, dict) else {}
 
@@ -181,7 +177,7 @@ def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> 
     except Exception as error:  # torch, safetensors and transformers each have their own ways to fail
         raise CheckpointError(
             f"the weights in {folder} do not fit its config.json, are damaged, or cannot be loaded safely "
-            f"({type(error).__name__}: {_first_line(error)[:120]})."
+            f"({type(error).__name__}: {first_line(error)[:120]})."
         ) from error
     missing = sorted(info["missing_keys"])
     if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):

@@ -1,5 +1,10 @@
 """What a user can mend in a checkpoint."""
 
 
+def first_line(error: BaseException) -> str:
+    """The gist of another library's message; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says what was found, what is needed and what to do."""

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from models.errors import CheckpointError
+from models.errors import CheckpointError, first_line
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -42,14 +42,13 @@ def locate(name: str, revision: str | None = None) -> Path:
     ]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-        if not any(
-            (folder / file).is_file() for file in WEIGHTS
-        ):  # no safetensors there: the old format, loaded safely
+        # no safetensors there: the old format, loaded safely
+        if not any((folder / file).is_file() for file in WEIGHTS):
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub ({reason}). "
+            f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub "
+            f"({first_line(error)}). "
             "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
             f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it with "
             "--checkpoint FOLDER (a gated model needs `hf auth login` first)."

@@ -57,9 +57,8 @@ class BM25(Retriever):
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
         searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index))
         searcher.set_bm25(self.options.k1, self.options.b)
-        blocks: list[
-            tuple[np.ndarray, ...]
-        ] = []  # (query number, document id, score) of each block: arrays, not objects
+        # (query number, document id, score) of each block: arrays, not objects
+        blocks: list[tuple[np.ndarray, ...]] = []
         try:
             with job.phase("search", len(queries), "queries") as meter:
                 for start in range(0, len(queries), _QUERIES_PER_CALL):

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from models.errors import first_line
 from retrievers import java
 from retrievers.errors import InputError
 from retrievers.types import Corpus, Job
@@ -129,7 +130,7 @@ def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Jo
             meter.reach(int(indexer.getCounters().indexed.get()))
     if failure:
         raise InputError(
-            f"Anserini could not index into {index}: {_first_line(failure[0])}. Is there space? HARNESS_HOME names "
+            f"Anserini could not index into {index}: {first_line(failure[0])}. Is there space? HARNESS_HOME names "
             "another place."
         ) from failure[0]
     counters = indexer.getCounters()
@@ -149,7 +150,3 @@ def _readable(pyclass: Any, index: Path) -> int:
         return int(searcher.get_total_num_docs())
     finally:
         searcher.close()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -149,9 +149,7 @@ def gather(parts: Sequence[Part], rows: Rows) -> HybridVectors:
     )
 
 
-def torch_candidates(
-    parts: Sequence[Part], device: torch.device, documents: int = 8192, advance: Callable[[int], None] | None = None
-) -> Candidates:
+def torch_candidates(parts: Sequence[Part], device: torch.device, documents: int = 8192) -> Candidates:
     """Candidates by chunked torch: a matrix product for the dense half, a sparse one for the lexical, in float32."""
 
     def search(queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
@@ -169,8 +167,6 @@ def torch_candidates(
                 if best.shape[1] > count:
                     best, places = best.topk(count, dim=1)
                     rows = rows.gather(1, places)
-                if advance is not None:
-                    advance(len(block))
         best, places = best.sort(dim=1, descending=True)
         return best.cpu().numpy(), rows.gather(1, places).cpu().numpy()
 
