@@ -30,6 +30,7 @@ class Loaded:
 
     encoder: Encoder
     tokenizer: Any
+    model: Any  # of `transformers`, of whose parts the encoder is made; what `save` takes
     spec: HybridSpec  # with `dense` resolved to a number
     hidden: int
     vocabulary: int
@@ -76,7 +77,7 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
         raise CheckpointError(
             f"{folder}: {', '.join(broken[:3])} holds values that are not finite. Training went wrong."
         )
-    return Loaded(encoder, tokenizer, spec, hidden, vocabulary)
+    return Loaded(encoder, tokenizer, model, spec, hidden, vocabulary)
 
 
 def _check_architecture(folder: Path, config: Any) -> None:
@@ -172,7 +173,7 @@ def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> 
     if not with_head and "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)]).parameters:
         settings["add_pooling_layer"] = False
     try:
-        with _quiet():
+        with quiet():
             model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
     except Exception as error:  # torch, safetensors and transformers each have their own ways to fail
         raise CheckpointError(
@@ -193,7 +194,7 @@ def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' load report to itself: we check what is missing, and say so in one line."""
     from transformers.utils import logging
 
@@ -213,7 +214,7 @@ def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     spec.write(folder)

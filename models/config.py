@@ -22,10 +22,13 @@ class PretrainConfig:
     decoder_query        CLS + position (equation 2)         DupMAE: CLS through the embedding block (position,
                                                              token type, LayerNorm); RetroMAE: CLS + position
     decoder_labels       every token                         every token but [CLS] and [SEP]
+    reduction            sum over a text's tokens            mean over the batch's tokens
+                         (equation 4, and like it the MLM)
     ===================  ==================================  =====================================================
 
-    Both mask words at 0.3 for the encoder and 0.5 for each row of the decoder (section 4), and average the
-    reconstruction loss over the labelled tokens of the batch, the bag-of-words loss over its sequences.
+    Both mask words at 0.3 for the encoder and 0.5 for each row of the decoder (section 4), and average over the batch
+    what is summed over a text. The paper does not write L_mlm out; it is summed as equations 4 and 8 are, since
+    equation 9 adds the three with equal weights.
 
     Raises ValueError for a rate outside (0, 1), a corruption that does not add up to 1, or an unknown choice.
     """
@@ -37,8 +40,10 @@ class PretrainConfig:
     bow_positions: Literal["unmasked", "all_but_first"] = "unmasked"
     bow_weights: Literal["one", "one_over_n"] = "one"
     bow_loss_weight: float = 1.0
+    reconstruction_weight: float = 1.0  # 0 with kind DupMAE is OT decoding alone (Table 3)
     decoder_query: Literal["position", "embedding_block"] = "position"
     decoder_labels: Literal["all", "ordinary"] = "all"
+    reduction: Literal["sum", "mean"] = "sum"  # of the masked-LM and the reconstruction loss
     chunk_logits: int = 1 << 25  # logits held at once; gradients do not depend on it
 
     def __post_init__(self) -> None:
@@ -48,6 +53,7 @@ class PretrainConfig:
             "bow_weights": ("one", "one_over_n"),
             "decoder_query": ("position", "embedding_block"),
             "decoder_labels": ("all", "ordinary"),
+            "reduction": ("sum", "mean"),
         }
         for name, choices in allowed.items():
             if getattr(self, name) not in choices:
@@ -55,6 +61,9 @@ class PretrainConfig:
         for name in ("encoder_mask_rate", "decoder_mask_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; want a rate between 0 and 1")
+        for name in ("bow_loss_weight", "reconstruction_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; want a number from 0 up")
         if len(self.corruption) != 3 or min(self.corruption) < 0 or abs(sum(self.corruption) - 1) > 1e-9:
             raise ValueError(f"corruption is {self.corruption}; want three shares that add up to 1")
 
@@ -74,5 +83,6 @@ class PretrainConfig:
             bow_loss_weight=0.1,
             decoder_query="embedding_block" if kind == "DupMAE" else "position",
             decoder_labels="ordinary",
+            reduction="mean",
         )
         return dataclasses.replace(base, **changes)

@@ -85,8 +85,8 @@ def max_pooled_logits(
 
     `hidden` [B,L,H], `keep` [B,L]. As many sequences at once as fit into `chunk` logits, and one at least. Raw logits:
     no ReLU, no log; in float32. A sequence that keeps no position gets zeros: it has no words, so it matches none.
-    `call` evaluates one chunk; training hands in one that recomputes it for the gradient. Where an entry's greatest
-    logit is met at several positions they share the gradient (the authors' `torch.max` gives it to one of them).
+    `call` evaluates one chunk of several; training hands in one that recomputes it for the gradient. Where an entry's
+    greatest logit is met at several positions they share the gradient (the authors' `torch.max` gives it to one).
     """
 
     def part(states: Tensor, kept: Tensor) -> Tensor:
@@ -95,6 +95,8 @@ def max_pooled_logits(
         return torch.where(kept.any(dim=1, keepdim=True), pooled, 0.0)
 
     step = max(1, chunk // (vocabulary_width(head, hidden) * hidden.shape[1]))
+    if step >= len(hidden):
+        return part(hidden, keep)
     return torch.cat([call(part, hidden[i : i + step], keep[i : i + step]) for i in range(0, len(hidden), step)])
 
 

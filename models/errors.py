@@ -1,4 +1,4 @@
-"""What a user can mend in a checkpoint."""
+"""What a user can mend in a checkpoint, and what stops a training."""
 
 
 def first_line(error: BaseException) -> str:
@@ -8,3 +8,7 @@ def first_line(error: BaseException) -> str:
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says what was found, what is needed and what to do."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, on which batch, and what was kept."""

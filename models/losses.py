@@ -12,11 +12,15 @@ from models.encoder import Head, max_pooled_logits, vocabulary_width
 IGNORED = -100
 
 
-def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int) -> Tensor:
-    """Mean cross-entropy of `head(hidden)` at the labelled positions: L_mlm, and L_dec of equation 4.
+def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, summed: bool = False) -> Tensor:
+    """Cross-entropy of `head(hidden)` at the labelled positions: L_mlm, and L_dec of equation 4.
+
+    The mean over labelled positions; where `summed`, their sum in each sequence, mean over sequences (equation 4 as it
+    is printed).
 
     `hidden` [B,L,H], `labels` [B,L] with -100 where there is none. Logits are made at labelled positions only, at most
-    `chunk` of them at once, and made again for the gradient: [B,L,V] is never held. Returns a scalar in float32.
+    `chunk` of them at once; where there are more they are made again for the gradient: [B,L,V] is never held. Returns
+    a scalar in float32.
 
     Raises ValueError where no position is labelled.
     """
@@ -31,10 +35,11 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int) -> 
     def part(states: Tensor, ids: Tensor) -> Tensor:
         return functional.cross_entropy(head(states).float(), ids, reduction="sum")
 
+    evaluate = again if count > step else _once  # one chunk is no more than may be held
     for start in range(0, count, step):
         pieces = rows[start : start + step], targets[start : start + step]
-        total = total + _again(part, *pieces)
-    return total / count
+        total = total + evaluate(part, *pieces)
+    return total / (len(hidden) if summed else count)
 
 
 def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
@@ -46,7 +51,7 @@ def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
     if empty.any():
         row = int(empty.nonzero()[0])
         raise ValueError(f"sequence {row} of the batch has no token to pool: all of them are special or masked")
-    return max_pooled_logits(head, hidden, keep, chunk, call=_again)
+    return max_pooled_logits(head, hidden, keep, chunk, call=again)
 
 
 def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) -> Tensor:
@@ -67,7 +72,11 @@ def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) ->
     return loss.mean()
 
 
-def _again(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+def _once(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    return function(first, second)
+
+
+def again(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
     """Call `function`; where a gradient is wanted, keep its inputs only and call it again for the gradient."""
     if not torch.is_grad_enabled():
         return function(first, second)

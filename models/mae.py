@@ -25,10 +25,13 @@ class PretrainBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class PretrainLoss:
-    """The terms of equation 9, each a scalar; `bow` is before its weight, and None for RetroMAE."""
+    """The terms of equation 9, each a scalar before its weight.
+
+    `bow` is None for RetroMAE, `reconstruction` for OT decoding alone.
+    """
 
     mlm: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     bow: Tensor | None
     total: Tensor
 
@@ -40,12 +43,16 @@ class RetroMAE(nn.Module):
     the one new layer, thrown away after pre-training.
     """
 
+    with_bow = False
+
     def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
         super().__init__()
         self.config = config or PretrainConfig.paper("RetroMAE")
         self.lm = bert_mlm
         self.decoder = EnhancedDecoderLayer(bert_mlm.config)
         self.decoder.apply(_initialise(float(bert_mlm.config.initializer_range)))
+        if not self.config.reconstruction_weight:
+            self.decoder.requires_grad_(False)  # nothing flows through it
 
     def forward(self, batch: PretrainBatch) -> PretrainLoss:
         """All losses of one batch. Raises ValueError for a batch without a single labelled token."""
@@ -53,15 +60,17 @@ class RetroMAE(nn.Module):
         hidden = self.lm.base_model(
             input_ids=batch.encoder_input_ids, attention_mask=batch.attention_mask
         ).last_hidden_state  # [B,L,H]
-        mlm = losses.cross_entropy_at(head, hidden, batch.encoder_labels, chunk)
-        rebuilt = self._decode(hidden[:, :1], batch)  # [B,L,H]
-        reconstruction = losses.cross_entropy_at(head, rebuilt, batch.decoder_labels, chunk)
-        return self._sum(head, hidden, batch, mlm, reconstruction)
-
-    def _sum(
-        self, _head: nn.Module, _hidden: Tensor, _batch: PretrainBatch, mlm: Tensor, reconstruction: Tensor
-    ) -> PretrainLoss:
-        return PretrainLoss(mlm, reconstruction, None, mlm + reconstruction)
+        summed = self.config.reduction == "sum"
+        mlm = losses.cross_entropy_at(head, hidden, batch.encoder_labels, chunk, summed)
+        total, reconstruction, bow = mlm, None, None
+        if self.config.reconstruction_weight:
+            rebuilt = self._decode(hidden[:, :1], batch)  # [B,L,H]
+            reconstruction = losses.cross_entropy_at(head, rebuilt, batch.decoder_labels, chunk, summed)
+            total = total + self.config.reconstruction_weight * reconstruction
+        if self.with_bow:
+            bow = self._bow(head, hidden, batch)
+            total = total + self.config.bow_loss_weight * bow
+        return PretrainLoss(mlm, reconstruction, bow, total)
 
     def _decode(self, cls: Tensor, batch: PretrainBatch) -> Tensor:
         """The two streams of equation 2 through the one layer: [B,L,H] from the CLS vector [B,1,H]."""
@@ -76,19 +85,6 @@ class RetroMAE(nn.Module):
             query = cls + embeddings.position_embeddings(positions)
         return self.decoder(query, context, batch.decoder_mask)  # type: ignore[no-any-return]
 
-
-class DupMAE(RetroMAE):
-    """RetroMAE, and the bag-of-words loss over the max-pooled logits of the ordinary tokens."""
-
-    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
-        super().__init__(bert_mlm, config or PretrainConfig.paper("DupMAE"))
-
-    def _sum(
-        self, head: nn.Module, hidden: Tensor, batch: PretrainBatch, mlm: Tensor, reconstruction: Tensor
-    ) -> PretrainLoss:
-        bow = self._bow(head, hidden, batch)
-        return PretrainLoss(mlm, reconstruction, bow, mlm + reconstruction + self.config.bow_loss_weight * bow)
-
     def _bow(self, head: nn.Module, hidden: Tensor, batch: PretrainBatch) -> Tensor:
         attended = batch.attention_mask.bool()
         words = ordinary(attended)
@@ -100,6 +96,15 @@ class DupMAE(RetroMAE):
         pooled = losses.max_pool(head, hidden, keep, self.config.chunk_logits)  # [B,V]
         over_n = self.config.bow_weights == "one_over_n"
         return losses.bag_of_words(pooled, batch.decoder_input_ids, words, over_n)
+
+
+class DupMAE(RetroMAE):
+    """RetroMAE, and the bag-of-words loss over the max-pooled logits of the ordinary tokens."""
+
+    with_bow = True
+
+    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
+        super().__init__(bert_mlm, config or PretrainConfig.paper("DupMAE"))
 
 
 def ordinary(attended: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from models.config import PretrainConfig
 from models.losses import IGNORED
 from models.mae import PretrainBatch, ordinary
 
+Ids = Sequence[int] | npt.NDArray[Any]  # token ids of one text
 _LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each
 
 
@@ -51,7 +53,7 @@ class Collator:
     max_length: int
     seed: int = 0
 
-    def __call__(self, texts: Sequence[Sequence[int]], step: int) -> PretrainBatch:
+    def __call__(self, texts: Sequence[Ids], step: int) -> PretrainBatch:
         """Return the batch of `texts` (token ids without special tokens) at `step`.
 
         Raises ValueError for a text without a token.
@@ -80,7 +82,7 @@ class Collator:
             decoder_labels=ids.masked_fill(~labelled, IGNORED),
         )
 
-    def _pad(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def _pad(self, texts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         room = self.max_length - 2
         lengths = np.array([min(len(text), room) for text in texts])
         if not lengths.all():

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from harness.cli import main
 from harness.progress import Conductor
@@ -45,6 +46,15 @@ def ir_home() -> Path:
     place = Path(os.environ["IR_DATASETS_HOME"])
     shutil.copytree(SHARED / "ir_datasets", place, dirs_exist_ok=True)
     return place
+
+
+@pytest.fixture
+def one_thread():
+    """Let torch compute on one thread: tiny models gain nothing from more, and threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

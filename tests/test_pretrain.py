@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
@@ -13,7 +14,8 @@ from models.config import PretrainConfig
 from models.decoder import EnhancedDecoderLayer
 from models.mae import DupMAE, PretrainBatch, RetroMAE, ordinary
 from models.masking import Collator, Vocabulary
-from tests import tiny
+from models.pretrain import effective_rank, spread
+from tests import tiny, training
 
 IGNORED = losses.IGNORED
 
@@ -30,6 +32,8 @@ def test_cross_entropy_by_hand():
     hidden = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0], [9.0, 9.0]]])
     labels = torch.tensor([[0, 1, IGNORED]])
     assert losses.cross_entropy_at(identity, hidden, labels, chunk=2).item() == pytest.approx(1.5 * math.log(2))
+    summed = losses.cross_entropy_at(identity, hidden, labels, chunk=2, summed=True)  # of the one text
+    assert summed.item() == pytest.approx(3 * math.log(2))
 
 
 def test_bag_of_words_by_hand():
@@ -148,7 +152,10 @@ def written_out(model, lm, config, batch: PretrainBatch):
     hidden = lm.bert(batch.encoder_input_ids, batch.attention_mask).last_hidden_state
     logits = lm.cls(hidden)
     size = logits.shape[-1]
-    mlm = functional.cross_entropy(logits.view(-1, size), batch.encoder_labels.view(-1))
+    summed = config.reduction == "sum"
+    per = {"reduction": "sum" if summed else "mean"}  # the sum is then averaged over the batch's texts
+    texts = len(hidden) if summed else 1
+    mlm = functional.cross_entropy(logits.view(-1, size), batch.encoder_labels.view(-1), **per) / texts
     cls, length = hidden[:, :1], hidden.shape[1]
     context = torch.cat([cls, lm.bert.embeddings(input_ids=batch.decoder_input_ids)[:, 1:]], dim=1)
     if config.decoder_query == "position":
@@ -156,7 +163,7 @@ def written_out(model, lm, config, batch: PretrainBatch):
     else:
         query = lm.bert.embeddings(inputs_embeds=cls.repeat(1, length, 1))
     rebuilt = lm.cls(model.decoder(query, context, batch.decoder_mask))
-    reconstruction = functional.cross_entropy(rebuilt.view(-1, size), batch.decoder_labels.view(-1))
+    reconstruction = functional.cross_entropy(rebuilt.view(-1, size), batch.decoder_labels.view(-1), **per) / texts
     if config.kind == "RetroMAE":
         return mlm, reconstruction, None
     terms = []
@@ -200,16 +207,33 @@ def test_the_objective_is_the_formula_in_value_and_gradient(kind, preset):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+def test_ot_decoding_alone_is_the_masked_lm_and_the_bag_of_words():
+    """The third pre-training of Table 3: nothing is reconstructed, and the decoder learns nothing."""
+    both = PretrainConfig.paper("DupMAE")
+    lm = tiny.masked_lm()
+    batch = batch_for(both)
+    whole = DupMAE(lm, both).eval()(batch)
+    model = DupMAE(lm, PretrainConfig.paper("DupMAE", reconstruction_weight=0.0)).eval()
+    found = model(batch)
+    assert found.reconstruction is None
+    torch.testing.assert_close(found.total, whole.mlm + whole.bow)
+    found.total.backward()
+    assert all(weight.grad is None for weight in model.decoder.parameters())
+    assert all(weight.grad is not None for weight in lm.parameters())
+
+
 def test_presets_differ_where_the_table_says():
     paper, official = PretrainConfig.paper("DupMAE"), PretrainConfig.official("DupMAE")
     assert (paper.corruption, official.corruption) == ((1.0, 0.0, 0.0), (0.8, 0.1, 0.1))
     assert (paper.bow_loss_weight, official.bow_loss_weight) == (1.0, 0.1)
+    assert (paper.reduction, official.reduction) == ("sum", "mean")
     assert PretrainConfig.official("RetroMAE").decoder_query == "position"
     for wrong in (
         {"kind": "BERT"},
         {"encoder_mask_rate": 0.0},
         {"corruption": (0.5, 0.1, 0.1)},
         {"bow_weights": "two"},
+        {"bow_loss_weight": -1.0},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             PretrainConfig(**wrong)
@@ -321,3 +345,45 @@ def test_short_texts_keep_something_to_pool_and_something_to_guess(vocabulary, l
     assert masked.max() < length or length == 1
     assert (masked >= (length > 1)).all()
     assert torch.isfinite(DupMAE(tiny.masked_lm())(collate(vocabulary, [[10, 11]] * 4)).total)
+
+
+# --- the task, and how far its vectors are from collapse
+
+
+def test_a_task_shares_its_batch_out_among_processes(one_thread):
+    """Four micro-batches of two on two processes: the first and third, the second and fourth."""
+    whole = training.pretrain().prepare(3)
+    parts = [training.pretrain(rank=rank, processes=2).prepare(3) for rank in range(2)]
+    assert [numbers for _, numbers in whole] == [numbers for pair in zip(*parts, strict=True) for _, numbers in pair]
+    for (ours, _), (theirs, _) in zip([parts[0][0], parts[1][0], parts[0][1], parts[1][1]], whole, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    task = training.pretrain()
+    for piece, (batch, numbers) in enumerate(whole):  # each micro-batch has masks of its own: step 3 begins at the 12th
+        again = task.collator([task.tokens[number] for number in numbers], 12 + piece)
+        assert all(torch.equal(one, other) for one, other in zip(batch, again, strict=True))
+    with pytest.raises(ValueError, match="a batch of 8 is no multiple of micro-batches of 2 on 3 processes"):
+        training.pretrain(processes=3)
+
+
+def test_effective_rank_by_hand():
+    """Four points of a square: two equal singular values, rank 2; on a line 1; all in one place 1 as well.
+
+    Stretched so that the values are as 3 to 1: p = (3/4, 1/4), exp(ln 4 - 3/4 ln 3).
+    """
+    square = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert effective_rank(square + 5) == pytest.approx(2)
+    assert effective_rank(square * torch.tensor([1.0, 0.0])) == pytest.approx(1)
+    assert effective_rank(torch.ones(4, 2)) == 1
+    assert effective_rank(square * torch.tensor([3.0, 1.0])) == pytest.approx(4 / 3**0.75)
+
+
+def test_spread_by_a_second_computation(vocabulary):
+    model = DupMAE(tiny.masked_lm()).eval()
+    texts = random_texts(vocabulary, n=5, length=9)
+    found = spread(model, collate(vocabulary, texts), Accelerator(cpu=True))
+    rows = [model.lm.bert(torch.tensor([[2, *text, 3]])).last_hidden_state[0, 0] for text in texts]
+    pairs = [functional.cosine_similarity(a, b, dim=0).item() for i, a in enumerate(rows) for b in rows[:i]]
+    assert found["cosine"] == pytest.approx(sum(pairs) / 10, abs=1e-5)
+    assert 1 < found["rank"] <= 4 + 1e-4  # five centred vectors span four dimensions
+    same = spread(model, collate(vocabulary, [texts[0]] * 3), Accelerator(cpu=True))
+    assert same["cosine"] == pytest.approx(1, abs=1e-5)

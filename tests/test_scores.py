@@ -44,8 +44,10 @@ def test_halves_may_be_empty():
     lexical = scores.hybrid_scores(nothing_q, q_lexical, nothing_d, d_lexical, k=7)
     both = scores.hybrid_scores(q_dense, q_lexical, d_dense, d_lexical, k=7)
     torch.testing.assert_close(dense + lexical, both)
-    with pytest.raises(ValueError, match="must have the same widths"):
+    with pytest.raises(ValueError, match="must have the same width"):
         scores.hybrid_scores(q_dense, q_lexical, nothing_d, d_lexical, k=7)
+    with pytest.raises(ValueError, match="must have the same V"):
+        scores.hybrid_scores(q_dense, q_lexical, d_dense, nothing_d, k=7)
 
 
 def test_gradients_flow_through_kept_values_only_and_to_the_query_at_them():
@@ -79,9 +81,21 @@ def test_distillation_by_hand():
     assert scores.distillation(2 * teacher, teacher, temperature=2.0).item() == pytest.approx(entropy)
 
 
+def test_excluded_columns_are_no_negatives():
+    """Scores (ln 3, 0, 99) without the last: -ln 3/4, and the last has no gradient."""
+    found = torch.tensor([[math.log(3), 0.0, 99.0]], requires_grad=True)
+    loss = scores.contrastive(found, torch.tensor([0]), excluded=torch.tensor([[False, False, True]]))
+    assert loss.item() == pytest.approx(math.log(4 / 3))
+    [gradient] = torch.autograd.grad(loss, found)
+    assert gradient[0].tolist() == pytest.approx([-1 / 4, 1 / 4, 0])
+
+
 def test_the_scale_makes_both_halves_spread_alike():
-    """Spreads within a query of 1 and 4 (any offset of a query apart): the lexical half is weighed by 1/4."""
-    dense = torch.tensor([[-1.0, 0.0, 1.0], [9.0, 10.0, 11.0]])
-    assert scores.lexical_scale(dense, 4 * dense + 100) == pytest.approx(0.25)
-    with pytest.raises(ValueError, match="must tell passages apart"):
-        scores.lexical_scale(dense, torch.ones(2, 3))
+    """Spreads within a query of 1 and 3 (any offset of a query apart), mean 2; four times as wide: weighed by 1/4."""
+    dense = torch.tensor([[-1.0, 0.0, 1.0], [7.0, 10.0, 13.0]])
+    assert scores.spread(dense).item() == pytest.approx(2)
+    assert scores.spread(4 * dense + 100).item() == pytest.approx(8)
+    assert scores.balance(2, 8) == 0.25
+    for wrong in ((0.0, 1.0), (1.0, 0.0), (1.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="must tell passages apart"):
+            scores.balance(*wrong)

@@ -1,0 +1,165 @@
+"""The three fine-tuning stages as the loop sees them: in-batch, hard negatives, distillation (equations 13 to 15)."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import scores
+from models.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
+from models.examples import AUTO, Examples, FinetuneConfig, check
+from models.gather import gather
+from models.tokens import chosen
+
+
+class Batch(NamedTuple):
+    """One process's share of a step: q queries, each with its positive and n negatives; N passages of all processes."""
+
+    numbers: list[int]  # of the queries
+    queries: list[Texts]
+    passages: list[Texts]
+    positives: Tensor  # [q] the column of each query's own positive among the N
+    excluded: Tensor  # [q,N] other columns that are known to answer the query
+    teacher: Tensor  # [q,1+n], or [q,0]
+
+
+class FinetuneTask:
+    """Trains a `BiEncoder` on `Examples`; negatives are shared across processes, with their gradient.
+
+    `special` are the ids of CLS, SEP and padding. Raises ValueError for a batch that the processes cannot share out, or
+    examples that lack what the loss needs: a query without a positive, too few negatives, no teacher.
+    """
+
+    def __init__(
+        self,
+        module: BiEncoder,
+        examples: Examples,
+        config: FinetuneConfig,
+        special: tuple[int, int, int],
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        if config.queries % processes:
+            raise ValueError(f"a batch of {config.queries} queries cannot be shared out among {processes} processes")
+        check(examples, config)
+        self.module, self.examples, self.config, self.special = module, examples, config, special
+        self.rank, self.processes = rank, processes
+        self.temperature, self.lexical_scale = config.temperature, config.lexical_scale
+
+    def prepare(self, step: int) -> Batch:
+        """Choose queries, positives and negatives of the step, and pad this process's share of the texts."""
+        config, examples = self.config, self.examples
+        numbers = chosen(config.seed, step, config.queries, len(examples.queries))  # of all processes
+        picks = [examples.pick(config, step, int(number)) for number in numbers]
+        width = 1 + config.negatives
+        columns = np.concatenate([rows for rows, _ in picks])  # [N]
+        share = config.queries // self.processes
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        own = (np.arange(config.queries) * width)[mine]  # [q]
+        excluded = examples.answers(numbers[mine], columns)
+        excluded[np.arange(share), own] = False
+        texts = columns.reshape(config.queries, width)[mine].ravel()
+        return Batch(
+            numbers[mine].tolist(),
+            chunks([examples.queries[int(number)] for number in numbers[mine]], config.chunk, *self.special),
+            chunks([examples.passages[int(row)] for row in texts], config.chunk, *self.special),
+            torch.from_numpy(own),
+            torch.from_numpy(excluded),
+            torch.tensor(np.stack([taught for _, taught in picks[mine]]), dtype=torch.float32),
+        )
+
+    def backward(self, model: Any, batch: Batch, accelerator: Any) -> tuple[dict[str, Tensor], int]:
+        """The loss of this process's queries; what is one chunk a side is encoded once, all else twice."""
+        device = accelerator.device
+        if AUTO in (self.temperature, self.lexical_scale):
+            self._settle(model, batch, accelerator)
+        whole = len(batch.queries) == len(batch.passages) == 1
+        queries = represent(model, batch.queries, True, whole, device)
+        passages = represent(model, batch.passages, False, whole, device)
+        losses = self._losses(queries, passages, batch)
+        if whole:
+            accelerator.backward(losses["loss"])
+        else:
+            self._replay(model, batch, queries, passages, losses["loss"], accelerator)
+        count = sum(int(part.attention_mask.sum()) for part in (*batch.queries, *batch.passages))
+        return {name: value.detach() for name, value in losses.items()}, count
+
+    def _losses(self, queries: Represented, passages: Represented, batch: Batch) -> dict[str, Tensor]:
+        config, device = self.config, queries.dense.device
+        alone = config.distil and not config.contrastive_weight  # then nobody else's passages are looked at
+        halves = _halves(queries, passages, everybody=not alone)
+        found = halves[0] + self.lexical_scale * halves[1]
+        own = batch.positives.to(device)
+        loss = {}
+        if config.distil:
+            first = own - (own[0] if alone else 0)
+            group = first.unsqueeze(1) + torch.arange(1 + config.negatives, device=device)  # [q,1+n]
+            loss["distillation"] = scores.distillation(
+                found.gather(1, group), batch.teacher.to(device), self.temperature
+            )
+        if not alone:
+            loss["contrastive"] = scores.contrastive(found, own, self.temperature, batch.excluded.to(device))
+        total = loss["contrastive"] if not config.distil else loss["distillation"]
+        if config.distil and not alone:
+            total = total + config.contrastive_weight * loss["contrastive"]
+        return {"loss": total} | (loss if config.distil else {})
+
+    def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
+        """Set what is AUTO, once, from the first batch of all processes, without dropout.
+
+        The lexical half is scaled to spread like the dense one; the temperature is the spread of the sum, so that the
+        loss first sees scores of unit spread. Raises ValueError where they do not spread.
+        """
+        self.module.eval()
+        queries = represent(model, batch.queries, True, False, accelerator.device)
+        passages = represent(model, batch.passages, False, False, accelerator.device)
+        self.module.train()
+        with torch.no_grad():
+            halves = _halves(queries, passages, everybody=True)
+            if self.lexical_scale == AUTO:
+                both = torch.stack([scores.spread(half) for half in halves])
+                dense, lexical = accelerator.reduce(both, reduction="mean").tolist()
+                spec = self.module.encoder.spec
+                self.lexical_scale = scores.balance(dense, lexical) if spec.dense and spec.lexical else 1.0
+            if self.temperature == AUTO:
+                joint = scores.spread(halves[0] + self.lexical_scale * halves[1])
+                found = float(accelerator.reduce(joint, reduction="mean"))
+                if not 0 < found < float("inf"):
+                    raise ValueError(
+                        f"the scores spread by {found:.4g} in the first batch; they must tell passages apart"
+                    )
+                self.temperature = found
+
+    def _replay(
+        self, model: Any, batch: Batch, queries: Represented, passages: Represented, loss: Tensor, accelerator: Any
+    ) -> None:
+        jobs = [(batch.queries, True, queries, number) for number in range(len(batch.queries))]
+        jobs += [(batch.passages, False, passages, number) for number in range(len(batch.passages))]
+        grads = {True: queries.gradients_of(loss), False: passages.gradients_of(loss)}
+        for place, (parts, query, found, number) in enumerate(jobs):
+            last = place == len(jobs) - 1  # gradients are exchanged once
+            with nullcontext() if last else accelerator.no_sync(model):
+                accelerator.backward(replay(model, parts, query, found, number, grads[query]))
+
+    def name(self, batch: Batch) -> str:
+        """The queries' numbers."""
+        shown = ", ".join(map(str, batch.numbers[:8]))
+        return f"training queries {shown}{' …' if len(batch.numbers) > 8 else ''}, counted from 0"
+
+    def extra(self) -> dict[str, float]:
+        """Temperature and scale, as they were settled."""
+        return {"temperature": self.temperature, "lexical_scale": self.lexical_scale}
+
+    def restore(self, extra: Mapping[str, float]) -> None:
+        """Take them back."""
+        self.temperature, self.lexical_scale = extra["temperature"], extra["lexical_scale"]
+
+
+def _halves(queries: Represented, passages: Represented, everybody: bool) -> tuple[Tensor, Tensor]:
+    """Scores [q,N] of this process's queries with everybody's passages, or with its own."""
+    parts = [passages.dense, passages.ids, passages.weights]
+    dense, ids, weights = [gather(part) for part in parts] if everybody else parts
+    return scores.halves(queries.dense, queries.weights, dense, ids, weights)

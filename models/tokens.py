@@ -1,0 +1,140 @@
+"""Tokenised texts on disk: flat token ids and offsets, memory-mapped, so that a corpus need not fit into memory."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_IDS, _OFFSETS, _HEADER = "ids.bin", "offsets.bin", "tokens.json"
+_TEXTS_AT_ONCE = 1_000
+
+
+class Ragged:
+    """N rows of unequal length in one flat array: row i is `flat[offsets[i]:offsets[i+1]]`."""
+
+    def __init__(self, flat: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None:
+        self.flat, self.offsets = flat, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> npt.NDArray[Any]:
+        return self.flat[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The length of each row [N]."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, rows: Iterable[Iterable[Any]], dtype: Any = np.int64) -> "Ragged":
+        """Pack rows."""
+        packed = [np.asarray(list(row), dtype=dtype) for row in rows]
+        offsets = np.concatenate(([0], np.cumsum([len(row) for row in packed]))).astype(np.int64)
+        return cls(np.concatenate([*packed, np.empty(0, dtype)]), offsets)
+
+
+# the token ids of N texts, without special tokens
+Tokens = Ragged
+
+
+class Written(NamedTuple):
+    """A store that `write` made or found, and the number of texts it left out as too short."""
+
+    tokens: Tokens
+    left_out: int
+
+
+def write(
+    folder: Path,
+    tokenizer: Any,
+    texts: Iterable[str],
+    length: int,
+    *,
+    shortest: int = 0,
+    split: bool = False,
+    done: Callable[[int], None] = lambda _count: None,
+) -> Written:
+    """Tokenise `texts` into `folder`, at most `length` tokens each (special ones not counted); found again if there.
+
+    A longer text is cut, or, with `split`, goes on as a text of its own. Pieces of fewer than `shortest` tokens are
+    left out and counted. The folder is written beside itself and renamed: it is whole or not there. `done` hears of
+    every thousand texts.
+    """
+    if (folder / _HEADER).is_file():
+        return read(folder)
+    kind = np.dtype(np.uint16 if len(tokenizer) <= np.iinfo(np.uint16).max else np.uint32)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    lengths: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
+    left_out = 0
+    with (new / _IDS).open("wb") as file:
+        for rows in _tokenised(tokenizer, texts, length, split, done):
+            kept = [row for row in rows if len(row) >= shortest]
+            left_out += len(rows) - len(kept)
+            file.write(np.array([token for row in kept for token in row], dtype=kind).tobytes())
+            lengths.append(np.array([len(row) for row in kept], dtype=np.int64))
+    np.concatenate(lengths).cumsum().tofile(new / _OFFSETS)
+    (new / _HEADER).write_text(json.dumps({"dtype": kind.name, "left_out": left_out}))
+    new.rename(folder)
+    return read(folder)
+
+
+def _tokenised(
+    tokenizer: Any, texts: Iterable[str], length: int, split: bool, done: Callable[[int], None] | None
+) -> Iterator[list[list[int]]]:
+    source = iter(texts)
+    while part := list(islice(source, _TEXTS_AT_ONCE)):
+        limits = {} if split else {"truncation": True, "max_length": length}
+        found = tokenizer(
+            part,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+            **limits,
+        )["input_ids"]
+        yield [row[at : at + length] for row in found for at in range(0, max(1, len(row)), length)] if split else found
+        if done is not None:
+            done(len(part))
+
+
+def read(folder: Path) -> Written:
+    """Open what `write` left in `folder`."""
+    header = json.loads((folder / _HEADER).read_text())
+    path = folder / _IDS
+    # an empty file cannot be mapped
+    ids = np.memmap(path, dtype=header["dtype"], mode="r") if path.stat().st_size else np.empty(0, header["dtype"])
+    return Written(Tokens(ids, np.fromfile(folder / _OFFSETS, dtype=np.int64)), header["left_out"])
+
+
+def chosen(seed: int, step: int, batch: int, count: int) -> npt.NDArray[np.int64]:
+    """Which `batch` of `count` items step number `step` sees: each epoch is a permutation, cut into whole batches.
+
+    A pure function of its arguments, so that a resumed run goes on where it stopped. Raises ValueError where there are
+    fewer items than a batch wants.
+    """
+    if batch > count:
+        raise ValueError(f"a batch of {batch:,} was asked for, and there are {count:,} items")
+    steps = count // batch  # of an epoch; the rest is another one next time
+    epoch, place = divmod(step, steps)
+    return _permutation(seed, epoch, count)[place * batch : (place + 1) * batch]
+
+
+_LAST: dict[tuple[int, int, int], npt.NDArray[np.int64]] = {}
+
+
+def _permutation(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    key = seed, epoch, count
+    found = _LAST.get(key)
+    if found is None:
+        found = np.random.default_rng([seed, epoch]).permutation(count)
+        _LAST.clear()  # the one of the epoch that is running
+        _LAST[key] = found
+    return found
