@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_train import train_command
+
 app = typer.Typer(
     name="harness",
     help="Evaluate retrievers: one command from a retriever and a collection to a scored, reproducible record.",
@@ -16,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-_BAD_INPUT, _INTERRUPTED = 2, 130
+_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
@@ -162,6 +164,9 @@ def _pairs(words: list[str]) -> dict[str, Any]:
     return found
 
 
+app.command("train")(train_command)
+
+
 @app.command("list")
 def list_command(
     what: Annotated[str, typer.Argument(help="retrievers, datasets or runs", metavar="retrievers|datasets|runs")],
@@ -183,7 +188,7 @@ def list_command(
 
 def main() -> None:
     """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted."""
-    from models.errors import CheckpointError
+    from models.errors import CheckpointError, TrainingError
     from reports.errors import RecordError
     from retrievers.errors import InputError
 
@@ -194,6 +199,8 @@ def main() -> None:
         app()
     except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
+    except TrainingError as error:
+        _fail(str(error), _FAILED)
     except OSError as error:
         if error.errno not in _DISK:
             raise
@@ -201,9 +208,9 @@ def main() -> None:
         _fail(f"{error.strerror}: {where}. Make room or permission there and run again.")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = _BAD_INPUT) -> None:
     typer.echo(f"error: {message}", err=True)
-    sys.exit(_BAD_INPUT)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Collections by their `ir_datasets` id, through the genuine `ir_datasets` code."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -34,23 +34,26 @@ class IrDatasetsSource:
 
     kind = "ir_datasets"
 
-    def __init__(self, dataset_id: str, also_known: list[str]) -> None:
-        """`also_known` are names of ours to offer where the id is unknown."""
+    def __init__(
+        self, dataset_id: str, also_known: list[str], parts: Sequence[str] = ("docs", "queries", "qrels")
+    ) -> None:
+        """`also_known` are names of ours to offer where the id is unknown; `parts` are what it must have."""
         library = _library()
         if dataset_id not in library.registry:
             raise _unknown(dataset_id, also_known)
         self.dataset_id = dataset_id
         self.dataset = library.load(dataset_id)
         self.location = str(library.util.home_path())
-        missing = [part for part in ("docs", "queries", "qrels") if not getattr(self.dataset, f"has_{part}")()]
+        missing = [part for part in parts if not getattr(self.dataset, f"has_{part}")()]
         if missing:
             longer = [name for name in known_ids() if name.startswith(f"{dataset_id}/")]
             raise InputError(
-                f"{dataset_id} has no {' and no '.join(missing)}, so it cannot be scored. "
+                f"{dataset_id} has no {' and no '.join(missing)}, so it cannot be "
+                f"{'scored' if len(parts) > 1 else 'read'}. "
                 + (
                     f"Name one of its parts: {', '.join(longer)}."
                     if longer
-                    else "Name a collection that has all three."
+                    else f"Name a collection that has {'all three' if len(parts) > 1 else 'them'}."
                 )
             )
 
@@ -92,6 +95,11 @@ class IrDatasetsSource:
                 f"{self.location} (IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a "
                 f"network; https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
             ) from error
+
+
+def documents_of(dataset_id: str) -> Iterator[Document]:
+    """The documents of an id that may have nothing else. Raises InputError as `IrDatasetsSource`."""
+    return IrDatasetsSource(dataset_id, [], ("docs",)).documents()
 
 
 def _short(error: BaseException) -> str:

@@ -39,7 +39,7 @@ def of_run(
     identity = retriever.identity()
     return Manifest(
         schema_version=records.SCHEMA_VERSION,
-        created=_now(),
+        created=now(),
         command=list(command),
         config=config.model_dump(mode="json"),
         system=records.System(
@@ -69,12 +69,12 @@ def of_run(
         top_k=config.top_k,
         top_k_searched=min(config.top_k, dataset.count),
         cost=records.Cost(
-            hardware=_hardware(job.threads),
+            hardware=hardware(job.threads),
             seconds={name: round(seconds, 3) for name, seconds in job.seconds.items()},
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             queries_per_second=round(len(result) / job.seconds["search"], 2) if job.seconds.get("search") else None,
         ),
-        packages=_packages(retriever.packages),
+        packages=packages(retriever.packages),
         git_commit=git_commit(),
         warnings=list(job.warnings),
         parts=[],
@@ -91,7 +91,7 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
     rules = rules_for(canonical(name))
     return first.model_copy(
         update={
-            "created": _now(),
+            "created": now(),
             "command": list(command),
             "config": config.model_dump(mode="json"),
             "data": first.data.model_copy(
@@ -123,7 +123,8 @@ def _joint(hashes: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -135,7 +136,8 @@ def _titles(dataset: Dataset) -> str:
     return "none, though the paper's systems had them" if dataset.rules.titles_wanted else "none"
 
 
-def _hardware(threads: int) -> dict[str, str | int]:
+def hardware(threads: int) -> dict[str, str | int]:
+    """What a run ran on."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -156,7 +158,8 @@ def _processor() -> str:
     )
 
 
-def _packages(names: Sequence[str]) -> dict[str, str]:
+def packages(names: Sequence[str]) -> dict[str, str]:
+    """Versions of the named packages and of those that every record names."""
     found = {"python": sys.version.split()[0], "dupmae-harness": __version__}
     for name in sorted({*_PACKAGES, *names}):
         try:

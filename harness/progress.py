@@ -12,8 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress import Task as RichTask
 from rich.text import Text
 
-from retrievers.types import Meter
-
 _REFRESH = 0.1  # seconds between two repaints; a phase may report a million times a second
 
 
@@ -25,23 +23,37 @@ class _Speed(TextColumn):
         return Text(f"{task.speed:,.0f} {task.fields['unit']}/s" if task.speed else "")
 
 
-class _Bar:
+class Bar:
     """A `Meter` that passes on what it is told at most ten times a second."""
 
     def __init__(self, progress: Progress | None, name: str, total: int | None, unit: str) -> None:
         self._progress = progress
-        self._task = progress.add_task(name, total=total, unit=unit) if progress else None
+        self._task = progress.add_task(name, total=total, unit=unit, say="") if progress else None
         self._done, self._shown_at = 0, 0.0
+        self._first: tuple[int, float] | None = None  # tokens, and when
 
     def advance(self, amount: int = 1) -> None:
+        """Say that `amount` more units are done."""
         self.reach(self._done + amount)
 
     def reach(self, done: int) -> None:
+        """Say that `done` units are done in all."""
         self._done = done
         if self._progress is not None and self._task is not None and time.monotonic() - self._shown_at > _REFRESH:
             self.show()
 
+    def say(self, tokens: int, text: str) -> None:
+        """Show the speed in tokens/s, and a word beside the bar."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = tokens, now
+        first, began = self._first
+        speed = f" {(tokens - first) / (now - began):,.0f} tokens/s" if now > began and tokens > first else ""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, say=f"{text}{speed}")
+
     def show(self) -> None:
+        """Repaint."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self._done)
             self._shown_at = time.monotonic()
@@ -76,17 +88,17 @@ class Conductor:
         self.seconds, self.warnings = {}, []
 
     @contextmanager
-    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Meter]:
+    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Time a phase and show it."""
         began = time.perf_counter()
         try:
             if self._console.is_terminal:
                 with self._bars() as progress:
-                    bar = _Bar(progress, name, total, unit)
+                    bar = Bar(progress, name, total, unit)
                     yield bar
                     bar.show()
             else:
-                yield _Bar(None, name, total, unit)
+                yield Bar(None, name, total, unit)
         finally:
             took = time.perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
@@ -99,6 +111,7 @@ class Conductor:
             BarColumn(),
             MofNCompleteColumn(),
             _Speed(),
+            TextColumn("{task.fields[say]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,

@@ -1,0 +1,45 @@
+"""`harness train`: a recipe from its first stage to its last."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_command(
+    recipe: Annotated[str, typer.Option("--recipe", "-R", help="A recipe's name, or a YAML file.")] = "",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE changes the recipe, such as pretrain.steps=500.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-O", help="Where the stages are kept. [trained/<recipe>]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Check the recipe, print it as it came out, and stop.")] = False,
+    evaluate: Annotated[bool, typer.Option(help="Run each stage's checkpoint on the recipe's collections.")] = True,
+) -> None:
+    """Train a retriever by a recipe: pre-training, fine-tuning, mining, distillation; resumed where it stopped."""
+    from harness import recipe_file
+    from retrievers.errors import InputError
+
+    if not recipe:
+        raise InputError(f"no recipe named. Give --recipe NAME or FILE; there is: {', '.join(recipe_file.names())}.")
+    chosen = recipe_file.load(recipe, change or [])
+    if plan:
+        typer.echo(recipe_file.as_yaml(chosen), nl=False)
+        return
+    from harness.training import train
+
+    place = output or Path("trained") / chosen.name
+    command = ["harness", *sys.argv[1:]]
+    try:
+        context = train(chosen, place, command, threads)
+        if not evaluate or not chosen.data.evaluate or not context.main:
+            return
+        from harness import trained
+
+        typer.echo(trained.as_text(trained.evaluate(context, command)), nl=False)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on from the last state", err=True)
+        raise typer.Exit(130) from None

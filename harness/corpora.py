@@ -1,0 +1,119 @@
+"""Texts to pre-train on, from wherever they lie: ir_datasets, BEIR folders, JSON lines, plain lines."""
+
+import gzip
+import hashlib
+import json
+import lzma
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from harness.recipe import CorpusPart
+from harness.recipe_file import placed
+from retrievers.errors import InputError
+from retrievers.types import Document
+
+_KINDS = (".jsonl", ".txt")
+_OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def texts(part: CorpusPart, root: Path | None) -> Iterator[str]:
+    """Yield the texts of a corpus, each with its title before it.
+
+    Raises InputError for a corpus that is not there, or a line that is malformed.
+    """
+    found = _all(placed(part.name, root))
+    yield from islice(_joined(found, part.join) if part.join else found, part.documents)
+
+
+def _joined(found: Iterator[str], words: int) -> Iterator[str]:
+    block: list[str] = []
+    count = 0
+    for text in found:
+        block.append(text)
+        count += text.count(" ") + 1
+        if count >= words:
+            yield " ".join(block)
+            block, count = [], 0
+    if block:
+        yield " ".join(block)
+
+
+def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
+    """What changes when a corpus does: the hashes of its files, or the id and the library's version."""
+    files = _files(placed(part.name, root))
+    if files is None:
+        return [part.name, version("ir_datasets"), part.documents, part.join]
+    return [[path.name, _sha256(path)] for path in files] + [part.documents, part.join]
+
+
+def _all(name: str) -> Iterator[str]:
+    files = _files(name)
+    if files is None:
+        yield from _from_library(name)
+        return
+    for path in files:
+        plain = path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name
+        yield from _lines(path) if plain.endswith(".txt") else _json_lines(path)
+
+
+def _files(name: str) -> list[Path] | None:
+    """The files of a corpus on disk in order of their names; None for a name that is no path."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        return None
+    corpus = [path / f"corpus.jsonl{end}" for end in ("", *_OPEN)]
+    files = [p for p in corpus if p.is_file()][:1] or sorted(
+        p for p in path.iterdir() if p.name.endswith(tuple(k + end for k in _KINDS for end in ("", *_OPEN)))
+    )
+    if not files:
+        raise InputError(f"the corpus {path} holds no .jsonl or .txt file, plain, .gz or .xz.")
+    return files
+
+
+def _lines(path: Path) -> Iterator[str]:
+    open_ = _OPEN.get(path.suffix, open)
+    number = 0
+    try:
+        with open_(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):  # noqa: B007 (read again in the handler)
+                if line.strip():
+                    yield line.strip()
+    except (UnicodeDecodeError, EOFError, OSError, lzma.LZMAError) as error:
+        raise InputError(f"{path}, after line {number}: cannot be read ({error}). Fetch the file again.") from error
+
+
+def _json_lines(path: Path) -> Iterator[str]:
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path}, text {number}: not JSON ({error}). Each line must be one JSON object."
+            ) from error
+        text = row.get("text") if isinstance(row, dict) else None
+        if not isinstance(text, str) or not isinstance(row.get("title") or "", str):
+            raise InputError(f"{path}, text {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
+        yield Document("", row.get("title") or "", text).joined
+
+
+def _from_library(name: str) -> Iterator[str]:
+    from harness.irds import documents_of, known_ids
+
+    if name not in known_ids():
+        raise InputError(
+            f"there is no corpus {name}: no file or folder here or under the recipe's root (HARNESS_DATA, ./data, "
+            "../shared, or --set root=FOLDER), and no ir_datasets id. Texts are .jsonl with `text` (and `title`), or "
+            ".txt with one a line, plain, .gz or .xz."
+        )
+    for document in documents_of(name):
+        yield document.joined
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,206 @@
+"""The schema of a training recipe: a base, collections, and stages in order."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.config import PretrainConfig
+from models.loop import LoopConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Base(_Strict):
+    """What the first stage starts from: a checkpoint, or `model` (fields of BertConfig) and a vocabulary of its own."""
+
+    checkpoint: str | None = None
+    model: dict[str, int | float | str] | None = None
+    vocabulary: int = Field(30_522, ge=64, le=65_535)
+
+    @model_validator(mode="after")
+    def _one(self) -> "Base":
+        if (self.checkpoint is None) == (self.model is None):
+            raise ValueError("give either checkpoint, or model (and vocabulary) to train from scratch")
+        return self
+
+
+class CorpusPart(_Strict):
+    """Texts to pre-train on: an ir_datasets id, a BEIR folder, a .jsonl or .txt file (.gz, .xz) or a folder of them."""
+
+    name: str
+    documents: int | None = Field(None, ge=1)  # the first ones only
+    join: int = Field(0, ge=0)  # texts that follow each other become one, until it has so many words
+
+
+class Data(_Strict):
+    """Collections. A relative path is looked for under the recipe's `root` first."""
+
+    corpora: tuple[CorpusPart, ...] = ()
+    train: tuple[str, ...] = ()
+    validate_on: str | None = None
+    validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
+    evaluate: tuple[str, ...] = ()
+    against: tuple[str, ...] = ("bm25",)
+
+    @field_validator("corpora", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple({"name": item} if isinstance(item, str) else item for item in value)
+
+
+class Schedule(_Strict):
+    """How long and how fast; `batch` is of all processes together."""
+
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, le=1)
+    warmup: float = Field(0.0, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    log_every: int = Field(10, ge=1)
+    save_every: int = Field(500, ge=1)
+
+    @model_validator(mode="after")
+    def _length(self) -> "Schedule":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def loop(self, count: int, seed: int, validate_every: int = 0) -> LoopConfig:
+        """The loop's settings for `count` items an epoch."""
+        steps = self.steps or max(1, math.ceil((self.epochs or 0) * (count // self.batch)))
+        fields = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every")
+        same = {name: getattr(self, name) for name in fields}
+        return LoopConfig(steps=steps, seed=seed, validate_every=validate_every, **same)
+
+
+class Objective(_Strict):
+    """The pre-training objective: a preset, and what differs from it."""
+
+    preset: Literal["paper", "official"] = "paper"
+    kind: Literal["DupMAE", "RetroMAE"] = "DupMAE"
+    change: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Objective":
+        try:
+            self.config()
+        except TypeError as error:
+            raise ValueError(f"change: {error}") from error
+        return self
+
+    def config(self) -> PretrainConfig:
+        """As the models take it."""
+        make = PretrainConfig.paper if self.preset == "paper" else PretrainConfig.official
+        lists = {name: tuple(value) if isinstance(value, list) else value for name, value in self.change.items()}
+        return make(self.kind, **lists)
+
+
+class Pretrain(Schedule):
+    """RetroMAE or DupMAE pre-training."""
+
+    kind: Literal["pretrain"]
+    objective: Objective = Objective()
+    corpora: tuple[CorpusPart, ...] = ()  # data.corpora where empty
+    length: int = Field(ge=8)  # tokens, special ones included
+    long_texts: Literal["cut", "split"] = "cut"
+    micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
+
+    _names = field_validator("corpora", mode="before")(Data._names.__func__)  # type: ignore[attr-defined]
+
+
+Auto = Annotated[float, Field(gt=0)] | Literal["auto"]
+
+
+class Finetune(Schedule):
+    """One of the three fine-tuning stages, by what it has: in-batch, + mined negatives, + distillation."""
+
+    kind: Literal["finetune"]
+    dense: int | None = Field(None, ge=0)  # the stage's before, or the hidden width
+    lexical: int | None = Field(None, ge=0)
+    negatives: int = Field(0, ge=0)
+    distil: bool = False
+    contrastive_weight: float = Field(0.0, ge=0)
+    temperature: Auto = "auto"
+    lexical_scale: Auto = "auto"
+    query_length: int = Field(32, ge=3)
+    passage_length: int = Field(144, ge=3)
+    chunk: int = Field(256, ge=1)
+    validate_every: int = Field(0, ge=0)
+
+
+class Mine(_Strict):
+    """Negatives for the stages after it, by the model so far or another retriever."""
+
+    kind: Literal["mine"]
+    retriever: str = "model"
+    depth: int = Field(200, ge=1)
+    least: int = Field(0, ge=0)  # a query with fewer gets documents drawn at random until it has so many
+
+
+class Teacher(Schedule):
+    """A cross-encoder on the mined negatives."""
+
+    kind: Literal["teacher"]
+    start_from: str = "base"  # a stage of this recipe, `base`, a folder or a hub id
+    negatives: int = Field(ge=1)
+    length: int = Field(ge=8)
+    chunk: int = Field(1, ge=1)  # queries at once
+
+
+class Score(_Strict):
+    """The teacher's scores of each training query's positives and `candidates` of its mined negatives, cached."""
+
+    kind: Literal["score"]
+    candidates: int = Field(ge=1)
+
+
+Stage = Annotated[Pretrain | Finetune | Mine | Teacher | Score, Field(discriminator="kind")]
+
+
+class Recipe(_Strict):
+    """Stages in order, each starting from the ones before."""
+
+    name: str
+    description: str = ""
+    seed: int = Field(42, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    root: str | None = None
+    system: str = "dupmae"  # the retriever that the checkpoints are run as
+    base: Base
+    data: Data
+    stages: dict[str, Stage] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _order(self) -> "Recipe":
+        wrong = []
+        seen: set[str] = set()
+        for name, stage in self.stages.items():
+            if not name.replace("_", "").replace("-", "").isalnum() or name in {*Recipe.model_fields, "results"}:
+                wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
+            if isinstance(stage, Pretrain) and not (stage.corpora or self.data.corpora):
+                wrong.append(f"stages.{name}: there are no corpora, neither here nor in data")
+            if not isinstance(stage, Pretrain) and not self.data.train:
+                wrong.append(f"stages.{name}: data.train names no collection")
+            for needed in _needs(stage) - seen:
+                wrong.append(f"stages.{name}: needs a stage of kind {needed} before it")
+            seen.add(stage.kind)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+def _needs(stage: Pretrain | Finetune | Mine | Teacher | Score) -> set[str]:
+    if isinstance(stage, Finetune):
+        return ({"mine"} if stage.negatives else set()) | ({"score", "mine"} if stage.distil else set())
+    if isinstance(stage, Teacher):
+        return {"mine"}
+    if isinstance(stage, Score):
+        return {"mine", "teacher"}
+    return {"finetune"} if stage.kind == "mine" and stage.retriever == "model" else set()

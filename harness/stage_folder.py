@@ -1,0 +1,96 @@
+"""The folder of one training stage: unfinished beside its place, then there at one stroke, and never overwritten."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from retrievers.errors import InputError
+
+MANIFEST, STARTED = "manifest.json", "stage.json"
+
+
+class StageFolder:
+    """`path` when it is finished, `path.partial` while it is not.
+
+    `decides` is all that decides the stage's outcome, as JSON: its settings, what it starts from, its data. Its hash is
+    the stage's key; what another recipe or other data made under the same name is refused, not overwritten.
+    """
+
+    def __init__(self, path: Path, decides: dict[str, Any]) -> None:
+        self.path, self.decides = path, json.loads(json.dumps(decides, default=str))
+        self.key = digest(self.decides)
+        self.partial = path.with_name(f"{path.name}.partial")
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is there whole. Raises InputError where something else is."""
+        if not self.path.exists():
+            return False
+        self._compare(self.path, self.path / MANIFEST)
+        return True
+
+    @property
+    def begun(self) -> bool:
+        """Whether an unfinished one is there to go on with. Raises InputError where it is another's."""
+        if not self.partial.exists():
+            return False
+        self._compare(self.partial, self.partial / STARTED)
+        return True
+
+    def start(self) -> Path:
+        """The folder to work in, made or found."""
+        if not self.begun:
+            self.partial.mkdir(parents=True)
+            _write(self.partial / STARTED, {"key": self.key, "decides": self.decides})
+        return self.partial
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Write the manifest and put the folder in its place."""
+        _write(self.partial / MANIFEST, {"key": self.key, **facts, "decides": self.decides})
+        (self.partial / STARTED).unlink()
+        for file in self.partial.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        self.partial.rename(self.path)
+
+    def _compare(self, folder: Path, file: Path) -> None:
+        try:
+            found = json.loads(file.read_text())
+            key, decides = found["key"], found["decides"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder} is there and is no stage of a training (its {file.name} cannot be read). Name another "
+                "--output, or remove it."
+            ) from error
+        if key != self.key:
+            raise InputError(
+                f"{folder} was made by another recipe, from other data or by another version: "
+                f"{'; '.join(differences(decides, self.decides)[:6])}. It is left as it is. Name another --output, or "
+                "remove it to train it anew."
+            )
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """What differs between two JSON values, a line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))]
+    return [] if old == new else [f"{place or 'all'} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _write(path: Path, value: Any) -> None:
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(value, indent=1) + "\n")
+    new.replace(path)

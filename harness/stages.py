@@ -1,0 +1,123 @@
+"""The stages that leave an encoder: pre-training and fine-tuning, each from the checkpoint before it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import corpora
+from harness.base_model import load_masked_lm
+from harness.pairs import examples
+from harness.recipe import Finetune, Pretrain
+from harness.stage_folder import digest
+from harness.students import Student, load_student, special_ids
+from harness.training_context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
+from harness.validation import Validator
+from models import checkpoint, loop, tokens
+from models.biencoder import BiEncoder
+from models.examples import AUTO, FinetuneConfig
+from models.finetune import FinetuneTask
+from models.hybrid import HybridSpec
+from models.mae import DupMAE, RetroMAE
+from models.masking import Collator, Vocabulary
+from models.pretrain import PretrainTask, spread
+from models.tokens import Ragged
+from retrievers.errors import InputError
+
+_SPREAD_TEXTS = 256
+
+
+def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Facts:
+    """Pre-train the masked-LM so far. Raises InputError for a corpus, a length or a batch that cannot be."""
+    model, tokenizer = load_masked_lm(context.encoder)
+    positions = int(model.config.max_position_embeddings)
+    if stage.length > positions:
+        raise InputError(f"{name}.length is {stage.length}; the model has positions for {positions} tokens at most.")
+    texts = _tokens(context, stage, tokenizer)
+    config = stage.objective.config()
+    torch.manual_seed(loop.mixed(context.recipe.seed, 1))
+    module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
+    collator = Collator(Vocabulary.of(tokenizer), config, stage.length, context.recipe.seed)
+    task = sound(name, lambda: PretrainTask(module, texts, collator, stage.batch, stage.micro_batch, **context.share))
+    settings = stage.loop(len(texts), context.recipe.seed)
+    settings = dataclasses.replace(settings, validate_every=max(1, settings.steps // 20))
+    probe = collator([texts[i] for i in range(max(0, len(texts) - _SPREAD_TEXTS), len(texts))], 0)
+    fit_stage(context, name, task, settings, folder, lambda: spread(module, probe, context.accelerator))
+    if context.main:
+        # runs as its CLS vector; --lexical adds the other half, which nothing has weighed against it yet
+        spec = HybridSpec(query_length=min(32, stage.length), passage_length=stage.length)
+        checkpoint.save(folder, model, tokenizer, spec.replace(trained=context.trained(name)))
+    return {"steps": settings.steps, "texts": len(texts)}
+
+
+def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
+    """The tokenised corpora, cached; what is too short to learn from is left out and said."""
+    parts = stage.corpora or context.recipe.data.corpora
+    label = [vocabulary_hash(tokenizer), stage.length, stage.long_texts]
+    key = digest([label, [corpora.stamp(part, context.root) for part in parts]])
+    with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
+        found = tokens.write(
+            context.job.cache / "tokens" / key,
+            tokenizer,
+            (text for part in parts for text in corpora.texts(part, context.root)),
+            stage.length - 2,
+            shortest=2,
+            split=stage.long_texts == "split",
+            done=meter.advance,
+        )
+    names = ", ".join(part.name for part in parts)
+    if found.left_out and context.main:
+        context.job.warn(f"{names}: {found.left_out:,} texts of fewer than two tokens left out")
+    if not len(found.tokens):
+        raise InputError(f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them.")
+    return found.tokens
+
+
+def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Facts:
+    """Fine-tune the encoder so far on the hybrid score. Raises InputError where the examples lack what it asks for."""
+    student = load_student(context.encoder, stage, loop.mixed(context.recipe.seed, 2))
+    spec = student.spec
+    texts = token_pairs(context, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
+    negatives, teacher = None, None
+    if stage.distil:
+        scored = np.load(context.latest["score"] / SCORES)
+        negatives = Ragged(scored["rows"], scored["offsets"])
+        teacher = Ragged(scored["scores"], scored["score_offsets"])
+    elif stage.negatives:
+        negatives = mined(context)
+    before = spec.trained.get("kind") == "finetune"  # its temperature and scale stay, unless others are given
+    config = FinetuneConfig(
+        queries=stage.batch,
+        negatives=stage.negatives,
+        distil=stage.distil,
+        contrastive_weight=stage.contrastive_weight,
+        chunk=stage.chunk,
+        temperature=_number(stage.temperature, spec.temperature if before else AUTO),
+        lexical_scale=_number(stage.lexical_scale, spec.lexical_scale if before else AUTO),
+        seed=context.recipe.seed,
+    )
+    module = BiEncoder(student.encoder)
+    data = examples(context.training, texts, negatives, teacher)
+    special = special_ids(student.tokenizer)
+    task = sound(name, lambda: FinetuneTask(module, data, config, special, **context.share))
+    settings = stage.loop(len(data.queries), context.recipe.seed, stage.validate_every)
+    validate = None
+    if context.recipe.data.validate_on:
+        validator = Validator(context.recipe.data, context.root, context.job)
+        validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
+    fit_stage(context, name, task, settings, folder, validate)
+    if context.main:
+        final = spec.replace(trained=context.trained(name), **task.extra())
+        checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
+    return {"steps": settings.steps, "queries": len(data.queries), **task.extra()}
+
+
+def _now(student: Student, task: FinetuneTask) -> Student:
+    """The student with temperature and scale as they stand."""
+    return dataclasses.replace(student, spec=student.spec.replace(**task.extra()))
+
+
+def _number(value: Any, automatic: float) -> float:
+    return automatic if value == "auto" else float(value)

@@ -1,0 +1,156 @@
+"""The conductor of a training: a recipe's stages in order, each from the one before; none is done twice."""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import base_model, corpora, manifest, negatives, stages
+from harness.datasets import home
+from harness.progress import Conductor
+from harness.recipe import Pretrain, Recipe
+from harness.recipe_file import find_root
+from harness.stage_folder import StageFolder, digest
+from harness.training_context import Context, Facts
+from models import hub
+from models.training_state import METRICS, STATE
+from reports import curves
+from retrievers.errors import InputError
+
+_DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
+    "pretrain": stages.pretrain,
+    "finetune": stages.finetune,
+    "mine": negatives.mine,
+    "teacher": negatives.teacher,
+    "score": negatives.score,
+}
+_PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
+_PATIENCE = timedelta(days=7)  # processes wait for the one that mines
+
+
+def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | None = None) -> Context:
+    """Run the stages of `recipe` that are not finished in `output`, and return what was made.
+
+    Raises InputError for whatever the user can mend, before a stage begins where it can be known then; TrainingError
+    where a loss is not finite.
+    """
+    job = Conductor(home() / "cache", threads)
+    job.cache.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(job.threads)
+    context = Context(recipe, output, find_root(recipe), _accelerator(recipe), job)
+    manifest.git_commit()  # forks, so it comes before mining may start Java
+    base = _base(context)
+    before = base.key
+    for name, stage in recipe.stages.items():
+        decides = {
+            "stage": stage.model_dump(mode="json"),
+            "seed": recipe.seed,
+            "precision": recipe.precision,
+            "system": recipe.system if stage.kind == "mine" else None,
+            "data": _data(context, stage),
+            "before": before,
+        }
+        place = StageFolder(output / name, decides)
+        before = place.key
+        if place.finished:
+            _say(context, f"found {place.path}")
+        else:
+            _do(context, name, place, command)
+        context.latest[stage.kind] = place.path
+    return context
+
+
+def _do(context: Context, name: str, place: StageFolder, command: Sequence[str]) -> None:
+    stage, job = context.recipe.stages[name], context.job
+    job.restart()
+    if place.begun:
+        _say(context, f"going on with {place.partial}")
+    with context.accelerator.main_process_first():
+        folder = place.start() if context.main else place.partial
+    began = time.perf_counter()
+    facts = _DO[stage.kind](context, name, stage, folder)
+    context.accelerator.wait_for_everyone()
+    if context.main:
+        if (folder / METRICS).is_file():
+            curves.draw(folder / METRICS, folder / "curves.png", f"{context.recipe.name}: {name}")
+        (folder / STATE).unlink(missing_ok=True)
+        place.finish(_facts(context, name, command, time.perf_counter() - began) | facts)
+        _say(context, f"wrote {place.path}")
+    context.accelerator.wait_for_everyone()
+
+
+def _facts(context: Context, name: str, command: Sequence[str], seconds: float) -> Facts:
+    """What a stage's manifest says besides what decides it."""
+    gpu = torch.cuda.max_memory_allocated() if context.accelerator.device.type == "cuda" else None
+    return {
+        "created": manifest.now(),
+        "recipe": context.recipe.name,
+        "name": name,
+        "kind": context.recipe.stages[name].kind,
+        "command": list(command),
+        "seconds": round(seconds, 1),  # of this process; a stage that was resumed took longer in all
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_gpu_memory_bytes": gpu,
+        "processes": context.accelerator.num_processes,
+        "device": str(context.accelerator.device),
+        "mixed_precision": context.accelerator.mixed_precision,
+        "hardware": manifest.hardware(context.job.threads),
+        "packages": manifest.packages(_PACKAGES),
+        "git_commit": manifest.git_commit(),
+        "warnings": list(context.job.warnings),
+    }
+
+
+def _base(context: Context) -> StageFolder:
+    """What the first stage starts from, as a folder of its own."""
+    recipe = context.recipe
+    parts = [
+        part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora
+    ] or recipe.data.corpora
+    decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
+    if recipe.base.checkpoint is not None:
+        decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
+    else:
+        if not parts:
+            raise InputError(
+                "base.model is trained from scratch, and there are no corpora to take its vocabulary from."
+            )
+        decides |= {"seed": recipe.seed, "data": [corpora.stamp(part, context.root) for part in parts]}
+    place = StageFolder(context.output / "base", decides)
+    with context.accelerator.main_process_first():
+        if not place.finished and context.main:
+            texts = (text for part in parts for text in corpora.texts(part, context.root))
+            base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
+            place.finish({"created": manifest.now(), "packages": manifest.packages(_PACKAGES)})
+    return place
+
+
+def _data(context: Context, stage: Any) -> Any:
+    """The contents that a stage learns from."""
+    if isinstance(stage, Pretrain):
+        return [corpora.stamp(part, context.root) for part in stage.corpora or context.recipe.data.corpora]
+    return digest(context.training.stamp())
+
+
+def _accelerator(recipe: Recipe) -> Any:
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    wanted = recipe.precision
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise InputError("precision fp16 needs a GPU. `--set precision=auto` takes fp32 here.")
+    automatic = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
+    precision = automatic if wanted == "auto" else wanted
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
+
+
+def _say(context: Context, message: str) -> None:
+    if context.main:
+        context.job.note(message)

@@ -1,0 +1,101 @@
+"""What the stages of a recipe share: where they are, their data, the processes, the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.pairs import Training
+from harness.progress import Conductor
+from harness.recipe import Recipe
+from harness.stage_folder import digest
+from models import loop
+from models.tokens import Ragged, Tokens
+from retrievers.errors import InputError
+
+NEGATIVES, SCORES = "negatives.npz", "scores.npz"
+Facts = dict[str, Any]
+
+
+@dataclass
+class Context:
+    """What all stages of a recipe share."""
+
+    recipe: Recipe
+    output: Path
+    root: Path | None
+    accelerator: Any
+    job: Conductor
+    latest: dict[str, Path] = field(default_factory=dict)  # the last finished stage of each kind
+
+    @cached_property
+    def training(self) -> Training:
+        """The training collections, opened."""
+        with self.accelerator.main_process_first():
+            return Training(self.recipe.data.train, self.root, self.job)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def encoder(self) -> Path:
+        """The checkpoint of the encoder so far."""
+        return self.latest.get("finetune") or self.latest.get("pretrain") or self.output / "base"
+
+    @property
+    def share(self) -> dict[str, int]:
+        """Which of how many processes this is."""
+        return {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+
+    def trained(self, name: str) -> dict[str, Any]:
+        """What a checkpoint says of how it was trained."""
+        stage = self.recipe.stages[name]
+        return {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed} | stage.model_dump(
+            mode="json", exclude_defaults=True
+        )
+
+
+def token_pairs(context: Context, tokenizer: Any, query: int, passage: int) -> tuple[Tokens, Tokens]:
+    """Token ids of the training queries and documents, at most so many each; made by one process for all."""
+    with context.accelerator.main_process_first():
+        return context.training.tokens(tokenizer, vocabulary_hash(tokenizer), query, passage)
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """What two tokenizers that cut texts alike have in common."""
+    return digest(tokenizer.backend_tokenizer.to_str())
+
+
+def mined(context: Context) -> Ragged:
+    """The negatives of the last mining stage."""
+    return read_rows(context.latest["mine"] / NEGATIVES)
+
+
+def read_rows(path: Path) -> Ragged:
+    """Rows of documents for each query, as a mining stage wrote them."""
+    found = np.load(path)
+    return Ragged(found["rows"].astype(np.int64), found["offsets"])
+
+
+def sound(name: str, make: Callable[[], Any]) -> Any:
+    """Make a task; what it cannot work with is the user's to mend."""
+    try:
+        return make()
+    except ValueError as error:
+        raise InputError(f"{name}: {error}. Change it in the recipe, or with --set {name}.…") from error
+
+
+def fit_stage(context: Context, name: str, task: Any, settings: Any, folder: Path, validate: Any = None) -> None:
+    """Run the loop under a progress bar."""
+    with context.job.phase(name, settings.steps, "steps") as meter:
+
+        def report(done: int, seen: int, found: Any) -> None:
+            meter.reach(done)
+            meter.say(seen, f"loss {found['loss']:.3f}")
+
+        loop.fit(task, settings, folder, context.accelerator, report, validate)

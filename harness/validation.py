@@ -1,0 +1,78 @@
+"""Scores of a model under training, on a collection held out for it."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.datasets import resolve
+from harness.progress import Conductor
+from harness.recipe import Data
+from harness.recipe_file import placed
+from harness.scoring import parse_metrics, score
+from harness.students import Student
+from retrievers.encoding import TextEncoder
+from retrievers.search import exact
+from retrievers.types import Document, Run
+from retrievers.vectors import HybridVectors
+
+_METRICS = ("MRR@10", "NDCG@10")
+_TOP = 10
+_DOCUMENTS_AT_ONCE = 4_096
+
+
+def _silent(_count: int) -> None:
+    """Progress is the training's."""
+
+
+class _Names:
+    """Document ids by their place, as the search asks for them."""
+
+    def __init__(self, docs: list[Document]) -> None:
+        self._ids = np.array([doc.doc_id.encode() for doc in docs], dtype=np.bytes_)
+
+    def __call__(self, rows: Any) -> Any:
+        return self._ids[rows]
+
+
+class Validator:
+    """Encodes a held-out collection with the weights of now, searches it exactly, scores the run.
+
+    Where `validation_documents` is set, only the judged documents and the first others up to that number are searched:
+    good for following a training, not comparable with scores on the whole.
+    """
+
+    def __init__(self, data: Data, root: Path | None, job: Conductor) -> None:
+        assert data.validate_on is not None
+        self.dataset = resolve(placed(data.validate_on, root))[0]
+        self.dataset.open(job)
+        self.docs = list(self._documents(data.validation_documents))
+        self.names = _Names(self.docs)
+
+    def _documents(self, most: int | None) -> Iterator[Document]:
+        if most is None:
+            return self.dataset.documents()
+        judged = {doc_id for grades in self.dataset.qrels.values() for doc_id in grades}
+        wanted = (doc for doc in self.dataset.documents() if doc.doc_id in judged)
+        others = (doc for doc in self.dataset.documents() if doc.doc_id not in judged)
+        return itertools.chain(wanted, itertools.islice(others, max(0, most - len(judged))))
+
+    def scores(self, student: Student, device: torch.device) -> dict[str, float]:
+        """MRR@10 and NDCG@10."""
+        encoder = TextEncoder(student.loaded(), device)
+        parts = []
+        for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
+            vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)
+            parts.append(exact.Part(start, vectors))
+        path, norms, blocks = exact.torch_candidates(parts, device), exact.norms(parts), []
+        queries = self.dataset.queries
+        for start in range(0, len(queries), 256):
+            block = encoder.queries(queries[start : start + 256])
+            found = exact.top_k(block, parts, min(_TOP, len(self.docs)), path, self.names, norms)
+            blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, start)]
+        run = Run.from_blocks([query.query_id for query in queries], blocks)
+        scores = score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level)
+        return {f"{name} on {self.dataset.name}": value for name, value in scores.mean().items()}

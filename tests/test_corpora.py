@@ -1,0 +1,70 @@
+"""Pre-training texts from every kind of place."""
+
+import gzip
+import json
+import lzma
+
+import pytest
+
+from harness.corpora import stamp, texts
+from harness.recipe import CorpusPart
+from retrievers.errors import InputError
+
+ROWS = [{"title": "Rain", "text": "falls"}, {"_id": "x", "text": "alone"}]
+
+
+def read(name, root=None, **settings):
+    return list(texts(CorpusPart(name=str(name), **settings), root))
+
+
+@pytest.mark.parametrize(("end", "write"), [("", open), (".gz", gzip.open), (".xz", lzma.open)])
+def test_json_lines_and_plain_lines(tmp_path, end, write):
+    with write(tmp_path / f"a.jsonl{end}", "wt") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in ROWS))
+    with write(tmp_path / f"b.txt{end}", "wt") as file:
+        file.write("one\n\ntwo words\n")
+    assert read(tmp_path / f"a.jsonl{end}") == ["Rain falls", "alone"]
+    assert read(tmp_path) == ["Rain falls", "alone", "one", "two words"]  # a folder, in order of its files' names
+    assert read(tmp_path.name, tmp_path.parent) == read(tmp_path)
+    assert read(tmp_path, documents=3) == ["Rain falls", "alone", "one"]
+
+
+def test_joined_until_they_have_so_many_words(tmp_path):
+    (tmp_path / "book.txt").write_text("a b\nc\nd e f\ng\n")
+    assert read(tmp_path, join=3) == ["a b c", "d e f", "g"]
+
+
+def test_a_collection_in_beir_layout_gives_its_corpus_only(beir):
+    assert read(beir())[0] == "Apples red apples grow on trees"
+    assert len(read(beir())) == 3
+
+
+def test_an_ir_datasets_id_needs_documents_only(ir_home):
+    found = read("beir/scifact", documents=2)
+    assert len(found) == 2
+    assert all(len(text) > 100 for text in found)
+
+
+def test_the_stamp_changes_with_the_contents(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\n")
+    part = CorpusPart(name=str(path))
+    before = stamp(part, None)
+    assert stamp(part, None) == before
+    path.write_text("two\n")
+    assert stamp(part, None) != before
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match="there is no corpus nowhere"):
+        read("nowhere")
+    with pytest.raises(InputError, match=r"holds no \.jsonl or \.txt file"):
+        read(tmp_path)
+    for content, part in (("[1]", "no string `text`"), ("{", "not JSON"), ('{"text": 3}', "no string `text`")):
+        (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{content}\n')
+        with pytest.raises(InputError, match=f"text 2: {part}"):
+            read(tmp_path)
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 99)[:-9])
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path)

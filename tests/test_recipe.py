@@ -1,0 +1,144 @@
+"""Recipes: the shipped ones, `--set`, `extends`, and every mistake at once."""
+
+import pytest
+import yaml
+
+from harness import recipe_file
+from harness.recipe import Finetune, Pretrain, Teacher
+from retrievers.errors import InputError
+
+SMALL = {
+    "base": {"model": {"hidden_size": 32}},
+    "data": {"corpora": ["a.txt"], "train": ["mini"]},
+    "stages": {
+        "pretrain": {
+            "kind": "pretrain", "steps": 2, "batch": 4, "micro_batch": 2, "length": 16, "learning_rate": "1e-3",
+        },
+        "tune": {"kind": "finetune", "epochs": 1, "batch": 4, "learning_rate": 0.001},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(values, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return str(path)
+
+    return make
+
+
+def test_the_papers_recipe_has_the_issues_and_the_codes_numbers():
+    recipe = recipe_file.load("dupmae-msmarco", [])
+    kinds = {name: stage.kind for name, stage in recipe.stages.items()}
+    assert list(kinds) == [
+        "general", "pretrain", "in_batch", "mine", "hard_negatives", "mine_again", "teacher", "score", "distil",
+    ]  # fmt: skip
+    general, pretrain, hard = (recipe.stages[name] for name in ("general", "pretrain", "hard_negatives"))
+    assert isinstance(general, Pretrain)
+    assert isinstance(pretrain, Pretrain)
+    assert isinstance(hard, Finetune)
+    assert (general.learning_rate, general.epochs, general.batch, general.length) == (1e-4, 8, 32 * 8, 512)
+    assert (pretrain.learning_rate, pretrain.epochs, pretrain.batch, pretrain.length) == (1e-4, 20, 128 * 8, 150)
+    assert (pretrain.warmup, pretrain.weight_decay) == (0.1, 0.01)
+    assert (hard.learning_rate, hard.epochs, hard.batch, hard.negatives) == (2e-5, 4, 16 * 8, 15)
+    assert (hard.query_length, hard.passage_length) == (32, 140)
+    teacher = recipe.stages["teacher"]
+    assert isinstance(teacher, Teacher)
+    # 502,939 training queries: the code's 1,000 steps of warm-up are this share of the steps
+    assert teacher.warmup == pytest.approx(1000 / (4 * (502_939 // 16)), abs=1e-4)
+
+
+def test_variants_differ_from_their_parent_where_they_say():
+    beir = recipe_file.load("dupmae-beir", [])
+    assert list(beir.stages) == ["general", "mine", "hard_negatives"]
+    hard = beir.stages["hard_negatives"]
+    assert isinstance(hard, Finetune)
+    assert (hard.learning_rate, hard.epochs, hard.batch, hard.negatives) == (1e-5, 10, 128 * 8, 1)
+    assert (hard.query_length, hard.passage_length) == (32, 144)
+    retro = recipe_file.load("retromae-msmarco", [])
+    first = retro.stages["in_batch"]
+    assert isinstance(first, Finetune)
+    assert (first.dense, first.lexical, retro.system) == (768, 0, "retromae")
+    assert retro.stages["pretrain"].objective.config().kind == "RetroMAE"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", recipe_file.names())
+def test_every_shipped_recipe_is_sound_and_goes_through_yaml(name):
+    recipe = recipe_file.load(name, [])
+    assert recipe.name == name
+    assert type(recipe).model_validate(yaml.safe_load(recipe_file.as_yaml(recipe))) == recipe
+
+
+def test_set_changes_a_value_wherever_it_is(write):
+    path = write(SMALL)
+    recipe = recipe_file.load(path, ["pretrain.steps=500", "stages.tune.steps=7", "seed=3", "data.train=[mini, x]"])
+    assert recipe.stages["pretrain"].steps == 500
+    assert (recipe.stages["tune"].steps, recipe.stages["tune"].epochs) == (7, None)  # the one replaces the other
+    assert (recipe.seed, recipe.data.train) == (3, ("mini", "x"))
+    assert list(recipe_file.load(path, ["stages.pretrain=null"]).stages) == ["tune"]
+    changed = recipe_file.load(path, ["pretrain.objective.change.bow_loss_weight=0.5"])
+    assert changed.stages["pretrain"].objective.config().bow_loss_weight == 0.5
+
+
+def test_every_mistake_is_reported_at_once(write):
+    values = yaml.safe_load(yaml.safe_dump(SMALL))
+    values["stages"]["pretrain"] |= {"learning_rate": "fast", "lenght": 3}
+    values["stages"]["tune"] |= {"steps": 4, "negatives": -1}
+    values["base"]["checkpoint"] = "bert-base-uncased"
+    values["colour"] = "red"
+    with pytest.raises(InputError) as caught:
+        recipe_file.load(write(values), [])
+    message = str(caught.value)
+    for part in (
+        "colour: unknown; there is base, data,",
+        "stages.pretrain.learning_rate: Input should be a valid number",
+        "got 'fast'",
+        "stages.pretrain.lenght: unknown; there is batch, clip, corpora",
+        "stages.tune.negatives: Input should be greater than or equal to 0, got -1",
+        "base: give either checkpoint, or model",
+    ):
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        (["pretrain.steps"], "--set 'pretrain.steps' is not PATH=VALUE"),
+        (["pretrain.steps=[1"], "--set pretrain.steps=[1: the value cannot be read"),
+        (["name.a.b=1"], "name: Input should be a valid string"),
+        (["tune.negatives=2"], "stages.tune: needs a stage of kind mine before it"),
+        (["tune.distil=true"], "stages.tune: needs a stage of kind mine before it"),
+        (["data.train=[]"], "stages.tune: data.train names no collection"),
+        (["data.corpora=[]"], "stages.pretrain: there are no corpora"),
+        (["tune.steps=null"], "give either steps or epochs"),
+        (["tune.kind=polish"], "stages.tune"),
+        (["pretrain.objective.change.bow_positions=some"], "bow_positions is 'some'; there is unmasked, all_but_first"),
+        (["pretrain.objective.change.colour=1"], "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_a_mistake_is_named(write, changes, part):
+    with pytest.raises(InputError) as caught:
+        recipe_file.load(write(SMALL), changes)
+    assert part in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there(bad):
+    assert "Did you mean small?" in bad("train", "--recipe", "smal")
+    assert "no recipe named" in bad("train")
+
+
+def test_extending_itself_is_refused(write):
+    one = write({}, "one.yaml")
+    two = write({"extends": one}, "two.yaml")
+    write({"extends": two}, "one.yaml")
+    with pytest.raises(InputError, match="extends itself"):
+        recipe_file.load(one, [])
+
+
+def test_the_plan_is_printed_and_nothing_is_made(cli, tmp_path):
+    answer = cli("train", "--recipe", "small", "--set", "pretrain.steps=5", "--plan")
+    assert answer.code == 0
+    assert yaml.safe_load(answer.out)["stages"]["pretrain"]["steps"] == 5
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,228 @@
+"""`harness train`: every stage of a tiny recipe, resumed, found again, refused, and run by `harness run`."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from harness.datasets import MINI
+from models import hybrid
+from tests.conftest import run_process
+
+LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
+STAGES = {
+    "pretrain": {"kind": "pretrain", "steps": 6, "batch": 8, "micro_batch": 4, "length": 24, **LOOP},
+    "in_batch": {"kind": "finetune", "dense": 16, "lexical": 16, "steps": 6, "batch": 8, "passage_length": 32, **LOOP},
+    "mine": {"kind": "mine", "depth": 20},
+    "hard": {"kind": "finetune", "negatives": 2, "steps": 4, "batch": 4, "chunk": 5, "passage_length": 32, **LOOP},
+    "bm25": {"kind": "mine", "retriever": "bm25", "depth": 10, "least": 5},
+    "teacher": {
+        "kind": "teacher", "start_from": "pretrain", "negatives": 2, "steps": 4, "batch": 4, "chunk": 2, "length": 48,
+        **LOOP,
+    },
+    "score": {"kind": "score", "candidates": 4},
+    "distil": {
+        "kind": "finetune", "negatives": 3, "distil": True, "contrastive_weight": 0.1, "steps": 4, "batch": 4,
+        "passage_length": 32, **LOOP,
+    },
+}  # fmt: skip
+RECIPE = {
+    "name": "tiny",
+    "base": {
+        "vocabulary": 400,
+        "model": {
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+            "max_position_embeddings": 64,
+        },
+    },
+    "data": {"corpora": [str(MINI)], "train": ["mini"], "validate_on": "mini", "evaluate": ["mini"]},
+    "stages": STAGES,
+}  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def make(*stages, **changes):
+        values = RECIPE | {"stages": {name: STAGES[name] for name in stages or STAGES}} | changes
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return str(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a recipe that ran through all its stages in a process of its own, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    return folder, answer.stdout
+
+
+def test_every_stage_leaves_its_checkpoint_log_curves_and_manifest(whole):
+    folder = whole[0] / "trained" / "tiny"
+    assert {path.name for path in folder.iterdir()} == {"base", "results", "scores.csv", *STAGES}
+    for name, stage in STAGES.items():
+        facts = json.loads((folder / name / "manifest.json").read_text())
+        assert (facts["kind"], facts["name"], facts["recipe"]) == (stage["kind"], name, "tiny")
+        assert facts["decides"]["stage"]["kind"] == stage["kind"]
+        assert {"torch", "accelerate", "transformers"} <= facts["packages"].keys()
+        if "steps" in stage:
+            lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+            assert [line["step"] for line in lines if "loss" in line] == list(range(2, stage["steps"] + 1, 2))
+            assert (folder / name / "curves.png").stat().st_size > 5_000
+            assert not (folder / name / "state.pt").exists()
+    log = [json.loads(line) for line in (folder / "hard" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < log[-1]["validation"]["MRR@10 on mini"] <= 1
+    spread = json.loads((folder / "pretrain" / "metrics.jsonl").read_text().splitlines()[-1])["validation"]
+    assert spread.keys() == {"cosine", "rank"}
+
+
+def test_temperature_and_scale_are_set_once_and_kept(whole):
+    folder = whole[0] / "trained" / "tiny"
+    first, *later = (hybrid.read(folder / name) for name in ("in_batch", "hard", "distil"))
+    assert first.temperature > 0
+    assert first.lexical_scale not in (0, 1)
+    assert (first.dense, first.lexical, first.trained["stage"]) == (16, 16, "in_batch")
+    for spec in later:
+        assert (spec.temperature, spec.lexical_scale) == (first.temperature, first.lexical_scale)
+
+
+def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole):
+    folder = whole[0] / "trained" / "tiny"
+    scored = np.load(folder / "score" / "scores.npz")
+    mined = np.load(folder / "bm25" / "negatives.npz")
+    ids = [json.loads(line)["_id"] for line in (MINI / "corpus.jsonl").read_text().splitlines()]
+    rows = [line.split("\t") for line in (MINI / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    queries = [json.loads(line)["_id"] for line in (MINI / "queries.jsonl").read_text().splitlines()]
+    for number, query in enumerate(queries):
+        positive = {ids.index(doc) for q, doc, grade in rows if q == query and int(grade) >= 1}
+        some = set(scored["rows"][scored["offsets"][number] : scored["offsets"][number + 1]])
+        every = set(mined["rows"][mined["offsets"][number] : mined["offsets"][number + 1]])
+        assert len(some) == 4
+        assert some <= every
+        assert len(every) >= 5
+        assert not every & positive
+        width = scored["score_offsets"][number + 1] - scored["score_offsets"][number]
+        assert width == len(positive) + 4
+    assert np.isfinite(scored["scores"]).all()
+
+
+def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):
+    folder = whole[0] / "trained" / "tiny"
+    with (folder / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["system"] for row in rows] == ["bm25", "pretrain", "in_batch", "hard", "distil"]
+    assert rows[0]["NDCG@10"] == "0.6568"  # the README's BM25
+    assert [row["against"] for row in rows] == ["", "", "pretrain", "in_batch", "hard"]
+    assert all(0 <= float(row["p"]) <= 1 for row in rows[2:])
+    difference = float(rows[3]["NDCG@10"]) - float(rows[2]["NDCG@10"])
+    assert float(rows[3]["difference in NDCG@10"]) == pytest.approx(difference, abs=2e-4)
+    assert whole[1].splitlines()[2] == "| mini | bm25 | 0.7314 | 0.6568 |  |  |  |  |  |  |"
+
+
+def test_what_is_finished_is_found_and_what_was_left_runs_as_any_checkpoint(whole, monkeypatch, cli):
+    monkeypatch.chdir(whole[0])
+    before = {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
+    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--threads", 1, "--no-evaluate")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("found ") == len(STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
+    record = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
+    assert record.returncode == 0, record.stderr
+    assert "dupmae (CLS:16, OT:16)" in record.stdout
+
+
+def cli_at(folder, *words):
+    return run_process(*words, cwd=folder)
+
+
+def test_another_recipe_is_refused_and_nothing_is_overwritten(whole):
+    before = {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()}
+    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--set", "pretrain.steps=9", "--threads", 1)
+    assert answer.returncode == 2
+    assert "trained/tiny/pretrain was made by another recipe" in answer.stderr
+    assert "stage.steps was 6, is 9" in answer.stderr
+    assert {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()} == before
+
+
+def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, tmp_path):
+    """kill -9 within pre-training, and again within fine-tuning; then the same bytes as without."""
+    stages = {name: STAGES[name] for name in ("pretrain", "in_batch")}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    words = [sys.executable, "-m", "harness", "train", "--recipe", "tiny.yaml", "--threads", "1"]
+    for stage in ("pretrain", "in_batch"):
+        log = tmp_path / "trained" / "tiny" / f"{stage}.partial" / "state.pt"
+        process = subprocess.Popen(words, cwd=tmp_path, env=dict(os.environ), stderr=subprocess.DEVNULL)
+        for _ in range(3000):
+            if log.exists() or process.poll() is not None:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    for name in stages:
+        ours = load_file(tmp_path / "trained" / "tiny" / name / "model.safetensors")
+        theirs = load_file(whole[0] / "trained" / "tiny" / name / "model.safetensors")
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+@pytest.mark.parametrize(
+    ("stages", "changes", "part"),
+    [
+        (["pretrain"], ["pretrain.length=80"], "pretrain.length is 80; the model has positions for 64 tokens"),
+        (["pretrain"], ["pretrain.micro_batch=3"], "pretrain: a batch of 8 is no multiple of micro-batches of 3"),
+        (["pretrain"], ["data.corpora=[nowhere]"], "there is no corpus nowhere"),
+        (["pretrain"], ["base.model.num_attention_heads=5"], "base.model does not make a BERT"),
+        (["pretrain"], ["base.model.size=5", "root=nowhere"], "root: there is no folder nowhere"),
+        (["pretrain"], ["pretrain.batch=4000", "pretrain.micro_batch=4000"], "a batch of 4,000 was asked for"),
+        (["in_batch"], ["in_batch.passage_length=99"], "passage_length is 99"),
+        (["in_batch"], ["in_batch.batch=101"], "in_batch: a batch of 101 queries was asked for, and there are 100"),
+        (["in_batch"], ["in_batch.dense=64"], "dense is 64; the model is 32 wide"),
+        (["in_batch"], ["in_batch.dense=0", "in_batch.lexical=0"], "dense and lexical are both 0"),
+        (["in_batch"], ["data.train=[nowhere]"], "unknown dataset 'nowhere'"),
+        (["bm25", "in_batch"], ["in_batch.negatives=11"], "in_batch: 11 negatives of each query were asked for"),
+        (["in_batch"], ["precision=fp16"], "precision fp16 needs a GPU"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_left(recipe, bad, stages, changes, part):
+    if torch.cuda.is_available() and "fp16" in part:
+        pytest.skip("there is a GPU")
+    words = [word for change in changes for word in ("--set", change)]
+    message = bad("train", "--recipe", recipe(*stages), "--threads", 2, *words)
+    assert part in message
+    assert not [path for path in Path("trained").rglob("*.safetensors") if path.parent.name != "base"]
+
+
+def test_texts_too_short_to_learn_from_are_left_out_and_said(recipe, cli, tmp_path):
+    (tmp_path / "few.txt").write_text("a\n" * 5 + "more words than one here\n" * 20)
+    changes = ("--set", "data.corpora=[few.txt]", "--set", "pretrain.steps=1")
+    answer = cli("train", "--recipe", recipe("pretrain"), *changes, "--threads", 2, "--no-evaluate")
+    assert answer.code == 0, answer.err
+    assert "few.txt: 5 texts of fewer than two tokens left out" in answer.err
+    (tmp_path / "none.txt").write_text("a\n" * 5)
+    answer = cli("train", "--recipe", recipe("pretrain"), "--set", "data.corpora=[none.txt]", "--output", "other")
+    assert answer.code == 2
+    assert "hold no text of two tokens or more" in answer.err
+
+
+def test_a_stage_folder_that_is_none_is_left_alone(recipe, bad, tmp_path):
+    (tmp_path / "trained" / "tiny" / "base").mkdir(parents=True)
+    (tmp_path / "trained" / "tiny" / "base" / "mine.txt").write_text("precious")
+    assert "is no stage of a training" in bad("train", "--recipe", recipe("pretrain"))
+    assert (tmp_path / "trained" / "tiny" / "base" / "mine.txt").read_text() == "precious"
