@@ -86,12 +86,12 @@ def max_pooled_logits(
     `hidden` [B,L,H], `keep` [B,L]. As many sequences at once as fit into `chunk` logits, and one at least. Raw logits:
     no ReLU, no log; in float32. A sequence that keeps no position gets zeros: it has no words, so it matches none.
     `call` evaluates one chunk of several; training hands in one that recomputes it for the gradient. Where an entry's
-    greatest logit is met at several positions they share the gradient (the authors' `torch.max` gives it to one).
+    greatest logit is met at several positions one of them has the gradient.
     """
 
     def part(states: Tensor, kept: Tensor) -> Tensor:
-        logits = head(states).float().masked_fill_(~kept.unsqueeze(-1), float("-inf"))  # [b,L,V]
-        pooled = logits.amax(dim=1)  # [b,V]
+        logits = head(states).float().masked_fill(~kept.unsqueeze(-1), float("-inf"))  # [b,L,V]
+        pooled = logits.max(dim=1).values  # [b,V]; amax would share gradients among ties, and takes longer
         return torch.where(kept.any(dim=1, keepdim=True), pooled, 0.0)
 
     step = max(1, chunk // (vocabulary_width(head, hidden) * hidden.shape[1]))

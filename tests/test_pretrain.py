@@ -91,7 +91,7 @@ def test_chunked_losses_equal_the_naive_ones_in_value_and_gradient(chunk):
 
     logits = head(hidden).float()
     naive_ce = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-    pooled = logits.masked_fill(~keep.unsqueeze(-1), float("-inf")).amax(1)
+    pooled = logits.masked_fill(~keep.unsqueeze(-1), float("-inf")).max(1).values
     target = torch.zeros(6, 40).scatter_add_(1, ids, words.float()).clamp(max=1)
     naive_bow = -(target * pooled.log_softmax(1)).sum(1).mean()
 
@@ -174,7 +174,7 @@ def written_out(model, lm, config, batch: PretrainBatch):
             positions = [i for i in range(1, n - 1) if batch.encoder_labels[row, i] == IGNORED]
         else:
             positions = list(range(1, n))
-        log_p = logits[row, positions].amax(0).log_softmax(-1)
+        log_p = logits[row, positions].max(0).values.log_softmax(-1)
         weight = 1 / len(original) if config.bow_weights == "one_over_n" else 1.0
         terms.append(-weight * sum(log_p[x] for x in set(original)))
     return mlm, reconstruction, sum(terms) / len(terms)
