@@ -169,7 +169,9 @@ app.command("train")(train_command)
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="retrievers, datasets or runs", metavar="retrievers|datasets|runs")],
+    what: Annotated[
+        str, typer.Argument(help="retrievers, datasets, recipes or runs", metavar="retrievers|datasets|recipes|runs")
+    ],
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
     """List what can be run, or what was."""
@@ -180,10 +182,12 @@ def list_command(
         show.retrievers_table()
     elif what == "datasets":
         show.datasets_table()
+    elif what == "recipes":
+        show.recipes_table()
     elif what == "runs":
         show.runs_table(results)
     else:
-        raise unknown("list", what, ["retrievers", "datasets", "runs"])
+        raise unknown("list", what, ["retrievers", "datasets", "recipes", "runs"])
 
 
 def main() -> None:

@@ -42,9 +42,13 @@ def _joined(found: Iterator[str], words: int) -> Iterator[str]:
 
 
 def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
-    """What changes when a corpus does: the hashes of its files, or the id and the library's version."""
+    """What changes when a corpus does: the hashes of its files, or the id and the library's version.
+
+    Raises InputError for a corpus that is not there.
+    """
     files = _files(placed(part.name, root))
     if files is None:
+        _check_known(part.name)
         return [part.name, version("ir_datasets"), part.documents, part.join]
     return [[path.name, _sha256(path)] for path in files] + [part.documents, part.join]
 
@@ -102,7 +106,15 @@ def _json_lines(path: Path) -> Iterator[str]:
 
 
 def _from_library(name: str) -> Iterator[str]:
-    from harness.irds import documents_of, known_ids
+    from harness.irds import documents_of
+
+    _check_known(name)
+    for document in documents_of(name):
+        yield document.joined
+
+
+def _check_known(name: str) -> None:
+    from harness.irds import known_ids
 
     if name not in known_ids():
         raise InputError(
@@ -110,8 +122,6 @@ def _from_library(name: str) -> Iterator[str]:
             "../shared, or --set root=FOLDER), and no ir_datasets id. Texts are .jsonl with `text` (and `title`), or "
             ".txt with one a line, plain, .gz or .xz."
         )
-    for document in documents_of(name):
-        yield document.joined
 
 
 def _sha256(path: Path) -> str:

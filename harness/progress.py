@@ -66,9 +66,9 @@ class Conductor:
     five seconds leaves one line.
     """
 
-    def __init__(self, cache: Path, threads: int | None = None) -> None:
+    def __init__(self, cache: Path, threads: int | None = None, quiet: bool = False) -> None:
         self._cache, self._threads = cache, threads or os.cpu_count() or 1
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=quiet)
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self._said: set[str] = set()

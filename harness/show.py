@@ -119,3 +119,14 @@ def runs_table(results: Path) -> None:
         _console(stderr=True).print(f"no finished run in {results}")
     for problem in problems:
         _console(stderr=True).print(f"warning: {problem}", soft_wrap=True)
+
+
+def recipes_table() -> None:
+    """The recipes that come with the harness, and their stages."""
+    from harness import recipe_file
+
+    table = _table("recipe", "stages", "what it is")
+    for name in recipe_file.names():
+        recipe = recipe_file.load(name, [])
+        table.add_row(name, ", ".join(recipe.stages), recipe.description)
+    _console().print(table)

@@ -32,9 +32,6 @@ _SPREAD_TEXTS = 256
 def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Facts:
     """Pre-train the masked-LM so far. Raises InputError for a corpus, a length or a batch that cannot be."""
     model, tokenizer = load_masked_lm(context.encoder)
-    positions = int(model.config.max_position_embeddings)
-    if stage.length > positions:
-        raise InputError(f"{name}.length is {stage.length}; the model has positions for {positions} tokens at most.")
     texts = _tokens(context, stage, tokenizer)
     config = stage.objective.config()
     torch.manual_seed(loop.mixed(context.recipe.seed, 1))
@@ -104,7 +101,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
     task = sound(name, lambda: FinetuneTask(module, data, config, special, **context.share))
     settings = stage.loop(len(data.queries), context.recipe.seed, stage.validate_every)
     validate = None
-    if context.recipe.data.validate_on:
+    if context.recipe.data.validate_on and context.main:
         validator = Validator(context.recipe.data, context.root, context.job)
         validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
     fit_stage(context, name, task, settings, folder, validate)

@@ -1,5 +1,6 @@
 """The conductor of a training: a recipe's stages in order, each from the one before; none is done twice."""
 
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness import base_model, corpora, manifest, negatives, stages
+from harness import base_model, corpora, manifest, negatives, preflight, stages
 from harness.datasets import home
 from harness.progress import Conductor
 from harness.recipe import Pretrain, Recipe
@@ -38,37 +39,51 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     Raises InputError for whatever the user can mend, before a stage begins where it can be known then; TrainingError
     where a loss is not finite.
     """
-    job = Conductor(home() / "cache", threads)
+    root, accelerator = find_root(recipe), _accelerator(recipe)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine share its cores
+    threads = threads or max(1, (os.cpu_count() or 1) // beside)
+    job = Conductor(home() / "cache", threads, quiet=not accelerator.is_main_process)
     job.cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(job.threads)
-    context = Context(recipe, output, find_root(recipe), _accelerator(recipe), job)
+    context = Context(recipe, output, root, accelerator, job)
     manifest.git_commit()  # forks, so it comes before mining may start Java
     base = _base(context)
-    before = base.key
-    for name, stage in recipe.stages.items():
-        decides = {
-            "stage": stage.model_dump(mode="json"),
-            "seed": recipe.seed,
-            "precision": recipe.precision,
-            "system": recipe.system if stage.kind == "mine" else None,
-            "data": _data(context, stage),
-            "before": before,
-        }
-        place = StageFolder(output / name, decides)
-        before = place.key
+    preflight.check(recipe, base.path, accelerator.num_processes)
+    places = _places(context, base)
+    for name, place in places.items():
         if place.finished:
             _say(context, f"found {place.path}")
         else:
             _do(context, name, place, command)
-        context.latest[stage.kind] = place.path
+        kind = recipe.stages[name].kind
+        context.latest[kind] = place.path
+        if kind in ("pretrain", "finetune"):
+            context.latest["encoder"] = place.path
     return context
+
+
+def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
+    """The folder of every stage; what another recipe left there is refused before anything begins."""
+    found, before = {}, base.key
+    for name, stage in context.recipe.stages.items():
+        decides = {
+            "stage": stage.model_dump(mode="json"),
+            "seed": context.recipe.seed,
+            "precision": context.recipe.precision,
+            "system": context.recipe.system if stage.kind == "mine" else None,
+            "data": _data(context, stage),
+            "before": before,
+        }
+        found[name] = StageFolder(context.output / name, decides)
+        if not found[name].finished and found[name].begun:
+            _say(context, f"{found[name].partial} will be gone on with")
+        before = found[name].key
+    return found
 
 
 def _do(context: Context, name: str, place: StageFolder, command: Sequence[str]) -> None:
     stage, job = context.recipe.stages[name], context.job
     job.restart()
-    if place.begun:
-        _say(context, f"going on with {place.partial}")
     with context.accelerator.main_process_first():
         folder = place.start() if context.main else place.partial
     began = time.perf_counter()

@@ -29,7 +29,8 @@ class Context:
     root: Path | None
     accelerator: Any
     job: Conductor
-    latest: dict[str, Path] = field(default_factory=dict)  # the last finished stage of each kind
+    # the last finished stage of each kind; `encoder` is the last that left one
+    latest: dict[str, Path] = field(default_factory=dict)
 
     @cached_property
     def training(self) -> Training:
@@ -45,7 +46,7 @@ class Context:
     @property
     def encoder(self) -> Path:
         """The checkpoint of the encoder so far."""
-        return self.latest.get("finetune") or self.latest.get("pretrain") or self.output / "base"
+        return self.latest.get("encoder") or self.output / "base"
 
     @property
     def share(self) -> dict[str, int]:

@@ -90,7 +90,11 @@ def max_pooled_logits(
     """
 
     def part(states: Tensor, kept: Tensor) -> Tensor:
-        logits = head(states).float().masked_fill(~kept.unsqueeze(-1), float("-inf"))  # [b,L,V]
+        logits = head(states).float()  # [b,L,V]
+        outside = ~kept.unsqueeze(-1)
+        # in place saves memory, but under autograd it costs a copy of all gradients
+        fill = logits.masked_fill if logits.requires_grad else logits.masked_fill_
+        logits = fill(outside, float("-inf"))
         pooled = logits.max(dim=1).values  # [b,V]; amax would share gradients among ties, and takes longer
         return torch.where(kept.any(dim=1, keepdim=True), pooled, 0.0)
 

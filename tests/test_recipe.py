@@ -137,6 +137,13 @@ def test_extending_itself_is_refused(write):
         recipe_file.load(one, [])
 
 
+def test_recipes_are_listed(cli):
+    answer = cli("list", "recipes")
+    assert answer.code == 0
+    for name in recipe_file.names():
+        assert f"\n{name} " in answer.out
+
+
 def test_the_plan_is_printed_and_nothing_is_made(cli, tmp_path):
     answer = cli("train", "--recipe", "small", "--set", "pretrain.steps=5", "--plan")
     assert answer.code == 0

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from harness.base_model import _tokenizer
 from harness.datasets import MINI
+from harness.stage_folder import differences
 from models import hybrid
 from tests.conftest import run_process
 
@@ -191,7 +194,9 @@ def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, t
         (["pretrain"], ["base.model.num_attention_heads=5"], "base.model does not make a BERT"),
         (["pretrain"], ["base.model.size=5", "root=nowhere"], "root: there is no folder nowhere"),
         (["pretrain"], ["pretrain.batch=4000", "pretrain.micro_batch=4000"], "a batch of 4,000 was asked for"),
-        (["in_batch"], ["in_batch.passage_length=99"], "passage_length is 99"),
+        (["in_batch"], ["in_batch.passage_length=99"], "in_batch.passage_length is 99; the model has positions for 64"),
+        (["pretrain", "in_batch"], ["in_batch.passage_length=99", "pretrain.length=80"], "pretrain.length is 80; the"),
+        (["mine", "teacher"], ["mine.retriever=bm25", "teacher.chunk=3"], "no multiple of 3 at once on 1 process"),
         (["in_batch"], ["in_batch.batch=101"], "in_batch: a batch of 101 queries was asked for, and there are 100"),
         (["in_batch"], ["in_batch.dense=64"], "dense is 64; the model is 32 wide"),
         (["in_batch"], ["in_batch.dense=0", "in_batch.lexical=0"], "dense and lexical are both 0"),
@@ -221,8 +226,89 @@ def test_texts_too_short_to_learn_from_are_left_out_and_said(recipe, cli, tmp_pa
     assert "hold no text of two tokens or more" in answer.err
 
 
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_gone_on_with(recipe, cli, monkeypatch, tmp_path):
+    """Two micro-batches a step: the ninth call is step 5's first; the state of step 3 is kept."""
+    from models import losses
+
+    real, calls = losses.bag_of_words, []
+
+    def broken(*args):
+        calls.append(1)
+        return real(*args) * (float("nan") if len(calls) == 9 else 1.0)
+
+    words = ("train", "--recipe", recipe("pretrain"), "--threads", 1, "--no-evaluate")
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "bag_of_words", broken)
+        answer = cli(*words)
+    assert answer.code == 1
+    assert "step 5: loss nan" in answer.err
+    assert "of the tokenised corpus" in answer.err
+    partial = tmp_path / "trained" / "tiny" / "pretrain.partial"
+    assert torch.load(partial / "state.pt", weights_only=True)["course"]["step"] == 3
+    assert not (tmp_path / "trained" / "tiny" / "pretrain").exists()
+    assert cli(*words).code == 0
+    assert (tmp_path / "trained" / "tiny" / "pretrain" / "model.safetensors").exists()
+
+
 def test_a_stage_folder_that_is_none_is_left_alone(recipe, bad, tmp_path):
     (tmp_path / "trained" / "tiny" / "base").mkdir(parents=True)
     (tmp_path / "trained" / "tiny" / "base" / "mine.txt").write_text("precious")
     assert "is no stage of a training" in bad("train", "--recipe", recipe("pretrain"))
     assert (tmp_path / "trained" / "tiny" / "base" / "mine.txt").read_text() == "precious"
+
+
+def test_a_vocabulary_is_the_same_every_time():
+    texts = [json.loads(line)["text"] for line in (MINI / "corpus.jsonl").read_text().splitlines()]
+    one, two = (_tokenizer(texts, 300) for _ in range(2))
+    assert one.get_vocab() == two.get_vocab()
+    assert sorted(one.get_vocab().values()) == list(range(300))
+    assert one.tokenize("Zebra, zebra!")[0][0] == "z"  # lower case, in pieces
+    ids = one("a river", "the sea")["input_ids"]
+    assert one.convert_ids_to_tokens(ids).count("[SEP]") == 2
+
+
+def test_differences_are_named_by_their_place():
+    old = {"stage": {"steps": 1, "same": 2}, "data": [1]}
+    assert differences(old, {"stage": {"steps": 3, "same": 2}, "data": [1, 2], "seed": 5}) == [
+        "stage.steps was 1, is 3",
+        "data was [1], is [1, 2]",
+        "seed was null, is 5",
+    ]
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    """`accelerate launch` on two gloo processes: every stage; without dropout the weights are one process's to 1e-4.
+
+    (Gradients are equal to 1e-5, see tests/test_distributed.py; Adam divides them by their size.)
+    """
+    calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base = RECIPE["base"] | {"model": RECIPE["base"]["model"] | calm}
+    data = RECIPE["data"] | {"evaluate": []}
+    names = ["pretrain", "in_batch", "bm25", "teacher", "score", "distil"]
+    stages = {name: dict(STAGES[name]) for name in names}
+    stages["pretrain"]["micro_batch"] = 4
+    values = RECIPE | {"base": base, "data": data, "stages": stages}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port),
+              "--num_cpu_threads_per_process", "1", "-m", "harness.cli"]  # fmt: skip
+    train = ["train", "--recipe", "tiny.yaml", "--threads", "1", "--output"]
+    for words in ([*launch, *train, "two"], ["-m", "harness.cli", *train, "one"]):
+        answer = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stderr.count("wrote ") == len(names)  # one process speaks
+    for name in ("pretrain", "in_batch", "teacher", "distil"):
+        one, two = (load_file(tmp_path / place / name / "model.safetensors") for place in ("one", "two"))
+        for key in one:
+            torch.testing.assert_close(
+                two[key], one[key], rtol=1e-3, atol=1e-4, msg=lambda m, n=name, k=key: f"{n} {k}: {m}"
+            )
+    one, two = (np.load(tmp_path / place / "score" / "scores.npz") for place in ("one", "two"))
+    np.testing.assert_allclose(two["scores"], one["scores"], rtol=1e-2, atol=1e-3)
+    assert (two["rows"] == one["rows"]).all()
+    assert json.loads((tmp_path / "two" / "distil" / "manifest.json").read_text())["processes"] == 2
