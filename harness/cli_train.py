@@ -31,6 +31,8 @@ def train_command(
         return
     from harness.training import train
 
+    if output is not None and not output.name:
+        raise InputError(f"--output {str(output)!r} names no folder of its own. Give one, such as trained/mine.")
     place = output or Path("trained") / chosen.name
     command = ["harness", *sys.argv[1:]]
     try:

@@ -86,16 +86,28 @@ def explain(error: ValidationError, allowed: list[str]) -> str:
     return "; ".join(lines) + "."
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises InputError with the line where it is malformed."""
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for number, key in enumerate(keys) if key in keys[:number] and key != "<<"]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]:
+    """Read a YAML mapping. Raises InputError with the line where it is malformed; `such_as` is an example."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:  # before ValueError, which the second is
         raise InputError(f"the configuration {path} cannot be read: {error}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds a {type(values).__name__}; want keys and values, such as `retrievers: [bm25]`.")
+        got = "nothing" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{path} holds {got}; want keys and values, such as `{such_as}`.")
     return {str(key): value for key, value in values.items()}
 
 

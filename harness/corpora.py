@@ -17,6 +17,7 @@ from retrievers.types import Document
 
 _KINDS = (".jsonl", ".txt")
 _OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+_ENDS = tuple(kind + end for kind in _KINDS for end in ("", *_OPEN))
 
 
 def texts(part: CorpusPart, root: Path | None) -> Iterator[str]:
@@ -67,13 +68,13 @@ def _files(name: str) -> list[Path] | None:
     """The files of a corpus on disk in order of their names; None for a name that is no path."""
     path = Path(name).expanduser()
     if path.is_file():
+        if not path.name.endswith(_ENDS):
+            raise InputError(f"the corpus {path} is no .jsonl or .txt file, plain, .gz or .xz.")
         return [path]
     if not path.is_dir():
         return None
     corpus = [path / f"corpus.jsonl{end}" for end in ("", *_OPEN)]
-    files = [p for p in corpus if p.is_file()][:1] or sorted(
-        p for p in path.iterdir() if p.name.endswith(tuple(k + end for k in _KINDS for end in ("", *_OPEN)))
-    )
+    files = [p for p in corpus if p.is_file()][:1] or sorted(p for p in path.iterdir() if p.name.endswith(_ENDS))
     if not files:
         raise InputError(f"the corpus {path} holds no .jsonl or .txt file, plain, .gz or .xz.")
     return files
@@ -88,7 +89,9 @@ def _lines(path: Path) -> Iterator[str]:
                 if line.strip():
                     yield line.strip()
     except (UnicodeDecodeError, EOFError, OSError, lzma.LZMAError) as error:
-        raise InputError(f"{path}, after line {number}: cannot be read ({error}). Fetch the file again.") from error
+        raise InputError(
+            f"{path}, after line {number}: cannot be read ({error}). It must be UTF-8, and whole."
+        ) from error
 
 
 def _json_lines(path: Path) -> Iterator[str]:
@@ -102,7 +105,12 @@ def _json_lines(path: Path) -> Iterator[str]:
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str) or not isinstance(row.get("title") or "", str):
             raise InputError(f"{path}, text {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
-        yield Document("", row.get("title") or "", text).joined
+        joined = Document("", row.get("title") or "", text).joined
+        try:
+            joined.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{path}, text {number}: holds half of a surrogate pair, which is no text.") from error
+        yield joined
 
 
 def _from_library(name: str) -> Iterator[str]:

@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.recipe import Finetune, Pretrain, Recipe, Teacher
+from harness.datasets import resolve
+from harness.recipe import Finetune, Mine, Pretrain, Recipe, Score, Teacher
+from harness.recipe_file import placed
 from retrievers.errors import InputError
+from retrievers.registry import get
 
 
 def check(recipe: Recipe, base: Path, processes: int) -> None:
@@ -17,7 +20,45 @@ def check(recipe: Recipe, base: Path, processes: int) -> None:
         raise InputError(f"the recipe {recipe.name}: {'; '.join(wrong)}.")
 
 
+def check_names(recipe: Recipe, root: Path | None) -> None:
+    """Raise InputError for a retriever, a collection or a starting point that there is not."""
+    data = recipe.data
+    for name in (*data.against, recipe.system):
+        get(name)
+    for name in (*data.train, *data.evaluate, *((data.validate_on,) if data.validate_on else ())):
+        resolve(placed(name, root))
+    before: list[str] = ["base"]
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, Mine) and stage.retriever != "model":
+            get(stage.retriever)
+        if isinstance(stage, Teacher) and stage.start_from in recipe.stages and stage.start_from not in before:
+            raise InputError(
+                f"{name}.start_from is {stage.start_from}, which leaves no encoder before it; there is "
+                f"{', '.join(before)}, or a folder or hub id."
+            )
+        if stage.kind in ("pretrain", "finetune"):
+            before.append(name)
+
+
+def check_examples(recipe: Recipe, queries: int) -> None:
+    """Raise InputError that lists the stages that want more queries or negatives than there can be."""
+    wrong, depth = [], 0
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, Mine):
+            depth = stage.depth
+        if isinstance(stage, Finetune | Teacher):
+            if stage.batch > queries:
+                wrong.append(f"{name}: a batch of {stage.batch:,} queries was asked for, and there are {queries:,}")
+            if stage.negatives > depth:
+                wrong.append(f"{name}: {stage.negatives:,} negatives of each query were asked for, of {depth:,} mined")
+        if isinstance(stage, Score):
+            depth = min(depth, stage.candidates)
+    if wrong:
+        raise InputError(f"the recipe {recipe.name}: {'; '.join(wrong)}.")
+
+
 def _wrong(recipe: Recipe, positions: int, hidden: int, processes: int) -> Iterator[str]:
+    projected: int | None = None  # the width of the projection so far
     for name, stage in recipe.stages.items():
         lengths = {}
         if isinstance(stage, Pretrain):
@@ -33,6 +74,9 @@ def _wrong(recipe: Recipe, positions: int, hidden: int, processes: int) -> Itera
                 yield f"{name}: a batch of {stage.batch} queries cannot be shared out among {_count(processes)}"
             if stage.dense is not None and stage.dense > hidden:
                 yield f"{name}.dense is {stage.dense}; the model is {hidden} wide, and a projection only narrows it"
+            if projected and stage.dense and stage.dense != projected:
+                yield f"{name}.dense is {stage.dense}; the stages before it have a projection to {projected}"
+            projected = projected or (stage.dense if stage.dense not in (None, 0, hidden) else None)
         elif isinstance(stage, Teacher):
             if stage.start_from == "base" or stage.start_from in recipe.stages:
                 lengths = {"length": stage.length}

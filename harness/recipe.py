@@ -1,12 +1,21 @@
 """The schema of a training recipe: a base, collections, and stages in order."""
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.config import PretrainConfig
 from models.loop import LoopConfig
+
+# the fields of BertConfig that shape or train the model
+_BERT = {
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size"),
+    *("initializer_range", "layer_norm_eps"),
+}
+_NAME = r"\w[\w-]*"
 
 
 class _Strict(BaseModel):
@@ -24,6 +33,8 @@ class Base(_Strict):
     def _one(self) -> "Base":
         if (self.checkpoint is None) == (self.model is None):
             raise ValueError("give either checkpoint, or model (and vocabulary) to train from scratch")
+        if unknown := sorted(self.model.keys() - _BERT if self.model else ()):
+            raise ValueError(f"model: unknown {', '.join(unknown)}; there is {', '.join(sorted(_BERT))}")
         return self
 
 
@@ -56,10 +67,10 @@ class Data(_Strict):
 class Schedule(_Strict):
     """How long and how fast; `batch` is of all processes together."""
 
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, strict=True)
     epochs: float | None = Field(None, gt=0)
-    batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, le=1)
+    batch: int = Field(ge=1, strict=True)
+    learning_rate: float = Field(gt=0, le=1, allow_inf_nan=False)
     warmup: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
@@ -134,6 +145,14 @@ class Finetune(Schedule):
     chunk: int = Field(256, ge=1)
     validate_every: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Finetune":
+        if self.dense == 0 and self.lexical == 0:
+            raise ValueError("dense and lexical are both 0: a vector needs one half at least")
+        if self.batch < 2:
+            raise ValueError(f"batch is {self.batch}; the other passages of a batch are negatives, so 2 at least")
+        return self
+
 
 class Mine(_Strict):
     """Negatives for the stages after it, by the model so far or another retriever."""
@@ -169,7 +188,7 @@ class Recipe(_Strict):
 
     name: str
     description: str = ""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**63)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     root: str | None = None
     system: str = "dupmae"  # the retriever that the checkpoints are run as
@@ -181,26 +200,28 @@ class Recipe(_Strict):
     def _order(self) -> "Recipe":
         wrong = []
         seen: set[str] = set()
+        if not re.fullmatch(_NAME, self.name):
+            wrong.append(f"name: {self.name!r} is not a plain name; take letters, digits, - and _")
         for name, stage in self.stages.items():
-            if not name.replace("_", "").replace("-", "").isalnum() or name in {*Recipe.model_fields, "results"}:
+            if not re.fullmatch(_NAME, name) or name in {*Recipe.model_fields, "results"}:
                 wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
             if isinstance(stage, Pretrain) and not (stage.corpora or self.data.corpora):
                 wrong.append(f"stages.{name}: there are no corpora, neither here nor in data")
             if not isinstance(stage, Pretrain) and not self.data.train:
                 wrong.append(f"stages.{name}: data.train names no collection")
-            for needed in _needs(stage) - seen:
-                wrong.append(f"stages.{name}: needs a stage of kind {needed} before it")
+            if missing := [kind for kind in _needs(stage) if kind not in seen]:
+                wrong.append(f"stages.{name}: needs a stage of kind {', '.join(missing)} before it")
             seen.add(stage.kind)
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
 
 
-def _needs(stage: Pretrain | Finetune | Mine | Teacher | Score) -> set[str]:
+def _needs(stage: Pretrain | Finetune | Mine | Teacher | Score) -> list[str]:
     if isinstance(stage, Finetune):
-        return ({"mine"} if stage.negatives else set()) | ({"score", "mine"} if stage.distil else set())
+        return ["mine", "teacher", "score"] if stage.distil else ["mine"] if stage.negatives else []
     if isinstance(stage, Teacher):
-        return {"mine"}
+        return ["mine"]
     if isinstance(stage, Score):
-        return {"mine", "teacher"}
-    return {"finetune"} if stage.kind == "mine" and stage.retriever == "model" else set()
+        return ["mine", "teacher"]
+    return ["finetune"] if stage.kind == "mine" and stage.retriever == "model" else []

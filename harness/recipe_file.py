@@ -36,15 +36,21 @@ def load(name: str, changes: list[str]) -> Recipe:
 def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
     """A file's values on top of those of the recipe that it `extends`; null takes a value away."""
     path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
+    if path.is_dir() or (not path.is_file() and ("/" in name or path.suffix in (".yaml", ".yml"))):
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise InputError(f"the recipe {name} {what}. Name a YAML file, or one of {', '.join(names())}.")
     if not path.is_file():
-        raise unknown("recipe", name, names(), "Or name a YAML file.")
-    values = read_yaml(path)
+        where = f" (which {seen[-1]} extends)" if seen else ""
+        raise unknown("recipe", name, names(), f"Or name a YAML file.{where}")
+    values = read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}")
     parent = values.pop("extends", None)
     if parent is None:
         return path, {"name": path.stem} | values
-    if str(parent) in seen:
-        raise InputError(f"the recipe {path.name} extends itself, by way of {', '.join(seen)}.")
-    return path, _on_top(_read(str(parent), [*seen, str(parent)])[1], {"name": path.stem} | values)
+    if not isinstance(parent, str):
+        raise InputError(f"the recipe {path.name}: extends is {parent!r}; want the name of one recipe.")
+    if name in seen:
+        raise InputError(f"the recipe {name} extends itself, by way of {', '.join(seen)}.")
+    return path, _on_top(_read(parent, [*seen, name])[1], {"name": path.stem} | values)
 
 
 def _on_top(under: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +88,13 @@ def _apply(values: dict[str, Any], change: str) -> None:
         inner = inner[key] if isinstance(inner, dict) else None
     if not isinstance(inner, dict):
         raise InputError(f"--set {change}: there is nothing at {place}.")
+    known = keys[-1] in inner
     inner[keys[-1]] = value
     if value is None:
         del inner[keys[-1]]
+        if keys[0] == "stages" and len(keys) == 2 and not known:
+            there = ", ".join(stages) if isinstance(stages, dict) else "none"
+            raise InputError(f"--set {change}: there is no stage {keys[1]} to take out; there is {there}.")
     if keys[-1] in ("steps", "epochs"):  # the one replaces the other
         inner.pop({"steps": "epochs", "epochs": "steps"}[keys[-1]], None)
 

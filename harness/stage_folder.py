@@ -42,7 +42,7 @@ class StageFolder:
     def start(self) -> Path:
         """The folder to work in, made or found."""
         if not self.begun:
-            self.partial.mkdir(parents=True)
+            self.partial.mkdir()
             _write(self.partial / STARTED, {"key": self.key, "decides": self.decides})
         return self.partial
 
@@ -50,7 +50,10 @@ class StageFolder:
         """Write the manifest and put the folder in its place."""
         _write(self.partial / MANIFEST, {"key": self.key, **facts, "decides": self.decides})
         (self.partial / STARTED).unlink()
+        mask = os.umask(0)
+        os.umask(mask)
         for file in self.partial.iterdir():
+            file.chmod(0o666 & ~mask)  # some writers give the owner alone the right to read
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         self.partial.rename(self.path)

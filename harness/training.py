@@ -3,12 +3,14 @@
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from harness import base_model, corpora, manifest, negatives, preflight, stages
 from harness.datasets import home
@@ -47,9 +49,40 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     torch.set_num_threads(job.threads)
     context = Context(recipe, output, root, accelerator, job)
     manifest.git_commit()  # forks, so it comes before mining may start Java
+    with _alone(output) if context.main else nullcontext():
+        return _train(context, command)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold the output folder alone; the kernel lets go of the lock of a killed process."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be made a folder: {error.strerror}. Name another.") from error
+    lock = FileLock(output / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another process is training into {output} right now. Wait for it, or name another --output."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(context: Context, command: Sequence[str]) -> Context:
+    recipe, accelerator = context.recipe, context.accelerator
+    preflight.check_names(recipe, context.root)
     base = _base(context)
     preflight.check(recipe, base.path, accelerator.num_processes)
     places = _places(context, base)
+    if recipe.data.train:
+        preflight.check_examples(recipe, len(context.training.positives))
+    if leaked := set(recipe.data.train) & {*recipe.data.evaluate, recipe.data.validate_on}:
+        context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
     for name, place in places.items():
         if place.finished:
             _say(context, f"found {place.path}")
@@ -76,7 +109,7 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
         }
         found[name] = StageFolder(context.output / name, decides)
         if not found[name].finished and found[name].begun:
-            _say(context, f"{found[name].partial} will be gone on with")
+            _say(context, f"{found[name].partial} is unfinished; it goes on from its last saved state")
         before = found[name].key
     return found
 
@@ -161,6 +194,7 @@ def _accelerator(recipe: Recipe) -> Any:
     automatic = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
     precision = automatic if wanted == "auto" else wanted
     return Accelerator(
+        cpu=not cuda,  # else accelerate leaves processes on a CPU each to itself
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )

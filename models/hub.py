@@ -51,7 +51,7 @@ def locate(name: str, revision: str | None = None) -> Path:
             f"({first_line(error)}). "
             "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
             f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it with "
-            "--checkpoint FOLDER (a gated model needs `hf auth login` first)."
+            "its path (a gated model needs `hf auth login` first)."
         ) from error
     return folder
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.config import PretrainConfig
+from models.config import Kind, PretrainConfig
 from models.decoder import EnhancedDecoderLayer
 from models.encoder import mlm_head
 
@@ -43,11 +43,13 @@ class RetroMAE(nn.Module):
     the one new layer, thrown away after pre-training.
     """
 
-    with_bow = False
+    kind: Kind = "RetroMAE"
 
     def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
         super().__init__()
-        self.config = config or PretrainConfig.paper("RetroMAE")
+        self.config = config or PretrainConfig.paper(self.kind)
+        if self.config.kind != self.kind:
+            raise ValueError(f"{type(self).__name__} was given a configuration of kind {self.config.kind!r}")
         self.lm = bert_mlm
         self.decoder = EnhancedDecoderLayer(bert_mlm.config)
         self.decoder.apply(_initialise(float(bert_mlm.config.initializer_range)))
@@ -67,7 +69,7 @@ class RetroMAE(nn.Module):
             rebuilt = self._decode(hidden[:, :1], batch)  # [B,L,H]
             reconstruction = losses.cross_entropy_at(head, rebuilt, batch.decoder_labels, chunk, summed)
             total = total + self.config.reconstruction_weight * reconstruction
-        if self.with_bow:
+        if self.kind == "DupMAE":
             bow = self._bow(head, hidden, batch)
             total = total + self.config.bow_loss_weight * bow
         return PretrainLoss(mlm, reconstruction, bow, total)
@@ -101,10 +103,7 @@ class RetroMAE(nn.Module):
 class DupMAE(RetroMAE):
     """RetroMAE, and the bag-of-words loss over the max-pooled logits of the ordinary tokens."""
 
-    with_bow = True
-
-    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
-        super().__init__(bert_mlm, config or PretrainConfig.paper("DupMAE"))
+    kind: Kind = "DupMAE"
 
 
 def ordinary(attended: Tensor) -> Tensor:

@@ -60,7 +60,12 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read("nowhere")
     with pytest.raises(InputError, match=r"holds no \.jsonl or \.txt file"):
         read(tmp_path)
-    for content, part in (("[1]", "no string `text`"), ("{", "not JSON"), ('{"text": 3}', "no string `text`")):
+    for content, part in (
+        ('{"text": "\\ud800"}', "holds half"),
+        ("[1]", "no string `text`"),
+        ("{", "not JSON"),
+        ('{"text": 3}', "no string `text`"),
+    ):
         (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{content}\n')
         with pytest.raises(InputError, match=f"text 2: {part}"):
             read(tmp_path)

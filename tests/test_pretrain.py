@@ -207,6 +207,11 @@ def test_the_objective_is_the_formula_in_value_and_gradient(kind, preset):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+def test_a_configuration_of_the_other_kind_is_refused():
+    with pytest.raises(ValueError, match="DupMAE was given a configuration of kind 'RetroMAE'"):
+        DupMAE(tiny.masked_lm(), PretrainConfig.paper("RetroMAE"))
+
+
 def test_ot_decoding_alone_is_the_masked_lm_and_the_bag_of_words():
     """The third pre-training of Table 3: nothing is reconstructed, and the decoder learns nothing."""
     both = PretrainConfig.paper("DupMAE")

@@ -109,7 +109,7 @@ def test_every_mistake_is_reported_at_once(write):
         (["pretrain.steps=[1"], "--set pretrain.steps=[1: the value cannot be read"),
         (["name.a.b=1"], "name: Input should be a valid string"),
         (["tune.negatives=2"], "stages.tune: needs a stage of kind mine before it"),
-        (["tune.distil=true"], "stages.tune: needs a stage of kind mine before it"),
+        (["tune.distil=true"], "stages.tune: needs a stage of kind mine, teacher, score before it"),
         (["data.train=[]"], "stages.tune: data.train names no collection"),
         (["data.corpora=[]"], "stages.pretrain: there are no corpora"),
         (["tune.steps=null"], "give either steps or epochs"),
@@ -127,6 +127,22 @@ def test_a_mistake_is_named(write, changes, part):
 def test_a_recipe_that_is_not_there(bad):
     assert "Did you mean small?" in bad("train", "--recipe", "smal")
     assert "no recipe named" in bad("train")
+
+
+def test_a_file_that_is_no_recipe_is_named(write, tmp_path):
+    for name, part in ((str(tmp_path), "is a folder"), ("nope.yaml", "is not there")):
+        with pytest.raises(InputError, match=part):
+            recipe_file.load(name, [])
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(InputError, match="holds nothing; want keys and values, such as `stages"):
+        recipe_file.load(str(tmp_path / "empty.yaml"), [])
+    (tmp_path / "twice.yaml").write_text("seed: 1\nstages: {}\nseed: 2\n")
+    with pytest.raises(InputError, match="the key 'seed' stands twice"):
+        recipe_file.load(str(tmp_path / "twice.yaml"), [])
+    with pytest.raises(InputError, match=r"mine\.yaml extends"):
+        recipe_file.load(write({"extends": "smal"}), [])
+    with pytest.raises(InputError, match="want the name of one recipe"):
+        recipe_file.load(write({"extends": ["small"]}), [])
 
 
 def test_extending_itself_is_refused(write):
