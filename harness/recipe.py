@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -100,9 +101,12 @@ class Objective(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "Objective":
+        there = {field.name for field in fields(PretrainConfig)} - {"kind"}
+        if unknown := sorted(self.change.keys() - there):
+            raise ValueError(f"change: unknown {', '.join(unknown)}; there is {', '.join(sorted(there))}")
         try:
             self.config()
-        except TypeError as error:
+        except TypeError as error:  # a value of a type that cannot even be compared
             raise ValueError(f"change: {error}") from error
         return self
 

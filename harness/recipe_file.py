@@ -12,6 +12,13 @@ from harness.recipe import Base, CorpusPart, Data, Finetune, Mine, Objective, Pr
 from retrievers.errors import InputError, unknown
 
 FOLDER = Path(__file__).parent / "recipes"
+_KINDS: dict[str, type[BaseModel]] = {
+    "pretrain": Pretrain,
+    "finetune": Finetune,
+    "mine": Mine,
+    "teacher": Teacher,
+    "score": Score,
+}
 
 
 def names() -> list[str]:
@@ -109,6 +116,8 @@ def _explain(error: ValidationError) -> str:
         where, what = ".".join(parts), problem["msg"].removeprefix("Value error, ").rstrip(".")
         if problem["type"] == "extra_forbidden":
             what = f"unknown; there is {', '.join(_fields(problem['loc']))}"
+        elif problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            what = f"want a kind: {', '.join(_KINDS)}"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
         lines.append(f"{where}: {what}" if where else what)
@@ -117,14 +126,11 @@ def _explain(error: ValidationError) -> str:
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:
     """The names that may stand where an unknown one was."""
-    kinds: dict[str, type[BaseModel]] = {
-        "pretrain": Pretrain, "finetune": Finetune, "mine": Mine, "teacher": Teacher, "score": Score,
-    }  # fmt: skip
     inner: dict[str, type[BaseModel]] = {"base": Base, "data": Data, "objective": Objective, "corpora": CorpusPart}
     model: type[BaseModel] = Recipe
     for number, part in enumerate(place[:-1]):
         if place[0] == "stages" and number == 2:
-            model = kinds.get(str(part), model)
+            model = _KINDS.get(str(part), model)
         elif number != 1 or place[0] != "stages":
             model = inner.get(str(part), model)
     return sorted(model.model_fields)

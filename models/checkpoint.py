@@ -22,6 +22,7 @@ from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
 
 PROJECTION = "cls_projection.safetensors"
+CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    if (folder / CROSS_ENCODER).is_file():
+        raise CheckpointError(f"{folder} is a cross-encoder: it scores pairs and makes no vectors. Name an encoder.")
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}.")
     if not any(path.name in TOKENIZERS or path.suffix == ".model" for path in folder.iterdir()):

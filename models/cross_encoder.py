@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.checkpoint import quiet
+from models.checkpoint import CROSS_ENCODER, quiet
 from models.errors import CheckpointError, first_line
 from models.examples import Examples, FinetuneConfig, check
 from models.tokens import Ragged, Tokens, chosen
 
-LENGTH = "cross_encoder.json"
 _TOKENS_AT_ONCE = 16_384  # padded, when scoring
 
 
@@ -87,12 +86,12 @@ def save(folder: Path, module: CrossEncoder, tokenizer: Any, length: int) -> Non
     with quiet():
         module.classifier.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / LENGTH).write_text(json.dumps({"length": length}) + "\n")
+    (folder / CROSS_ENCODER).write_text(json.dumps({"length": length}) + "\n")
 
 
 def trained_length(folder: Path) -> int:
     """The length that `save` wrote."""
-    return int(json.loads((folder / LENGTH).read_text())["length"])
+    return int(json.loads((folder / CROSS_ENCODER).read_text())["length"])
 
 
 class Pairs(NamedTuple):

@@ -113,9 +113,10 @@ def test_every_mistake_is_reported_at_once(write):
         (["data.train=[]"], "stages.tune: data.train names no collection"),
         (["data.corpora=[]"], "stages.pretrain: there are no corpora"),
         (["tune.steps=null"], "give either steps or epochs"),
-        (["tune.kind=polish"], "stages.tune"),
+        (["tune.kind=polish"], "stages.tune: want a kind: pretrain, finetune, mine, teacher, score"),
+        (["tune.kind=null"], "stages.tune: want a kind: pretrain, finetune, mine, teacher, score"),
         (["pretrain.objective.change.bow_positions=some"], "bow_positions is 'some'; there is unmasked, all_but_first"),
-        (["pretrain.objective.change.colour=1"], "unexpected keyword argument 'colour'"),
+        (["pretrain.objective.change.colour=1"], "change: unknown colour; there is bow_loss_weight"),
     ],
 )
 def test_a_mistake_is_named(write, changes, part):

@@ -146,6 +146,9 @@ def test_what_is_finished_is_found_and_what_was_left_runs_as_any_checkpoint(whol
     record = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
     assert record.returncode == 0, record.stderr
     assert "dupmae (CLS:16, OT:16)" in record.stdout
+    teacher = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/teacher", "-d", "mini")
+    assert teacher.returncode == 2
+    assert "is a cross-encoder" in teacher.stderr
 
 
 def cli_at(folder, *words):
