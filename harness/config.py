@@ -38,9 +38,7 @@ class RunConfig(_Strict):
     @classmethod
     def _names(cls, value: Any) -> Any:
         """Allow `bm25` for `{name: bm25}`."""
-        return (
-            [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-        )
+        return named(value)
 
     @field_validator("metrics")
     @classmethod
@@ -111,6 +109,19 @@ def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]
     return {str(key): value for key, value in values.items()}
 
 
+def read_value(text: str, origin: str) -> Any:
+    """A value that was typed, as YAML. Raises InputError, beginning with `origin`, where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{origin}: the value cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def named(value: Any) -> Any:
+    """Of a list, each text `x` as `{name: x}`; anything else as it is."""
+    return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
 def make_retriever(spec: RetrieverSpec) -> Retriever:
     """The retriever of `spec`. Raises InputError for an unknown name or option, or a value out of range."""
     cls = get(spec.name)
@@ -129,11 +140,7 @@ class Raw(str):
         """The value for a field of that annotation. Raises InputError where it cannot be read."""
         if str in (annotation, *get_args(annotation)):
             return str(self)
-        try:
-            return yaml.safe_load(self)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            why = " ".join(str(error).split())
-            raise InputError(f"--option {name}={self}: the value cannot be read ({why}).") from error
+        return read_value(self, f"--option {name}={self}")
 
 
 def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:

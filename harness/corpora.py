@@ -1,7 +1,6 @@
 """Texts to pre-train on, from wherever they lie: ir_datasets, BEIR folders, JSON lines, plain lines."""
 
 import gzip
-import hashlib
 import json
 import lzma
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 from harness.recipe import CorpusPart
 from harness.recipe_file import placed
+from reports.records import sha256
 from retrievers.errors import InputError
 from retrievers.types import Document
 
@@ -51,7 +51,7 @@ def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
     if files is None:
         _check_known(part.name)
         return [part.name, version("ir_datasets"), part.documents, part.join]
-    return [[path.name, _sha256(path)] for path in files] + [part.documents, part.join]
+    return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
 
 
 def _all(name: str) -> Iterator[str]:
@@ -130,8 +130,3 @@ def _check_known(name: str) -> None:
             "../shared, or --set root=FOLDER), and no ir_datasets id. Texts are .jsonl with `text` (and `title`), or "
             ".txt with one a line, plain, .gz or .xz."
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,17 @@ def home() -> Path:
     return Path(os.environ.get("HARNESS_HOME") or Path.home() / ".harness").expanduser().absolute()
 
 
+def cache() -> Path:
+    """Where indexes, stores and tokens are kept. Raises InputError where it cannot be made."""
+    folder = home() / "cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{error.strerror}. HARNESS_HOME names another place."
+        raise InputError(f"there is no folder {folder} and it cannot be made: {why}") from error
+    return folder
+
+
 def names() -> list[str]:
     """The names of our own: the embedded collection, the aliases and BEIR's 18."""
     return ["mini", *ALIASES, *BEIR_18]

@@ -9,8 +9,9 @@ from harness.pairs import examples
 from harness.recipe import Mine, Score, Teacher
 from harness.students import special_ids
 from harness.training_context import NEGATIVES, SCORES, Context, Facts, fit_stage, mined, read_rows, sound, token_pairs
-from models import cross_encoder, hub, loop
+from models import cross_encoder, hub
 from models.examples import FinetuneConfig
+from models.seeds import mixed
 from models.tokens import Ragged
 from retrievers import mining
 
@@ -40,7 +41,7 @@ def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
 def teacher(context: Context, name: str, stage: Teacher, folder: Path) -> Facts:
     """Train a cross-encoder on the mined negatives."""
     source = _start(context, stage.start_from)
-    module = cross_encoder.load(source, loop.mixed(context.recipe.seed, 3))
+    module = cross_encoder.load(source, mixed(context.recipe.seed, 3))
     tokenizer = cross_encoder.tokenizer(source)
     texts = token_pairs(context, tokenizer, stage.length // 2, stage.length)
     data = examples(context.training, texts, mined(context))

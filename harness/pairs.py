@@ -1,9 +1,8 @@
 """Training collections: opened by the one loader, tokenised once, and turned into rows that training can pick from."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from harness.datasets import Dataset, resolve
 from harness.recipe_file import placed
+from harness.stage_folder import digest
 from models import tokens
 from models.examples import Examples
 from models.tokens import Ragged, Tokens
@@ -44,7 +44,7 @@ class Training:
         sets = [c.dataset for c in self.collections]
         return [[d.name, d.content_hash, d.queries_hash, d.qrels_hash, d.rules.binary_level] for d in sets]
 
-    @property
+    @cached_property
     def positives(self) -> Ragged:
         """Rows of all collections that answer each query of all."""
         return self.joined([c.positives for c in self.collections])
@@ -64,7 +64,7 @@ class Training:
         folder = self.job.cache / "tokens"
 
         def stored(kind: str, parts: Iterable[str], length: int, hashes: list[str], total: int) -> Tokens:
-            key = hashlib.sha256(json.dumps([kind, label, length, hashes]).encode()).hexdigest()[:20]
+            key = digest([kind, label, length, hashes])
             with self.job.phase(f"tokenise {kind}", total, kind) as meter:
                 return tokens.write(folder / key, tokenizer, parts, length, done=meter.advance).tokens
 

@@ -5,8 +5,9 @@ import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from harness.config import named
 from models.config import PretrainConfig
 from models.loop import LoopConfig
 
@@ -47,22 +48,18 @@ class CorpusPart(_Strict):
     join: int = Field(0, ge=0)  # texts that follow each other become one, until it has so many words
 
 
+Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
+
+
 class Data(_Strict):
     """Collections. A relative path is looked for under the recipe's `root` first."""
 
-    corpora: tuple[CorpusPart, ...] = ()
+    corpora: Corpora = ()
     train: tuple[str, ...] = ()
     validate_on: str | None = None
     validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
     evaluate: tuple[str, ...] = ()
     against: tuple[str, ...] = ("bm25",)
-
-    @field_validator("corpora", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        return tuple({"name": item} if isinstance(item, str) else item for item in value)
 
 
 class Schedule(_Strict):
@@ -87,8 +84,8 @@ class Schedule(_Strict):
     def loop(self, count: int, seed: int, validate_every: int = 0) -> LoopConfig:
         """The loop's settings for `count` items an epoch."""
         steps = self.steps or max(1, math.ceil((self.epochs or 0) * (count // self.batch)))
-        fields = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every")
-        same = {name: getattr(self, name) for name in fields}
+        names = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every")
+        same = {name: getattr(self, name) for name in names}
         return LoopConfig(steps=steps, seed=seed, validate_every=validate_every, **same)
 
 
@@ -122,12 +119,10 @@ class Pretrain(Schedule):
 
     kind: Literal["pretrain"]
     objective: Objective = Objective()
-    corpora: tuple[CorpusPart, ...] = ()  # data.corpora where empty
+    corpora: Corpora = ()  # data.corpora where empty
     length: int = Field(ge=8)  # tokens, special ones included
     long_texts: Literal["cut", "split"] = "cut"
     micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
-
-    _names = field_validator("corpora", mode="before")(Data._names.__func__)  # type: ignore[attr-defined]
 
 
 Auto = Annotated[float, Field(gt=0)] | Literal["auto"]

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.config import read_yaml
+from harness.config import read_value, read_yaml
 from harness.recipe import Base, CorpusPart, Data, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
 from retrievers.errors import InputError, unknown
 
@@ -83,10 +83,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
     keys = place.strip().split(".")
     if not equals or not all(keys):
         raise InputError(f"--set {change!r} is not PATH=VALUE, such as pretrain.steps=500.")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"--set {change}: the value cannot be read ({' '.join(str(error).split())}).") from error
+    value = read_value(text, f"--set {change}")
     stages = values.get("stages")
     inner: Any = stages if isinstance(stages, dict) and keys[0] in stages else values
     for key in keys[:-1]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from harness import manifest
 from harness.config import RetrieverSpec, RunConfig, make_retriever
-from harness.datasets import Dataset, home, resolve
+from harness.datasets import Dataset, cache, resolve
+from harness.locks import held
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores, parse_metrics, score
@@ -53,7 +53,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     for _, retriever in retrievers:
         retriever.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
-    job = Conductor(_cache(), config.threads)
+    job = Conductor(cache(), config.threads)
     maker = _Maker(config, command, job)
     for name, datasets in plan:
         for spec, retriever in retrievers:
@@ -82,17 +82,6 @@ T = TypeVar("T")
 
 def _once(items: Sequence[T]) -> list[T]:
     return [item for number, item in enumerate(items) if item not in items[:number]]
-
-
-def _cache() -> Path:
-    cache = home() / "cache"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"there is no folder {cache} and it cannot be made: {error.strerror}. HARNESS_HOME names another place."
-        ) from error
-    return cache
 
 
 def _check_writable(results: Path) -> None:
@@ -217,18 +206,12 @@ class _Maker:
         """Hold a record alone; the kernel lets go of the lock of a killed process."""
         locks = self.config.results / ".locks"
         locks.mkdir(exist_ok=True)
-        lock = FileLock(locks / "-".join(folder.parts[-3:]), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"another process is writing {folder} right now. Wait for it (this command will then find the finished "
-                "run), or write elsewhere with --results."
-            ) from error
-        try:
+        with held(
+            locks / "-".join(folder.parts[-3:]),
+            f"another process is writing {folder} right now. Wait for it (this command will then find the finished "
+            "run), or write elsewhere with --results.",
+        ):
             yield
-        finally:
-            lock.release()
 
 
 def _slug(name: str) -> str:

@@ -26,18 +26,12 @@ class StageFolder:
     @property
     def finished(self) -> bool:
         """Whether it is there whole. Raises InputError where something else is."""
-        if not self.path.exists():
-            return False
-        self._compare(self.path, self.path / MANIFEST)
-        return True
+        return self._ours(self.path, MANIFEST)
 
     @property
     def begun(self) -> bool:
         """Whether an unfinished one is there to go on with. Raises InputError where it is another's."""
-        if not self.partial.exists():
-            return False
-        self._compare(self.partial, self.partial / STARTED)
-        return True
+        return self._ours(self.partial, STARTED)
 
     def start(self) -> Path:
         """The folder to work in, made or found."""
@@ -58,13 +52,15 @@ class StageFolder:
                 os.fsync(opened.fileno())
         self.partial.rename(self.path)
 
-    def _compare(self, folder: Path, file: Path) -> None:
+    def _ours(self, folder: Path, name: str) -> bool:
+        if not folder.exists():
+            return False
         try:
-            found = json.loads(file.read_text())
+            found = json.loads((folder / name).read_text())
             key, decides = found["key"], found["decides"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{folder} is there and is no stage of a training (its {file.name} cannot be read). Name another "
+                f"{folder} is there and is no stage of a training (its {name} cannot be read). Name another "
                 "--output, or remove it."
             ) from error
         if key != self.key:
@@ -73,6 +69,7 @@ class StageFolder:
                 f"{'; '.join(differences(decides, self.decides)[:6])}. It is left as it is. Name another --output, or "
                 "remove it to train it anew."
             )
+        return True
 
 
 def digest(value: Any) -> str:

@@ -12,17 +12,19 @@ from harness.base_model import load_masked_lm
 from harness.pairs import examples
 from harness.recipe import Finetune, Pretrain
 from harness.stage_folder import digest
-from harness.students import Student, load_student, special_ids
+from harness.students import load_student, special_ids
 from harness.training_context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
 from harness.validation import Validator
-from models import checkpoint, loop, tokens
+from models import checkpoint, tokens
 from models.biencoder import BiEncoder
+from models.checkpoint import Loaded
 from models.examples import AUTO, FinetuneConfig
 from models.finetune import FinetuneTask
 from models.hybrid import HybridSpec
 from models.mae import DupMAE, RetroMAE
 from models.masking import Collator, Vocabulary
 from models.pretrain import PretrainTask, spread
+from models.seeds import mixed
 from models.tokens import Ragged
 from retrievers.errors import InputError
 
@@ -34,7 +36,7 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
     model, tokenizer = load_masked_lm(context.encoder)
     texts = _tokens(context, stage, tokenizer)
     config = stage.objective.config()
-    torch.manual_seed(loop.mixed(context.recipe.seed, 1))
+    torch.manual_seed(mixed(context.recipe.seed, 1))
     module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
     collator = Collator(Vocabulary.of(tokenizer), config, stage.length, context.recipe.seed)
     task = sound(name, lambda: PretrainTask(module, texts, collator, stage.batch, stage.micro_batch, **context.share))
@@ -53,7 +55,7 @@ def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
     """The tokenised corpora, cached; what is too short to learn from is left out and said."""
     parts = stage.corpora or context.recipe.data.corpora
     label = [vocabulary_hash(tokenizer), stage.length, stage.long_texts]
-    key = digest([label, [corpora.stamp(part, context.root) for part in parts]])
+    key = digest([label, context.stamp(parts)])
     with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
         found = tokens.write(
             context.job.cache / "tokens" / key,
@@ -74,7 +76,7 @@ def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
 
 def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Facts:
     """Fine-tune the encoder so far on the hybrid score. Raises InputError where the examples lack what it asks for."""
-    student = load_student(context.encoder, stage, loop.mixed(context.recipe.seed, 2))
+    student = load_student(context.encoder, stage, mixed(context.recipe.seed, 2))
     spec = student.spec
     texts = token_pairs(context, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
     negatives, teacher = None, None
@@ -111,7 +113,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
     return {"steps": settings.steps, "queries": len(data.queries), **task.extra()}
 
 
-def _now(student: Student, task: FinetuneTask) -> Student:
+def _now(student: Loaded, task: FinetuneTask) -> Loaded:
     """The student with temperature and scale as they stand."""
     return dataclasses.replace(student, spec=student.spec.replace(**task.extra()))
 

@@ -1,6 +1,6 @@
 """The encoder under fine-tuning, loaded from the checkpoint of the stage before."""
 
-from dataclasses import dataclass
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,11 @@ from torch import nn
 from harness.recipe import Finetune
 from models import checkpoint, hybrid
 from models.checkpoint import Loaded
-from models.encoder import Encoder
 from models.hybrid import HybridSpec
 from retrievers.errors import InputError
 
 
-@dataclass(frozen=True)
-class Student:
-    """An encoder with its projection, and all that its checkpoint will need."""
-
-    encoder: Encoder
-    tokenizer: Any
-    model: Any  # of `transformers`
-    spec: HybridSpec
-    vocabulary: int
-
-    def loaded(self) -> Loaded:
-        """As the text encoder takes it."""
-        hidden = int(self.model.config.hidden_size)
-        return Loaded(self.encoder, self.tokenizer, self.model, self.spec, hidden, self.vocabulary)
-
-
-def load_student(source: Path, stage: Finetune, seed: int) -> Student:
+def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:
     """The checkpoint `source` as `stage` wants it; a projection [D,H] that is not there yet is drawn with `seed`.
 
     Its rows are orthonormal: scores then begin as those of the whole CLS vector in a random subspace. Raises InputError
@@ -58,7 +41,7 @@ def load_student(source: Path, stage: Finetune, seed: int) -> Student:
     if not projected and spec.dense not in (0, loaded.hidden):
         encoder.projection = orthonormal(loaded.hidden, spec.dense or 0, seed)
     encoder.spec = spec
-    return Student(encoder, loaded.tokenizer, loaded.model, spec, loaded.vocabulary)
+    return dataclasses.replace(loaded, spec=spec)
 
 
 def orthonormal(hidden: int, dense: int, seed: int) -> nn.Linear:

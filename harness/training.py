@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from harness import base_model, corpora, manifest, negatives, preflight, stages
-from harness.datasets import home
+from harness.datasets import cache
+from harness.locks import held
 from harness.progress import Conductor
 from harness.recipe import Pretrain, Recipe
 from harness.recipe_file import find_root
@@ -44,8 +44,7 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     root, accelerator = find_root(recipe), _accelerator(recipe)
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine share its cores
     threads = threads or max(1, (os.cpu_count() or 1) // beside)
-    job = Conductor(home() / "cache", threads, quiet=not accelerator.is_main_process)
-    job.cache.mkdir(parents=True, exist_ok=True)
+    job = Conductor(cache(), threads, quiet=not accelerator.is_main_process)
     torch.set_num_threads(job.threads)
     context = Context(recipe, output, root, accelerator, job)
     manifest.git_commit()  # forks, so it comes before mining may start Java
@@ -60,17 +59,11 @@ def _alone(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {output} cannot be made a folder: {error.strerror}. Name another.") from error
-    lock = FileLock(output / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            f"another process is training into {output} right now. Wait for it, or name another --output."
-        ) from error
-    try:
+    with held(
+        output / ".lock",
+        f"another process is training into {output} right now. Wait for it, or name another --output.",
+    ):
         yield
-    finally:
-        lock.release()
 
 
 def _train(context: Context, command: Sequence[str]) -> Context:
@@ -167,7 +160,7 @@ def _base(context: Context) -> StageFolder:
             raise InputError(
                 "base.model is trained from scratch, and there are no corpora to take its vocabulary from."
             )
-        decides |= {"seed": recipe.seed, "data": [corpora.stamp(part, context.root) for part in parts]}
+        decides |= {"seed": recipe.seed, "data": context.stamp(tuple(parts))}
     place = StageFolder(context.output / "base", decides)
     with context.accelerator.main_process_first():
         if not place.finished and context.main:
@@ -180,7 +173,7 @@ def _base(context: Context) -> StageFolder:
 def _data(context: Context, stage: Any) -> Any:
     """The contents that a stage learns from."""
     if isinstance(stage, Pretrain):
-        return [corpora.stamp(part, context.root) for part in stage.corpora or context.recipe.data.corpora]
+        return context.stamp(stage.corpora or context.recipe.data.corpora)
     return digest(context.training.stamp())
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from harness import corpora
 from harness.pairs import Training
 from harness.progress import Conductor
-from harness.recipe import Recipe
+from harness.recipe import CorpusPart, Recipe
 from harness.stage_folder import digest
 from models import loop
 from models.tokens import Ragged, Tokens
@@ -31,12 +32,20 @@ class Context:
     job: Conductor
     # the last finished stage of each kind; `encoder` is the last that left one
     latest: dict[str, Path] = field(default_factory=dict)
+    _stamps: dict[CorpusPart, Any] = field(default_factory=dict)
 
     @cached_property
     def training(self) -> Training:
         """The training collections, opened."""
         with self.accelerator.main_process_first():
             return Training(self.recipe.data.train, self.root, self.job)
+
+    def stamp(self, parts: tuple[CorpusPart, ...]) -> list[Any]:
+        """What changes when these corpora do; each is read for it once. Raises InputError for one that is not there."""
+        for part in parts:
+            if part not in self._stamps:
+                self._stamps[part] = corpora.stamp(part, self.root)
+        return [self._stamps[part] for part in parts]
 
     @property
     def main(self) -> bool:

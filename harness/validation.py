@@ -13,7 +13,7 @@ from harness.progress import Conductor
 from harness.recipe import Data
 from harness.recipe_file import placed
 from harness.scoring import parse_metrics, score
-from harness.students import Student
+from models.checkpoint import Loaded
 from retrievers.encoding import TextEncoder
 from retrievers.search import exact
 from retrievers.types import Document, Run
@@ -60,9 +60,9 @@ class Validator:
         others = (doc for doc in self.dataset.documents() if doc.doc_id not in judged)
         return itertools.chain(wanted, itertools.islice(others, max(0, most - len(judged))))
 
-    def scores(self, student: Student, device: torch.device) -> dict[str, float]:
+    def scores(self, student: Loaded, device: torch.device) -> dict[str, float]:
         """MRR@10 and NDCG@10."""
-        encoder = TextEncoder(student.loaded(), device)
+        encoder = TextEncoder(student, device)
         parts = []
         for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
             vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)

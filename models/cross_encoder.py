@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch.nn import functional
 from models.checkpoint import CROSS_ENCODER, quiet
 from models.errors import CheckpointError, first_line
 from models.examples import Examples, FinetuneConfig, check
+from models.gather import exchanging_once
 from models.tokens import Ragged, Tokens, chosen
 
 _TOKENS_AT_ONCE = 16_384  # padded, when scoring
@@ -180,14 +180,12 @@ class CrossTask:
     ) -> tuple[dict[str, Tensor], int]:
         """Mean loss over this process's queries."""
         total, count = torch.zeros((), device=accelerator.device), 0
-        for number, (piece, _) in enumerate(batch):
-            last = number == len(batch) - 1
-            with nullcontext() if last else accelerator.no_sync(model):
-                pairs = Pairs(*(part.to(accelerator.device) for part in piece))
-                scores = model(*pairs).view(-1, 1 + self.config.negatives)  # [q,1+n]
-                target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-                loss = functional.cross_entropy(scores, target) / len(batch)
-                accelerator.backward(loss)
+        for piece, _ in exchanging_once(batch, model, accelerator):
+            pairs = Pairs(*(part.to(accelerator.device) for part in piece))
+            scores = model(*pairs).view(-1, 1 + self.config.negatives)  # [q,1+n]
+            target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
+            loss = functional.cross_entropy(scores, target) / len(batch)
+            accelerator.backward(loss)
             total = total + loss.detach()
             count += int(piece.attention_mask.sum())
         return {"loss": total}, count

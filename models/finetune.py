@@ -1,7 +1,6 @@
 """The three fine-tuning stages as the loop sees them: in-batch, hard negatives, distillation (equations 13 to 15)."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 from models import scores
 from models.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
 from models.examples import AUTO, Examples, FinetuneConfig, check
-from models.gather import gather
+from models.gather import exchanging_once, gather
 from models.tokens import chosen
 
 
@@ -139,10 +138,8 @@ class FinetuneTask:
         jobs = [(batch.queries, True, queries, number) for number in range(len(batch.queries))]
         jobs += [(batch.passages, False, passages, number) for number in range(len(batch.passages))]
         grads = {True: queries.gradients_of(loss), False: passages.gradients_of(loss)}
-        for place, (parts, query, found, number) in enumerate(jobs):
-            last = place == len(jobs) - 1  # gradients are exchanged once
-            with nullcontext() if last else accelerator.no_sync(model):
-                accelerator.backward(replay(model, parts, query, found, number, grads[query]))
+        for parts, query, found, number in exchanging_once(jobs, model, accelerator):
+            accelerator.backward(replay(model, parts, query, found, number, grads[query]))
 
     def name(self, batch: Batch) -> str:
         """The queries' numbers."""

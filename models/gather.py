@@ -1,9 +1,21 @@
-"""Tensors of all processes side by side, with the gradient flowing back to whose they are."""
+"""What processes exchange: tensors side by side, with the gradient flowing back to whose they are; gradients once."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+
+def exchanging_once(parts: Iterable[T], model: Any, accelerator: Any) -> Iterator[T]:
+    """Yield the parts of a step; only while the last is dealt with do processes exchange gradients."""
+    every = list(parts)
+    for number, part in enumerate(every):
+        with nullcontext() if number == len(every) - 1 else accelerator.no_sync(model):
+            yield part
 
 
 def gather(part: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.errors import TrainingError
+from models.seeds import mixed
 from models.training_state import METRICS, STATE, Course, append, keep_lines, resume, save
 
 Validate = Callable[[], Mapping[str, float]]
@@ -153,11 +153,6 @@ def _validate(model: nn.Module, validate: Validate, path: Path, step: int, main:
     model.eval()
     append(path, {"step": step, "validation": dict(validate())})
     model.train()
-
-
-def mixed(*numbers: int) -> int:
-    """63 well-mixed bits of some numbers: neighbouring steps share nothing."""
-    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _rate(step: int, config: LoopConfig) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 from models.config import PretrainConfig
 from models.losses import IGNORED
 from models.mae import PretrainBatch, ordinary
+from models.seeds import mixed
 
 Ids = Sequence[int] | npt.NDArray[Any]  # token ids of one text
 _LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each
@@ -59,7 +60,7 @@ class Collator:
         Raises ValueError for a text without a token.
         """
         vocabulary, config = self.vocabulary, self.config
-        draw = torch.Generator().manual_seed(_seed(self.seed, step))
+        draw = torch.Generator().manual_seed(mixed(self.seed, step))
         ids, attended = self._pad(texts)  # [B,L]
         words = ordinary(attended)
         number = _word_numbers(ids, words, vocabulary.continues)  # [B,L], the last number for what is no word
@@ -106,11 +107,6 @@ class Collator:
         strangers = torch.randint(self.vocabulary.size, ids.shape, generator=draw)
         corrupted = torch.where(chosen & (share >= masked), strangers, corrupted)
         return torch.where(chosen & (share >= masked + random), ids, corrupted)
-
-
-def _seed(seed: int, step: int) -> int:
-    """63 well-mixed bits of (seed, step): neighbouring steps share nothing."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _word_numbers(ids: Tensor, words: Tensor, continues: Tensor) -> Tensor:

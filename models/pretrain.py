@@ -1,12 +1,12 @@
 """Pre-training as the loop sees it: from tokens to the gradients of one global batch (paper, section 3)."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.gather import exchanging_once
 from models.mae import PretrainBatch, PretrainLoss, RetroMAE
 from models.masking import Collator
 from models.tokens import Tokens, chosen
@@ -59,12 +59,10 @@ class PretrainTask:
         """Mean losses of the micro-batches, gradients summed in the parameters; tokens are the attended ones."""
         sums: dict[str, Tensor] = {}
         count = 0
-        for number, (collated, _) in enumerate(batch):
-            last = number == len(batch) - 1  # gradients are exchanged once
-            with nullcontext() if last else accelerator.no_sync(model):
-                piece = PretrainBatch(*(part.to(accelerator.device, non_blocking=True) for part in collated))
-                losses = _named(model(piece))
-                accelerator.backward(losses["loss"] / len(batch))
+        for collated, _ in exchanging_once(batch, model, accelerator):
+            piece = PretrainBatch(*(part.to(accelerator.device, non_blocking=True) for part in collated))
+            losses = _named(model(piece))
+            accelerator.backward(losses["loss"] / len(batch))
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / len(batch)
             count += int(piece.attention_mask.sum())
