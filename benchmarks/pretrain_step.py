@@ -17,9 +17,9 @@ import sys
 import time
 
 import torch
-from collate import CLS, MASK, PAD, SEP, V, plain
 from torch.nn import functional
 
+from harness.bench.collate import CLS, CONTINUES, MASK, PAD, SEP, V, plain
 from models import losses
 from models.config import PretrainConfig
 from models.encoder import mlm_head
@@ -60,7 +60,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     config = PretrainConfig.paper("DupMAE")
     model = (Naive if args.way == "naive" else DupMAE)(bert, config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    continues = torch.rand(V) < 0.25  # about the share of word pieces in English text
+    continues = torch.rand(V) < CONTINUES
     texts = [torch.randint(1000, V, (args.length - 2,)).tolist() for _ in range(args.batch)]
     collator, numbers = Collator(Vocabulary(V, CLS, SEP, PAD, MASK, continues), config, args.length), itertools.count()
     flags, draw = continues.tolist(), random.Random(0)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_bench import bench_command
 from harness.cli_train import train_command
 
 app = typer.Typer(
@@ -75,7 +76,9 @@ def run_command(
         int | None, typer.Option("--max-length", help="neural: tokens of a passage, and of a query.")
     ] = None,
     query_length: Annotated[int | None, typer.Option("--query-length", help="neural: tokens of a query.")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="neural: torch or faiss. [torch]")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="neural: auto, compiled, torch or faiss. [auto]")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="neural: auto, cpu or cuda. [auto]")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="neural: auto, fp32 or bf16. [auto]")] = None,
     option: Annotated[
@@ -165,6 +168,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 
 app.command("train")(train_command)
+app.command("bench")(bench_command)
 
 
 @app.command("list")

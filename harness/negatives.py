@@ -20,13 +20,14 @@ def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
     """Rank the training queries by our own search, or another retriever, and keep what is no positive."""
     options = {"checkpoint": str(context.encoder)} if stage.retriever == "model" else {}
     named = context.recipe.system if stage.retriever == "model" else stage.retriever
-    if context.main:
-        retriever = make_retriever(RetrieverSpec(name=named, options=options))
+    retriever = make_retriever(RetrieverSpec(name=named, options=options))
+    if context.main or retriever.distributed:
         retriever.check()
         parts = [
             mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, stage.depth, context.job)
             for c in context.training.collections
         ]
+    if context.main:
         parts = [
             mining.filled(part, c.positives, stage.least, c.dataset.count, context.recipe.seed)
             for part, c in zip(parts, context.training.collections, strict=True)

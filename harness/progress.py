@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
 from rich.text import Text
+
+from harness.processes import Processes
 
 _REFRESH = 0.1  # seconds between two repaints; a phase may report a million times a second
 
@@ -66,9 +69,12 @@ class Conductor:
     five seconds leaves one line.
     """
 
-    def __init__(self, cache: Path, threads: int | None = None, quiet: bool = False) -> None:
-        self._cache, self._threads = cache, threads or os.cpu_count() or 1
-        self._console = Console(stderr=True, quiet=quiet)
+    def __init__(self, cache: Path, threads: int | None = None, team: Processes | None = None) -> None:
+        self.team = team or Processes()
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.team.count > 1 else 1
+        # processes of this machine share its cores
+        self._cache, self._threads = cache, threads or max(1, (os.cpu_count() or 1) // beside)
+        self._console = Console(stderr=True, quiet=not self.team.main)
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self._said: set[str] = set()
@@ -82,6 +88,20 @@ class Conductor:
     def threads(self) -> int:
         """How many threads to use."""
         return self._threads
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes this is."""
+        return self.team.rank
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the work."""
+        return self.team.count
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The values of all processes in order of rank, at rank 0; None elsewhere."""
+        return self.team.gather(value)
 
     def restart(self) -> None:
         """Begin a new record: no seconds, no warnings; what was said to the user is not said again."""

@@ -17,6 +17,7 @@ from harness import manifest
 from harness.config import RetrieverSpec, RunConfig, make_retriever
 from harness.datasets import Dataset, cache, resolve
 from harness.locks import held
+from harness.processes import Processes
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores, parse_metrics, score
@@ -53,16 +54,20 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     for _, retriever in retrievers:
         retriever.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
-    job = Conductor(cache(), config.threads)
+    job = Conductor(cache(), config.threads, Processes.launched())
     maker = _Maker(config, command, job)
     for name, datasets in plan:
         for spec, retriever in retrievers:
             parts = []
             for dataset in datasets:
+                if not job.team.main:
+                    maker.help(retriever, dataset)
+                    continue
                 parts.append(maker.one(spec, retriever, dataset))
                 yield parts[-1]
-            if rules_for(canonical(name)).mean_of:
+            if rules_for(canonical(name)).mean_of and job.team.main:
                 yield maker.mean(name, spec, parts)
+    job.team.leave()
 
 
 def _check_contract(retriever: Retriever, result: object, dataset: Dataset, most: int) -> None:
@@ -103,6 +108,13 @@ class _Maker:
     def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor) -> None:
         self.config, self.command, self.job = config, list(command), job
 
+    def help(self, retriever: Retriever, dataset: Dataset) -> None:
+        """Do this process's share of a search that rank 0 asks for; it alone keeps the record."""
+        if self.job.team.agreed(None) and retriever.distributed:
+            self.job.restart()
+            dataset.open(self.job)
+            self._search(retriever, dataset)
+
     def one(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
         self.job.restart()
@@ -113,6 +125,7 @@ class _Maker:
         with self._lock(folder):
             found = self._finished(folder)
             names = self.config.metric_names()
+            self.job.team.agreed(found is None)
             if found is not None and set(names) <= set(found.metrics):
                 return Outcome(found, found=True)
             if found is not None:  # the run is there, only a metric is wanted that was not asked for then
@@ -134,6 +147,8 @@ class _Maker:
         if wanted < self.config.top_k:
             self.job.warn(f"{dataset.name}: top_k {self.config.top_k:,} is more than its {wanted:,} documents; clipped")
         result = retriever.search(dataset, dataset.queries, min(wanted + drop, dataset.count), self.job)
+        if not self.job.team.main:
+            return result
         _check_contract(retriever, result, dataset, wanted + drop)
         result = result.without_self(wanted) if drop else result
         if result.silent:

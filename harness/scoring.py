@@ -19,6 +19,7 @@ from retrievers.types import Run
 TOLERANCE = 1e-6  # of a metric's value per query, between ranx and trec_eval
 DEFAULT_METRICS = ("MRR@10", "MRR@100", "R@10", "R@50", "R@100", "R@1000", "NDCG@10")
 _UNJUDGED, _PADDING_GRADE = -1.0, -1.0
+_CHECKED_AT_ONCE = 256  # queries that are held as trec_eval's dictionaries, which take fifteen times a run's bytes
 Values = npt.NDArray[np.float64]
 
 
@@ -96,14 +97,15 @@ def score(run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[Me
     Raises RuntimeError where the two evaluators differ by more than 1e-6: a bug in one of them or in ours.
     """
     query_ids = tuple(sorted(qrels))
-    values = _ranx(run, qrels, query_ids, metrics, binary_level)
-    _compare(query_ids, values, _trec_eval(run, qrels, query_ids, metrics, binary_level))
+    values = by_ranx(run, qrels, query_ids, metrics, binary_level)
+    check(query_ids, values, _trec_eval(run, qrels, query_ids, metrics, binary_level))
     return Scores(query_ids, values)
 
 
-def _ranx(
+def by_ranx(
     run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
 ) -> dict[str, Values]:
+    """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked; `level` is the binary level."""
     import numba
     from ranx import evaluate
 
@@ -151,45 +153,63 @@ def ranx_arrays(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Seq
     return judged, ranked
 
 
+def trec_results(run: Run, qrels: Mapping[str, object], numbers: Iterable[int]) -> dict[str, dict[str, float]]:
+    """Return {query: {document: score}}, as trec_eval wants it, of those queries `numbers` that are judged.
+
+    Queries without results are left out.
+    """
+    results = {}
+    for number in numbers:
+        query_id, (doc_ids, scores) = run.query_ids[number], run.rows(number)
+        if query_id in qrels and len(doc_ids):
+            results[query_id] = dict(zip((d.decode() for d in doc_ids.tolist()), scores.tolist(), strict=True))
+    return results
+
+
 def _trec_eval(
     run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
 ) -> dict[str, Values]:
     import pytrec_eval
 
-    results = {}
-    for number, query_id in enumerate(run.query_ids):
-        doc_ids, scores = run.rows(number)
-        if query_id in qrels and len(doc_ids):
-            results[query_id] = dict(zip((d.decode() for d in doc_ids), map(float, scores), strict=True))
-    found: dict[str, dict[str, float]] = {query_id: {} for query_id in results}
-    for binary in (True, False):
-        chosen = [metric for metric in metrics if metric.family.binary is binary]
-        names = {_trec_name(metric) for metric in chosen}
-        if not names or not results:
-            continue
+    found: dict[str, dict[str, float]] = {}
+    for low in range(0, len(run), _CHECKED_AT_ONCE):
+        results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
         judged = {query_id: dict(qrels[query_id]) for query_id in results}
-        evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level if binary else 1)
-        for query_id, values in evaluator.evaluate(results).items():
-            found[query_id].update(values)
+        for binary in (True, False):
+            names = {trec_name(metric) for metric in metrics if metric.family.binary is binary}
+            if not names or not results:
+                continue
+            evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level if binary else 1)
+            for query_id, values in evaluator.evaluate(results).items():
+                found.setdefault(query_id, {}).update(values)
+    return trec_values(found, query_ids, metrics)
+
+
+def trec_values(
+    found: Mapping[str, Mapping[str, float]], query_ids: Sequence[str], metrics: Sequence[Metric]
+) -> dict[str, Values]:
+    """Return metric → [Q] of what trec_eval found, in the order of `query_ids`; a query that it lacks scores 0."""
     return {
         str(metric): np.array([_trec_value(found.get(query_id, {}), metric) for query_id in query_ids])
         for metric in metrics
     }
 
 
-def _trec_name(metric: Metric) -> str:
+def trec_name(metric: Metric) -> str:
+    """Return what trec_eval calls the metric; its reciprocal rank has no cutoff."""
     family = metric.family.trec_eval
     return family if family == "recip_rank" else f"{family}.{metric.cutoff}"
 
 
 def _trec_value(values: Mapping[str, float], metric: Metric) -> float:
-    value = values.get(_trec_name(metric).replace(".", "_"), 0.0)
+    value = values.get(trec_name(metric).replace(".", "_"), 0.0)
     if metric.family.trec_eval == "recip_rank" and value * (metric.cutoff + 0.5) < 1:
         return 0.0  # the first relevant document lies below the cutoff
     return float(value)
 
 
-def _compare(query_ids: Sequence[str], ours: Mapping[str, Values], theirs: Mapping[str, Values]) -> None:
+def check(query_ids: Sequence[str], ours: Mapping[str, Values], theirs: Mapping[str, Values]) -> None:
+    """Raise RuntimeError where a value of a query [Q] differs by more than 1e-6 between ranx and trec_eval."""
     for name, values in ours.items():
         apart = np.abs(values - theirs[name])
         if not (apart <= TOLERANCE).all():

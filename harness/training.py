@@ -1,6 +1,5 @@
 """The conductor of a training: a recipe's stages in order, each from the one before; none is done twice."""
 
-import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import torch
 from harness import base_model, corpora, manifest, negatives, preflight, stages
 from harness.datasets import cache
 from harness.locks import held
+from harness.processes import Processes
 from harness.progress import Conductor
 from harness.recipe import Pretrain, Recipe
 from harness.recipe_file import find_root
@@ -42,9 +42,7 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     where a loss is not finite.
     """
     root, accelerator = find_root(recipe), _accelerator(recipe)
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine share its cores
-    threads = threads or max(1, (os.cpu_count() or 1) // beside)
-    job = Conductor(cache(), threads, quiet=not accelerator.is_main_process)
+    job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
     context = Context(recipe, output, root, accelerator, job)
     manifest.git_commit()  # forks, so it comes before mining may start Java

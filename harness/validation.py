@@ -16,12 +16,13 @@ from harness.scoring import parse_metrics, score
 from models.checkpoint import Loaded
 from retrievers.encoding import TextEncoder
 from retrievers.search import exact
+from retrievers.search.final import Part
 from retrievers.types import Document, Run
 from retrievers.vectors import HybridVectors
 
 _METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10
-_DOCUMENTS_AT_ONCE = 4_096
+_DOCUMENTS_AT_ONCE, _QUERIES_AT_ONCE = 4_096, 256
 
 
 def _silent(_count: int) -> None:
@@ -66,12 +67,12 @@ class Validator:
         parts = []
         for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
             vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)
-            parts.append(exact.Part(start, vectors))
-        path, norms, blocks = exact.torch_candidates(parts, device), exact.norms(parts), []
-        queries = self.dataset.queries
-        for start in range(0, len(queries), 256):
-            block = encoder.queries(queries[start : start + 256])
-            found = exact.top_k(block, parts, min(_TOP, len(self.docs)), path, self.names, norms)
+            parts.append(Part(start, vectors))
+        threads = torch.get_num_threads()
+        path, blocks, queries = exact.path_for(parts, device, threads), [], self.dataset.queries
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            block = encoder.queries(queries[start : start + _QUERIES_AT_ONCE])
+            found = exact.named(exact.search(block, parts, _TOP, path, self.names, threads), self.names)
             blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, start)]
         run = Run.from_blocks([query.query_id for query in queries], blocks)
         scores = score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level)

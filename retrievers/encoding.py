@@ -108,25 +108,29 @@ def _half(values: torch.Tensor) -> Any:
     return values.to(torch.float16).cpu().numpy()
 
 
-def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> list[Shard]:
-    """Return the shards of a store, encoding those that are missing or damaged and only those.
+def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> dict[int, Shard]:
+    """Return the shards of a store by number, encoding those that are missing or damaged and only those.
 
-    One process builds a store; another that wants the same waits, then finds it whole, or takes over what a killed one
-    left. Raises InputError for vectors that are not finite or a disk without space.
+    Where several processes work together, each makes and returns every so-manieth shard. Of two that want the same, one
+    waits, then finds it whole, or takes over what a killed one left. Raises InputError for vectors that are not finite
+    or a disk without space.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    numbers = range(job.rank, header.shards, job.processes)
+    lock = FileLock(folder / (".lock" if job.processes == 1 else f".lock-{job.rank}-of-{job.processes}"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         job.note(f"waiting for another process that is encoding into {folder}")
         lock.acquire()
     try:
-        (folder / "store.json").write_text(store.describe(header))
-        whole = [_whole(folder, header, number, job) for number in range(header.shards)]
-        if not all(whole):
-            _encode_missing(folder, header, [not there for there in whole], encoder, corpus, job)
-        return [there or store.read(folder, header, number) for number, there in enumerate(whole)]
+        if job.rank == 0:
+            (folder / "store.json").write_text(store.describe(header))
+        found = {number: _whole(folder, header, number, job) for number in numbers}
+        missing = [number for number, shard in found.items() if shard is None]
+        if missing:
+            _encode(folder, header, missing, len(numbers), encoder, corpus, job)
+        return {n: shard or store.read(folder, header, n) for n, shard in found.items()}
     except ShardError as error:
         raise InputError(f"{folder}: {error}, though it was just written. Is the disk sound?") from error
     finally:
@@ -142,19 +146,18 @@ def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
         return None
 
 
-def _encode_missing(
-    folder: Path, header: Header, missing: Sequence[bool], encoder: TextEncoder, corpus: Corpus, job: Job
+def _encode(
+    folder: Path, header: Header, missing: Sequence[int], wanted: int, encoder: TextEncoder, corpus: Corpus, job: Job
 ) -> None:
-    if not all(missing):
-        job.note(f"{len(missing) - sum(missing)} of {len(missing)} shards are encoded already and are kept")
-    total = sum(high - low for low, high in map(header.span, itertools.compress(itertools.count(), missing)))
-    documents = corpus.documents()
+    if len(missing) < wanted:
+        job.note(f"{wanted - len(missing)} of {wanted} shards are encoded already and are kept")
+    total = sum(high - low for low, high in map(header.span, missing))
+    documents, at = corpus.documents(), 0
     with job.phase("encode", total, "documents") as meter:
-        for number, wanted in enumerate(missing):
+        for place, number in enumerate(missing, 1):
             low, high = header.span(number)
-            docs = list(itertools.islice(documents, high - low))
-            if not wanted:
-                continue
+            docs = list(itertools.islice(documents, low - at, high - at))
+            at = high
             vectors = encoder.documents(docs, meter.advance)
             store.write(folder, header, number, vectors, [doc.doc_id for doc in docs])
-            job.note(f"encoded shard {number + 1} of {len(missing)}: documents {low:,} to {high - 1:,}")
+            job.note(f"encoded shard {place} of {len(missing)}: documents {low:,} to {high - 1:,}")

@@ -33,7 +33,9 @@ def mine(
     """The `depth` best documents of each query that are not among its `positives`, as rows of the corpus, best first.
 
     A query may have fewer where the collection has. Training samples from these, so that a false negative at the very
-    top is seen now and then only. Raises InputError where the search returned other queries.
+    top is seen now and then only. Where several processes search together, rank 0's answer counts.
+
+    Raises InputError where the search returned other queries.
     """
     most = int(positives.lengths.max(initial=0))
     run = retriever.search(corpus, queries, min(depth + most, corpus.count), job)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
     from models.hybrid import HybridSpec
     from retrievers.encoding import TextEncoder
-    from retrievers.search.exact import Part
     from retrievers.store import Shard
 
-_QUERIES_AT_ONCE = 256
+_QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
 
 
 class Neural(Retriever):
@@ -32,6 +31,7 @@ class Neural(Retriever):
 
     Options = NeuralOptions
     packages = ("tokenizers", "torch", "transformers")
+    distributed = True
     entry: ClassVar[Entry]
     named_by_user: ClassVar[bool] = False  # hf:NAME, which leaves no room for --checkpoint
     options: NeuralOptions
@@ -121,10 +121,12 @@ class Neural(Retriever):
         self.fingerprint()
         if self.options.engine == "faiss":
             if self.spec.lexical:
-                raise InputError("--engine faiss searches a dense half alone; this one has a lexical half. Use torch.")
+                raise InputError(
+                    "--engine faiss searches a dense half alone; this one has a lexical half. Leave --engine out."
+                )
             if importlib.util.find_spec("faiss") is None:
                 raise InputError(
-                    "--engine faiss needs Faiss. Run `pip install faiss-cpu` (or faiss-gpu), or use --engine torch."
+                    "--engine faiss needs Faiss. Run `pip install faiss-cpu` (or faiss-gpu), or leave --engine out."
                 )
 
     def fingerprint(self) -> str:
@@ -168,7 +170,10 @@ class Neural(Retriever):
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         header = self._header(corpus)
         shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job)
-        return self._search(shards, queries, top_k, job)
+        firsts = {header.span(number)[0]: shard for number, shard in shards.items()}
+        own = self._search(firsts, queries, top_k, job)
+        found = job.gather((own.offsets, own.doc_ids, own.scores))
+        return own if found is None else _merged(own.query_ids, found, top_k)
 
     def _header(self, corpus: Corpus) -> Any:
         from retrievers.store import Header
@@ -186,41 +191,34 @@ class Neural(Retriever):
             shard_documents=self.options.shard_documents,
         )
 
-    def _search(self, shards: Sequence["Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
+    def _search(self, shards: Mapping[int, "Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
+        """Search the shards that this process holds, by the row of their first document; it may hold none."""
         from retrievers import store
         from retrievers.search import exact
+        from retrievers.search.final import Part
 
-        parts = _parts(shards)
-        names = store.Ids(shards)
-        path = self._candidates(parts, job)
-        corpus = exact.norms(parts)
-        blocks = []
+        query_ids, blocks = [query.query_id for query in queries], []
+        if not shards:
+            return Run.from_blocks(query_ids, [])
+        parts, names = [Part(first, shard.vectors) for first, shard in shards.items()], store.Ids(shards)
+        path = exact.path_for(parts, self._device, job.threads, self.options.engine)
         with job.phase("search", len(queries), "queries") as meter:
             for start in range(0, len(queries), _QUERIES_AT_ONCE):
-                block = queries[start : start + _QUERIES_AT_ONCE]
-                vectors = self.encoder.queries(block)
-                found = exact.top_k(vectors, parts, top_k, path, names, corpus)
-                for number, (ids, scores) in enumerate(found, start):
-                    blocks.append((np.full(len(ids), number), ids, scores))
-                meter.advance(len(block))
-        return Run.from_blocks([query.query_id for query in queries], blocks)
-
-    def _candidates(self, parts: Sequence["Part"], job: Job) -> Any:
-        from retrievers.search import exact
-
-        if self.options.engine == "faiss":
-            return exact.faiss_candidates(parts, job.threads)
-        return exact.torch_candidates(parts, self._device)
+                vectors = self.encoder.queries(queries[start : start + _QUERIES_AT_ONCE])
+                found = exact.named(exact.search(vectors, parts, top_k, path, names, job.threads), names)
+                blocks += [
+                    (np.full(len(ids), number), ids, scores) for number, (ids, scores) in enumerate(found, start)
+                ]
+                meter.advance(len(vectors))
+        return Run.from_blocks(query_ids, blocks)
 
 
-def _parts(shards: Sequence["Shard"]) -> list["Part"]:
-    from retrievers.search.exact import Part
-
-    parts, first = [], 0
-    for shard in shards:
-        parts.append(Part(first, shard.vectors))
-        first += len(shard.vectors)
-    return parts
+def _merged(query_ids: Sequence[str], found: Sequence[tuple[Any, ...]], top_k: int) -> Run:
+    """The best of what the processes found, each in its own documents."""
+    if len(found) == 1:
+        return Run(tuple(query_ids), *found[0])
+    blocks = [(np.repeat(np.arange(len(query_ids)), np.diff(offsets)), ids, scores) for offsets, ids, scores in found]
+    return Run.from_blocks(query_ids, blocks).first(top_k)
 
 
 def _class_for(entry: Entry, label: str) -> type[Neural]:

@@ -22,7 +22,9 @@ class NeuralOptions(Options):
     query_prefix: str | None = None
     passage_prefix: str | None = None
     titles: bool | None = Field(None, description="whether a passage's title comes before its text")
-    engine: Literal["torch", "faiss"] = Field("torch", description="what finds candidates; final scores are the same")
+    engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
+        "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
     shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")

@@ -59,6 +59,8 @@ class Retriever(ABC):
     Options: ClassVar[type[Options]] = Options
     summary: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
+    # whether several processes share its work through `job`; otherwise rank 0 alone is asked
+    distributed: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:
         self.options = options

@@ -17,9 +17,10 @@ safetensors: a documented header, then the arrays as they lie in memory.
 
 import hashlib
 import json
+import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,12 +99,14 @@ class Shard:
 
 
 class Ids:
-    """Document ids by row of the whole store, read from the shards where they are asked for."""
+    """Document ids by row of the whole store, read from the shards where they are asked for.
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self._shards = shards
-        sizes = [len(shard.vectors) for shard in shards]
-        self._firsts = np.cumsum([0, *sizes[:-1]])
+    `shards` are by ascending row of their first document.
+    """
+
+    def __init__(self, shards: Mapping[int, Shard]) -> None:
+        self._shards = list(shards.values())
+        self._firsts = np.array(list(shards), dtype=np.int64)
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> Strings:
         """The ids at ascending `rows`."""
@@ -124,6 +127,14 @@ def pack_ids(doc_ids: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
     offsets = np.zeros(len(encoded) + 1, dtype=np.uint64)
     np.cumsum([len(e) for e in encoded], out=offsets[1:])
     return offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+
+def forget(*arrays: npt.NDArray[Any]) -> None:
+    """Let go of the memory of arrays that are mapped; what is read again comes from the disk or its cache."""
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _digest(arrays: dict[str, Any]) -> str:
@@ -158,7 +169,7 @@ def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc
     stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)}
     metadata = {"store": json.dumps(stamp, sort_keys=True)}
     path = path_of(folder, number)
-    new = path.with_suffix(".tmp")
+    new = path.with_suffix(f".{os.getpid()}.tmp")  # several processes may make the same shard
     try:
         save_file(arrays, new, metadata)
         with new.open("rb") as file:
@@ -188,6 +199,7 @@ def read(folder: Path, header: Header, number: int) -> Shard:
         raise ShardError(f"{path.name} belongs to another store or place")
     if stamp.get("sha256") != _digest(arrays):
         raise ShardError(f"{path.name} is damaged: its bytes are not those that were written")
+    forget(*arrays.values())
     low, high = header.span(number)
     try:
         vectors = HybridVectors(arrays["dense"], arrays["term_ids"], arrays["term_weights"])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrievers.errors import InputError
+from retrievers.ordering import best_first, repeated
 
 
 class Document(NamedTuple):
@@ -82,6 +83,20 @@ class Job(Protocol):
     @property
     def threads(self) -> int:
         """How many threads to use."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Which of `processes` this is; rank 0 keeps the result."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """How many processes work on this together; 1 for a retriever that is not `distributed`."""
+        ...
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The values of all processes in order of rank, at rank 0; None elsewhere."""
         ...
 
     def phase(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Meter]:
@@ -157,8 +172,7 @@ class Run:
                 f"{scores[row]}; scores must be finite numbers. The retriever that gave it is at fault: look at its "
                 f"vectors for NaN or for values beyond float32."
             )
-        # ascending by (document, score) within descending query, then the whole reversed: both descend, queries ascend
-        order = np.lexsort((doc_ids, scores32, -rows_query.astype(np.int64)))[::-1]
+        order = best_first(rows_query, doc_ids, scores32)
         rows_query, doc_ids, scores32 = rows_query[order], doc_ids[order], scores32[order]
         counts = np.bincount(rows_query, minlength=len(query_ids))
         run = cls(tuple(query_ids), np.concatenate(([0], np.cumsum(counts))).astype(np.int64), doc_ids, scores32)
@@ -186,10 +200,8 @@ class Run:
         return cls.from_blocks(query_ids, [columns] if ids else [])
 
     def _refuse_duplicates(self, rows_query: npt.NDArray[np.integer]) -> None:
-        order = np.lexsort((self.doc_ids, rows_query))
-        same = (self.doc_ids[order][1:] == self.doc_ids[order][:-1]) & (rows_query[order][1:] == rows_query[order][:-1])
-        if same.any():
-            row = int(order[int(np.flatnonzero(same)[0])])
+        row = repeated(rows_query, self.doc_ids)
+        if row is not None:
             query, doc_id = self.query_ids[rows_query[row]], self.doc_ids[row].decode()
             raise InputError(
                 f"document {doc_id!r} occurs twice in the results of query {query!r}; a run holds it once."
@@ -220,6 +232,14 @@ class Run:
         rows_query = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         own = np.array([q.encode() for q in self.query_ids], dtype=np.bytes_)
         keep = own[rows_query] != self.doc_ids if len(self.doc_ids) else np.zeros(0, dtype=bool)
+        return self._first(top_k, keep)
+
+    def first(self, top_k: int) -> "Run":
+        """The first `top_k` of each query."""
+        return self._first(top_k, np.ones(len(self.doc_ids), dtype=bool))
+
+    def _first(self, top_k: int, keep: npt.NDArray[np.bool_]) -> "Run":
+        rows_query = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         rows_query, doc_ids, scores = rows_query[keep], self.doc_ids[keep], self.scores[keep]
         counts = np.bincount(rows_query, minlength=len(self))
         rank = np.arange(len(rows_query)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -65,6 +65,10 @@ class HybridQueries:
     def __len__(self) -> int:
         return len(self.dense)
 
+    def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> "HybridQueries":
+        """The queries at `rows`."""
+        return HybridQueries(self.dense[rows], self.lexical[rows])
+
 
 def bytes_per_document(dense: int, lexical: int) -> tuple[float, float]:
     """What a document takes: (ours, the paper's counting).

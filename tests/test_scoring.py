@@ -61,6 +61,16 @@ def test_ranx_and_trec_eval_agree_on_a_thousand_random_runs():
     assert seen > 5000  # the cases are not all zeros
 
 
+def test_the_check_in_blocks_of_queries_misses_none(monkeypatch):
+    """Blocks of 2 out of 5 queries; each has its own relevant rank, and the last block is short."""
+    monkeypatch.setattr(scoring, "_CHECKED_AT_ONCE", 2)
+    run = Run.of({f"q{n}": [(f"d{m}", -float(m)) for m in range(6)] for n in range(5)})
+    qrels = {f"q{n}": {f"d{n}": 1} for n in range(5)}
+    found = scoring._trec_eval(run, qrels, list(qrels), parse_metrics(["MRR@10", "NDCG@10"]), 1)
+    assert found["MRR@10"] == pytest.approx([1 / n for n in range(1, 6)])
+    assert found["NDCG@10"] == pytest.approx([1 / np.log2(n + 1) for n in range(1, 6)])
+
+
 # ranx's own hashing of ids; where colorama is installed (tox brings it) numba's text begins with a colour
 @pytest.mark.filterwarnings("ignore:.*unsafe cast from uint64")
 def test_the_array_form_gives_what_ranx_gives_for_its_own_types():

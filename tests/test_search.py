@@ -1,4 +1,4 @@
-"""Exact hybrid search against a float64 oracle, whatever the path, the blocks and the shards."""
+"""Exact hybrid search against a float64 oracle, whatever the way, the blocks, the shards and the threads."""
 
 import itertools
 
@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrievers.search import exact
+from retrievers.search import compiled, device, exact
+from retrievers.search.final import Part, best, final_scores
 from retrievers.vectors import HybridQueries, HybridVectors, bytes_per_document
 
 CPU = torch.device("cpu")
@@ -33,18 +34,18 @@ def random_queries(rng, q, dense, lexical, vocabulary):
 def oracle(queries, number, vectors):
     """Equation 12 in float64, term by term over the stored values: scores [N], and the sums of absolute terms [N]."""
     dense = vectors.dense.astype(np.float64) * queries.dense[number].astype(np.float64)
-    kept = [
-        [float(w) * float(queries.lexical[number][i]) for i, w in zip(ids, weights, strict=True)]
-        for ids, weights in zip(vectors.term_ids, vectors.term_weights, strict=True)
-    ]
-    lexical = np.array(kept).reshape(len(vectors), -1)
+    weights = queries.lexical[number].astype(np.float64) if vectors.term_ids.shape[1] else np.zeros(1)
+    lexical = vectors.term_weights.astype(np.float64) * weights[vectors.term_ids]
     return dense.sum(1) + lexical.sum(1), np.abs(dense).sum(1) + np.abs(lexical).sum(1)
+
+
+BOTH = pytest.mark.parametrize("engine", ["compiled", "torch"])
 
 
 def split(vectors, cuts):
     edges = [0, *sorted(cuts), len(vectors)]
     pairs = itertools.pairwise(edges)
-    return [exact.Part(low, vectors.take(slice(low, high))) for low, high in pairs if high > low]
+    return [Part(low, vectors.take(slice(low, high))) for low, high in pairs if high > low]
 
 
 def names_of(n):
@@ -52,57 +53,120 @@ def names_of(n):
     return lambda rows: ids[rows]
 
 
-def search(queries, parts, k, documents=64, path=None):
-    n = sum(len(part.vectors) for part in parts)
-    found = path or exact.torch_candidates(parts, CPU, documents=documents)
-    return list(exact.top_k(queries, parts, k, found, names_of(n), exact.norms(parts)))
+def search(queries, parts, k, engine="compiled", threads=2, path=None):
+    names = names_of(sum(len(part.vectors) for part in parts))
+    way = path or exact.path_for(parts, CPU, threads, engine)
+    return exact.named(exact.search(queries, parts, k, way, names, threads), names)
 
 
-SHAPES = [(768, 0), (0, 768), (384, 384), (384, 260), (0, 40), (32, 1)]
-
-
-@pytest.mark.parametrize(("dense", "lexical"), SHAPES)
-def test_scores_and_order_are_the_oracles(dense, lexical):
-    """Within 1e-6 of the sum of the absolute terms, over the stored float16 values; k best, none forgotten."""
-    rng = np.random.default_rng(dense + lexical)
-    vectors = random_vectors(rng, 701, dense, lexical, 3000)
-    queries = random_queries(rng, 7, dense, lexical, 3000)
-    for number, (ids, scores) in enumerate(search(queries, split(vectors, [300, 650]), 100)):
-        true, absolute = oracle(queries, number, vectors)
-        rows = np.array([int(name[1:]) for name in ids])
-        assert len(set(rows)) == 100
-        assert (np.abs(scores - true[rows]) <= 1e-6 * absolute[rows]).all()
-        assert (np.sort(true)[::-1][:100] - np.sort(true[rows])[::-1] <= 1e-6 * absolute.max()).all()
-        assert (np.diff(scores) <= 0).all()
-
-
-@pytest.mark.parametrize(("dense", "lexical"), [(24, 0), (0, 30), (24, 30)])
-def test_blocks_shards_threads_and_company_change_nothing(dense, lexical):
-    rng = np.random.default_rng(9)
-    vectors, queries = random_vectors(rng, 500, dense, lexical, 400), random_queries(rng, 9, dense, lexical, 400)
-    expected = search(queries, split(vectors, []), 50, documents=1000)
-    before = torch.get_num_threads()
-    try:
-        for cuts, documents, threads in (([1], 7, 1), ([100, 101, 499], 64, 2), ([250], 499, 1)):
-            torch.set_num_threads(threads)
-            for (ids, scores), (others, their) in zip(
-                search(queries, split(vectors, cuts), 50, documents), expected, strict=True
-            ):
-                np.testing.assert_array_equal(ids, others)
-                np.testing.assert_array_equal(scores, their)
-    finally:
-        torch.set_num_threads(before)
-    alone = [
-        search(HybridQueries(queries.dense[[n]], queries.lexical[[n]]), split(vectors, []), 50)[0] for n in range(9)
-    ]
-    for (ids, scores), (others, their) in zip(alone, expected, strict=True):
+def assert_same(found, expected):
+    for (ids, scores), (others, their) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ids, others)
         np.testing.assert_array_equal(scores, their)
 
 
+def assert_oracle(found, queries, vectors, k):
+    """Scores within 1e-6 of the sum of absolute terms; the k best, none forgotten, equal scores by descending id."""
+    for number, (ids, scores) in enumerate(found):
+        true, absolute = oracle(queries, number, vectors)
+        rows = np.array([int(name[1:]) for name in ids])
+        assert len(set(rows)) == len(rows) == min(k, len(vectors))
+        assert (np.abs(scores - true[rows]) <= 1e-6 * absolute[rows]).all()
+        assert (np.sort(true)[::-1][: len(rows)] - np.sort(true[rows])[::-1] <= 1e-6 * absolute.max()).all()
+        order = sorted(zip(scores.tolist(), ids.tolist(), strict=True), reverse=True)
+        assert order == list(zip(scores.tolist(), ids.tolist(), strict=True))
+        expected = np.lexsort((np.arange(len(vectors)), true.astype(np.float32)))[::-1][: len(rows)]
+        clear = np.abs(np.diff(true[expected])) > 2e-6 * absolute.max()  # where float32 leaves no doubt
+        firm = np.concatenate(([True], clear)) & np.concatenate((clear, [True]))
+        np.testing.assert_array_equal(rows[firm], expected[firm])
+
+
+def random_shape(seed):
+    """A case of its own: sizes that fit no block, empty halves, padding, ties, equal documents, negative weights."""
+    rng = np.random.default_rng(seed)
+    n, q = int(rng.integers(1, 3_000)), int(rng.integers(1, 80))
+    dense = int(rng.choice([0, 1, 31, 384, 768]))
+    kept = int(rng.choice([0, 1, 2, 33, 260, 384, 768])) if dense else int(rng.choice([1, 7, 384, 768]))
+    if dense + kept > 700:
+        n = min(n, 1_200)
+    vocabulary = max(int(rng.integers(1, 3_000)), kept, 1)
+    first = int(rng.integers(0, max(1, vocabulary - kept)))
+    ids = (
+        first + np.sort(rng.random((n, max(1, vocabulary - first))).argpartition(kept - 1, axis=1)[:, :kept])
+        if kept
+        else np.zeros((n, 0))
+    )
+    values = rng.normal(size=(n, dense)), rng.exponential(2.0, size=(n, kept)) * rng.choice([1, 1, 1, -1], (n, kept))
+    kind = seed % 5
+    if kind == 1:  # heavy ties
+        values = tuple(np.round(np.abs(part)) for part in values)
+    elif kind == 2:  # all alike
+        values, ids = tuple(np.repeat(part[:1], n, axis=0) for part in values), np.repeat(ids[:1], n, axis=0)
+    elif kind == 3:  # padding, and documents without a word
+        lacking = rng.random((n, kept)) < rng.random((n, 1)) * 1.2
+        values, ids = (values[0], np.where(lacking, 0, values[1])), np.where(lacking, 0, ids)
+    scale = float(rng.choice([1e-3, 1.0, 300.0]))
+    vectors = HybridVectors(
+        (values[0] * scale).astype(np.float16), ids.astype(np.uint16), (values[1] * scale).astype(np.float16)
+    )
+    weights = rng.exponential(1.0, size=(q, vocabulary if kept else 0)) * rng.choice([1, 1, -1])
+    query = rng.normal(size=(q, dense)) * rng.choice([1e-4, 1.0, 1e5])
+    if kind == 1:
+        weights, query = np.round(weights), np.round(query)
+    return HybridQueries(query.astype(np.float32), weights.astype(np.float32)), vectors, rng
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_random_shapes_are_the_oracles(seed, monkeypatch):
+    """Every top-1000 list, over blocks of an odd size."""
+    monkeypatch.setattr(compiled, "DOCUMENTS", 251)
+    queries, vectors, rng = random_shape(seed)
+    cuts = rng.integers(0, len(vectors) + 1, int(rng.integers(0, 4)))
+    found = search(queries, split(vectors, cuts), 1000, threads=int(rng.integers(1, 4)))
+    assert_oracle(found, queries, vectors, 1000)
+
+
+@BOTH
+@pytest.mark.parametrize("seed", range(10))
+def test_small_k_is_the_oracles(seed, engine, monkeypatch):
+    monkeypatch.setattr(compiled, "DOCUMENTS", 100)
+    queries, vectors, rng = random_shape(seed)
+    k = int(rng.integers(1, 20))
+    assert_oracle(search(queries, split(vectors, []), k, engine), queries, vectors, k)
+
+
+@BOTH
+@pytest.mark.parametrize(("dense", "lexical"), [(24, 0), (0, 30), (24, 30)])
+def test_blocks_shards_threads_and_company_change_nothing(dense, lexical, engine, monkeypatch):
+    rng = np.random.default_rng(9)
+    vectors, queries = random_vectors(rng, 500, dense, lexical, 400), random_queries(rng, 9, dense, lexical, 400)
+    expected = search(queries, split(vectors, []), 50)
+    before = torch.get_num_threads()
+    for cuts, documents, threads in (([1], 7, 1), ([100, 101, 499], 64, 2), ([250], 499, 1), ([3], 10, 5)):
+        monkeypatch.setattr(compiled, "DOCUMENTS", documents)
+        parts = split(vectors, cuts)
+        path = device.Widened(parts, device.TorchCandidates(parts, CPU, documents)) if engine == "torch" else None
+        assert_same(search(queries, parts, 50, threads=threads, path=path), expected)
+    assert torch.get_num_threads() == before
+    alone = [search(queries.take(slice(n, n + 1)), split(vectors, []), 50, engine)[0] for n in range(9)]
+    assert_same(alone, expected)
+
+
+def test_kept_blocks_and_streamed_ones_are_the_same():
+    rng = np.random.default_rng(3)
+    vectors, queries = random_vectors(rng, 300, 8, 6, 90), random_queries(rng, 5, 8, 6, 90)
+    parts = split(vectors, [150])
+    kept, streamed = compiled.Compiled(parts, 2), compiled.Compiled(parts, 2, resident=0)
+    for _ in range(2):  # the second time from what was kept
+        assert_same(search(queries, parts, 20, path=kept), search(queries, parts, 20, path=streamed))
+    assert len(kept.blocks._made) == 2
+    assert streamed.blocks._made == []
+
+
+@BOTH
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 100), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_heavy_ties_go_to_the_greater_id(n, k, levels, seed):
+def test_heavy_ties_go_to_the_greater_id(engine, n, k, levels, seed):
     """Vectors of few distinct values: whole runs of documents score alike, also across the k-th place."""
     rng = np.random.default_rng(seed)
     vectors = HybridVectors(
@@ -111,11 +175,54 @@ def test_heavy_ties_go_to_the_greater_id(n, k, levels, seed):
         rng.integers(0, levels, (n, 2)).astype(np.float16),
     )
     queries = HybridQueries(np.ones((1, 2), np.float32), np.ones((1, 10), np.float32))
-    [(ids, scores)] = search(queries, split(vectors, [n // 2]), k, documents=8)
+    [(ids, scores)] = search(queries, split(vectors, [n // 2]), k, engine)
     true = vectors.dense.sum(1) + vectors.term_weights.sum(1)
     best = sorted(range(n), key=lambda row: (true[row], row), reverse=True)[:k]
     assert [int(name[1:]) for name in ids] == best
     assert scores.tolist() == [float(true[row]) for row in best]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from([1.0, 1e-40, 3e38]))
+def test_best_is_the_first_of_a_plain_sort(levels, k, scale):
+    """Scores of both signs, subnormal and huge; -0.0 equals 0.0."""
+    scores = (np.array(levels) / 2 * scale).astype(np.float32)
+    scores[::3] *= -1
+    rows = np.arange(len(scores)) * 7
+    names = np.array([f"{(row * 5) % 291:03}".encode() for row in range(rows[-1] + 1)])
+    found, ranked = best(rows, scores, k, lambda r: names[r])
+    order = sorted(range(len(rows)), key=lambda n: (scores[n], names[rows[n]]), reverse=True)[:k]
+    assert found.tolist() == rows[order].tolist()
+    assert ranked.tolist() == scores[order].tolist()
+
+
+@BOTH
+def test_too_many_left_open_are_scored_throughout(engine, monkeypatch):
+    """All 3,000 documents alike: no bound can choose, and the greatest ids win all the same."""
+    monkeypatch.setattr(compiled, "_MOST", 500)
+    monkeypatch.setattr(compiled, "_ROOM", 100)
+    monkeypatch.setattr(compiled, "DOCUMENTS", 200)
+    monkeypatch.setattr(device, "_MOST", 500)
+    vectors = HybridVectors(
+        np.ones((3000, 4), np.float16), np.zeros((3000, 0), np.uint16), np.zeros((3000, 0), np.float16)
+    )
+    queries = HybridQueries(np.ones((2, 4), np.float32), np.zeros((2, 0), np.float32))
+    parts = split(vectors, [])
+    assert exact.path_for(parts, CPU, 3, engine)(queries, 3) == [None, None]
+    for ids, _ in search(queries, parts, 3, engine, threads=3):
+        assert [name.decode() for name in ids] == ["d02999", "d02998", "d02997"]
+
+
+def test_candidates_grow_where_the_bound_leaves_many_open(monkeypatch):
+    """Scores closer together than bfloat16 can tell: the room grows, and nothing is lost."""
+    monkeypatch.setattr(compiled, "_ROOM", 64)
+    monkeypatch.setattr(compiled, "DOCUMENTS", 128)
+    rng = np.random.default_rng(8)
+    dense = 1 + rng.integers(0, 3, (4000, 64)) / 1024
+    vectors = HybridVectors(dense.astype(np.float16), np.zeros((4000, 0), np.uint16), np.zeros((4000, 0), np.float16))
+    queries = HybridQueries(rng.normal(size=(3, 64)).astype(np.float32) + 4, np.zeros((3, 0), np.float32))
+    for threads in (2, 5):
+        assert_oracle(search(queries, split(vectors, []), 10, threads=threads), queries, vectors, 10)
 
 
 def test_candidates_are_widened_until_the_bound_is_sure():
@@ -125,13 +232,13 @@ def test_candidates_are_widened_until_the_bound_is_sure():
     )
     queries = HybridQueries(np.ones((2, 4), np.float32), np.zeros((2, 0), np.float32))
     asked = []
-    inner = exact.torch_candidates(split(vectors, []), CPU)
+    inner = device.TorchCandidates(split(vectors, []), CPU)
 
     def path(block, count):
         asked.append((len(block), count))
         return inner(block, count)
 
-    for ids, _ in search(queries, split(vectors, []), 3, path=path):
+    for ids, _ in search(queries, split(vectors, []), 3, path=device.Widened(split(vectors, []), path)):
         assert [name.decode() for name in ids] == ["d02999", "d02998", "d02997"]
     assert asked == [(2, 67), (2, 268), (2, 1072), (2, 3000)]
 
@@ -141,7 +248,7 @@ def test_a_path_may_err_within_the_bound():
     rng = np.random.default_rng(5)
     vectors, queries = random_vectors(rng, 400, 16, 8, 50), random_queries(rng, 4, 16, 8, 50)
     parts = split(vectors, [])
-    bound = exact.slack(queries, exact.norms(parts))
+    bound = device.slack(queries, device.norms(parts))
 
     def noisy(block, count):
         numbers = [int(np.flatnonzero((queries.dense == row).all(1))[0]) for row in block.dense]
@@ -150,21 +257,18 @@ def test_a_path_may_err_within_the_bound():
         rows = np.argsort(-scores, axis=1)[:, :count]
         return np.take_along_axis(scores, rows, 1), rows
 
-    for (ids, scores), (others, their) in zip(
-        search(queries, parts, 20, path=noisy), search(queries, parts, 20), strict=True
-    ):
-        np.testing.assert_array_equal(ids, others)
-        np.testing.assert_array_equal(scores, their)
+    assert_same(search(queries, parts, 20, path=device.Widened(parts, noisy)), search(queries, parts, 20))
 
 
 def test_the_bound_holds_for_float32_sums():
     """Float32 sums in three orders stay within the slack of the final score."""
     rng = np.random.default_rng(6)
     vectors, queries = random_vectors(rng, 300, 384, 384, 2000), random_queries(rng, 5, 384, 384, 2000)
-    parts = split(vectors, [])
-    bound = exact.slack(queries, exact.norms(parts))
+    bound = device.slack(queries, device.norms(split(vectors, [])))
+    rows = [np.arange(300)] * 5
+    final = [np.empty(300, np.float32) for _ in rows]
+    final_scores(queries, Part(0, vectors), rows, final)
     for number in range(5):
-        final = exact.final_scores(queries, number, vectors)
         terms = np.concatenate(
             [
                 vectors.dense.astype(np.float32) * queries.dense[number],
@@ -174,25 +278,30 @@ def test_the_bound_holds_for_float32_sums():
         )
         for order in (slice(None), slice(None, None, -1), rng.permutation(768)):
             summed = np.add.accumulate(terms[:, order], axis=1, dtype=np.float32)[:, -1]  # one by one, the worst order
-            assert (np.abs(summed - final) <= bound[number]).all()
+            assert (np.abs(summed - final[number]) <= bound[number]).all()
 
 
-def test_faiss_gives_the_same_as_torch():
+def test_faiss_gives_the_same():
     faiss = pytest.importorskip("faiss")
     assert faiss
     rng = np.random.default_rng(7)
     vectors, queries = random_vectors(rng, 900, 48, 0, 10), random_queries(rng, 6, 48, 0, 10)
     parts = split(vectors, [400])
-    ours = search(queries, parts, 100)
-    theirs = search(queries, parts, 100, path=exact.faiss_candidates(parts, 2))
-    for (ids, scores), (others, their) in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(ids, others)
-        np.testing.assert_array_equal(scores, their)
+    assert_same(search(queries, parts, 100, "faiss"), search(queries, parts, 100))
     with pytest.raises(ValueError, match="dense half alone"):
-        exact.faiss_candidates(split(random_vectors(rng, 5, 4, 2, 10), []), 1)
+        device.faiss_candidates(split(random_vectors(rng, 5, 4, 2, 10), []), 1)
 
 
-def test_the_query_keeps_all_its_terms():
+@BOTH
+def test_a_term_that_the_queries_lack(engine):
+    rng = np.random.default_rng(2)
+    vectors, queries = random_vectors(rng, 30, 4, 3, 100), random_queries(rng, 2, 4, 3, 50)
+    with pytest.raises(ValueError, match=r"the store holds term \d+, the queries have 50 terms"):
+        search(queries, split(vectors, []), 3, engine)
+
+
+@BOTH
+def test_the_query_keeps_all_its_terms(engine):
     """By hand: the query's third weight is on term 2, which only d1 keeps.
 
     Full query: d0 = 5·1 = 5, d1 = 4·1 + 3·0.999, nearly 7, so d1 is first. Sparsified to the query's top two terms
@@ -206,7 +315,7 @@ def test_the_query_keeps_all_its_terms():
     full = np.array([[1.0, 1.0, 0.999, 0.0]], dtype=np.float32)
     sparse = np.array([[1.0, 1.0, 0.0, 0.0]], dtype=np.float32)
     first = [
-        search(HybridQueries(np.zeros((1, 0), np.float32), weights), split(vectors, []), 2)[0][0][0]
+        search(HybridQueries(np.zeros((1, 0), np.float32), weights), split(vectors, []), 2, engine)[0][0][0]
         for weights in (full, sparse)
     ]
     assert first == [b"d00001", b"d00000"]

@@ -47,13 +47,16 @@ def build(folder, job, encoder=None):
 
 
 def test_what_is_written_is_what_is_mapped(tmp_path, job):
-    shards = build(tmp_path / "s", job)
+    found = build(tmp_path / "s", job)
+    assert list(found) == [0, 1, 2]
+    shards = list(found.values())
     assert [len(shard.vectors) for shard in shards] == [10, 10, 5]
     assert isinstance(shards[0].vectors.dense, np.memmap)
     assert shards[2].vectors.dense[:, 0].tolist() == [20, 21, 22, 23, 24]
     expected = [doc.doc_id.encode() for doc in Corpus().documents()]
-    assert Ids(shards)(np.arange(25)).tolist() == expected
-    assert Ids(shards)(np.array([3, 9, 10, 24])).tolist() == [expected[n] for n in (3, 9, 10, 24)]
+    ids = Ids({10 * number: shard for number, shard in found.items()})
+    assert ids(np.arange(25)).tolist() == expected
+    assert ids(np.array([3, 9, 10, 24])).tolist() == [expected[n] for n in (3, 9, 10, 24)]
     assert json.loads((tmp_path / "s" / "store.json").read_text())["documents"] == 25
     other = load_file(store.path_of(tmp_path / "s", 2))  # the format is safetensors' own
     assert other["term_weights"].dtype == np.float16

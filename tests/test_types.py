@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from retrievers import trec
 from retrievers.errors import InputError
+from retrievers.ordering import best_first, repeated
 from retrievers.types import Document, Run
 
 # few ids and few scores, so that ties are the rule; ids that differ in length, case, and beyond ASCII
@@ -78,6 +79,38 @@ def test_a_document_comes_once():
     with pytest.raises(InputError, match="document 'd' occurs twice in the results of query 'q'"):
         Run.of({"q": [("d", 1.0), ("e", 2.0), ("d", 3.0)]})
     Run.of({"q": [("d", 1.0)], "p": [("d", 1.0)]})
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(["a", "aa", "b", "é", "123456789", "1234567890123456789", "日本"]),
+        st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3e38, -3e38, 0.1])
+        | st.floats(width=32, allow_nan=False, allow_infinity=False),
+    )
+)
+
+
+@given(rows=ROWS)
+def test_the_order_by_numbers_is_the_order_by_strings(rows):
+    """Against a sort of all rows by query, score and id at once; duplicates are left in, to tie in everything."""
+    rows_query = np.array([row[0] for row in rows], np.int32)
+    doc_ids = np.array([row[1].encode() for row in rows] or [b""], np.bytes_)[: len(rows)]
+    scores = np.array([row[2] for row in rows], np.float32)
+    order = best_first(rows_query, doc_ids, scores)
+    plain = np.lexsort((doc_ids, scores, -rows_query.astype(np.int64)))[::-1]
+    assert sorted(order) == list(range(len(rows)))
+    for column in (rows_query, doc_ids, scores):
+        np.testing.assert_array_equal(column[order], column[plain])
+    again = [row for row in range(len(rows)) if [other[:2] for other in rows].count(rows[row][:2]) > 1]
+    found = repeated(rows_query, doc_ids)
+    assert found in again if again else found is None
+
+
+def test_a_doubt_about_duplicates_is_looked_into(monkeypatch):
+    """As if two fingerprints of different rows were equal."""
+    monkeypatch.setattr("retrievers.ordering._fingerprints_meet", lambda *columns: True)
+    assert len(Run.of({"q": [("d", 1.0), ("e", 2.0)], "p": [("d", 1.0)]}).scores) == 3
 
 
 def test_a_run_cannot_be_changed():

@@ -1,224 +1,78 @@
-"""Exact top-k: candidates by any path with an error bound, then one final score that no path can change.
+"""Exact top k over hybrid vectors: candidates by any way with a proven bound, then one final score.
 
-A path (`Candidates`) may compute in any order, block by block. What it returns differs from the true score by at most
-`slack`, so every document whose approximate score is within 2·slack of the k-th best is a candidate; candidates are
-scored again in one fixed order (`final_scores`), and those scores rank. Results therefore do not depend on blocks,
-shards or threads.
+A way (`Path`) may compute in any order and precision, block by block. It returns rows that are sure to hold the k best,
+or says that its bound leaves too many open; then every document gets its final score. Results therefore depend neither
+on the way, nor on blocks, shards, threads or the company of other queries.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from retrievers.search.compiled import Compiled, workers
+from retrievers.search.device import TorchCandidates, Widened, faiss_candidates
+from retrievers.search.final import DocIds, Part, Rows, Scores, best, final_scores
 from retrievers.types import Strings
-from retrievers.vectors import HybridQueries, HybridVectors
+from retrievers.vectors import HybridQueries
 
-Rows = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
-_UNIT = 2.0**-24  # half a unit in the last place of float32
-_MARGIN = 64  # candidates kept beyond k, before the bound is asked
-_RESCORED_AT_ONCE = 4096
+Path = Callable[[HybridQueries, int], list[Rows | None]]
+Found = list[tuple[Rows, Scores]]
+_QUERIES, _DOCUMENTS = 128, 16_384  # that are given their final scores at once
 
 
-@dataclass(frozen=True)
-class Part:
-    """Consecutive documents of a store, memory-mapped: the first one's row number, and the vectors."""
+def path_for(parts: Sequence[Part], device: torch.device, threads: int, engine: str = "auto") -> Path:
+    """The way to candidates: `compiled` (CPU), `torch` (any device), `faiss` (dense only); `auto` by the device."""
+    if engine == "auto":
+        engine = "compiled" if device.type == "cpu" else "torch"
+    if engine == "compiled":
+        return Compiled(parts, threads)
+    return Widened(parts, TorchCandidates(parts, device) if engine == "torch" else faiss_candidates(parts, threads))
 
-    first: int
-    vectors: HybridVectors
 
+def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, doc_ids: DocIds, threads: int) -> Found:
+    """Return, for each query, the rows and final scores of its k best documents in the order of the one tie rule.
 
-def final_scores(queries: HybridQueries, number: int, vectors: HybridVectors) -> Scores:
-    """The score of query `number` with each of N documents [N]: equation 12 over the stored values.
-
-    Products and sums are taken in float64 and rounded to float32 once, in the order in which numpy adds a row: the
-    result is the nearest float32 or its neighbour, whatever the way that led here.
+    `doc_ids` gives the ids at ascending rows; it is asked where documents score alike. Fewer than k documents are all
+    returned.
     """
-    scores = np.empty(len(vectors), dtype=np.float32)
-    dense, lexical = queries.dense[number].astype(np.float64), queries.lexical[number]
-    for start in range(0, len(vectors), _RESCORED_AT_ONCE):
-        part = vectors.take(slice(start, start + _RESCORED_AT_ONCE))
-        terms = np.concatenate(
-            (
-                part.dense.astype(np.float64) * dense,
-                part.term_weights.astype(np.float64) * lexical[part.term_ids].astype(np.float64)
-                if part.term_ids.shape[1]
-                else np.zeros((len(part), 0)),
-            ),
-            axis=1,
-        )
-        scores[start : start + len(part)] = terms.sum(axis=1)
-    return scores
+    k = min(k, sum(len(part.vectors) for part in parts))
+    chosen = path(queries, k)
+    rows = [np.empty(0, np.int64) if found is None else found for found in chosen]
+    scores = [np.empty(len(found), np.float32) for found in rows]
+    spans = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
+    with workers(threads) as pool:
+        for part in parts:  # part by part, so that a store beyond memory is read once and in order
+            jobs = [pool.submit(final_scores, queries.take(span), part, rows[span], scores[span]) for span in spans]
+            for job in jobs:
+                job.result()
+            part.forget()
+
+        def finish(number: int) -> tuple[Rows, Scores]:
+            if chosen[number] is None:
+                return _throughout(queries.take(slice(number, number + 1)), parts, k, doc_ids)
+            return best(rows[number], scores[number], k, doc_ids)
+
+        return list(pool.map(finish, range(len(queries))))
 
 
-@dataclass(frozen=True)
-class Norms:
-    """What of a corpus bounds the error of an approximate score: greatest row norms, and D and K."""
-
-    dense: float
-    lexical: float
-    width: int
-    kept: int
-
-
-def norms(parts: Sequence[Part]) -> Norms:
-    """One pass over the vectors."""
-    dense = lexical = 0.0
+def _throughout(query: HybridQueries, parts: Sequence[Part], k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
+    """The k best of all documents by their final scores."""
+    rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
     for part in parts:
-        for start in range(0, len(part.vectors), _RESCORED_AT_ONCE):
-            block = part.vectors.take(slice(start, start + _RESCORED_AT_ONCE))
-            dense = max(dense, _greatest_norm(block.dense))
-            lexical = max(lexical, _greatest_norm(block.term_weights))
-    return Norms(dense, lexical, parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1])
+        for start in range(part.first, part.end, _DOCUMENTS):
+            new = np.arange(start, min(start + _DOCUMENTS, part.end))
+            scored = np.empty(len(new), np.float32)
+            final_scores(query, part, [new], [scored])
+            rows, scores = best(np.concatenate((rows, new)), np.concatenate((scores, scored)), k, doc_ids)
+    return rows, scores
 
 
-def _greatest_norm(values: npt.NDArray[np.float16]) -> float:
-    return float(np.sqrt(np.max(np.sum(values.astype(np.float32) ** 2, axis=1), initial=0.0)) * (1 + 1e-3))
-
-
-def slack(queries: HybridQueries, corpus: Norms) -> npt.NDArray[np.float64]:
-    """Per query [Q], how far an approximate float32 score may lie from the final one.
-
-    A float32 sum of n products errs by at most n·u/(1 - n·u) of the sum of their absolute values, u = 2^-24, in any
-    order (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); that sum is bounded by Cauchy and
-    Schwarz, the lexical half's by the K largest query weights. The final rounding is in it.
-    """
-    terms = corpus.width + corpus.kept + 4
-    bound = corpus.dense * np.linalg.norm(queries.dense.astype(np.float64), axis=1)
-    if corpus.kept and queries.lexical.shape[1]:
-        k = min(corpus.kept, queries.lexical.shape[1])
-        top = np.partition(np.abs(queries.lexical), -k, axis=1)[:, -k:].astype(np.float64)
-        bound = bound + corpus.lexical * np.linalg.norm(top, axis=1)
-    return np.asarray(terms * _UNIT / (1 - terms * _UNIT) * bound)
-
-
-Candidates = Callable[[HybridQueries, int], tuple[Scores, Rows]]
-
-
-def top_k(
-    queries: HybridQueries,
-    parts: Sequence[Part],
-    k: int,
-    candidates: Candidates,
-    doc_ids: Callable[[Rows], Strings],
-    corpus: Norms,
-) -> Iterator[tuple[Strings, Scores]]:
-    """Yield, for each query, the ids and final scores of its k best documents, in the order of the one tie rule.
-
-    `candidates(queries, n)` gives the n best approximate scores [Q,n] and their rows [Q,n], descending. The list is
-    widened until the bound says that no document outside it could belong to the k best.
-    """
-    total = sum(len(part.vectors) for part in parts)
-    k = min(k, total)
-    errors = slack(queries, corpus)
-    waiting = list(range(len(queries)))
-    found: dict[int, tuple[Strings, Scores]] = {}
-    count = min(total, k + _MARGIN)
-    while waiting:
-        scores, rows = candidates(HybridQueries(queries.dense[waiting], queries.lexical[waiting]), count)
-        unsure = []
-        for place, number in enumerate(waiting):
-            reach = scores[place, k - 1] - 2 * errors[number]  # below it no document can be among the k best
-            if count < total and scores[place, -1] >= reach:
-                unsure.append(number)
-                continue
-            chosen = np.sort(rows[place][scores[place] >= reach])
-            final, names = final_scores(queries, number, gather(parts, chosen)), doc_ids(chosen)
-            order = np.lexsort((names, final))[::-1][:k]
-            found[number] = (names[order], final[order])
-        waiting, count = unsure, min(total, count * 4)
-    for number in range(len(queries)):
-        yield found[number]
-
-
-def gather(parts: Sequence[Part], rows: Rows) -> HybridVectors:
-    """The vectors at ascending `rows`, from whichever parts hold them."""
-    pieces = []
-    for part in parts:
-        low, high = np.searchsorted(rows, (part.first, part.first + len(part.vectors)))
-        if high > low:
-            pieces.append(part.vectors.take(rows[low:high] - part.first))
-    return HybridVectors(
-        np.concatenate([piece.dense for piece in pieces]),
-        np.concatenate([piece.term_ids for piece in pieces]),
-        np.concatenate([piece.term_weights for piece in pieces]),
-    )
-
-
-def torch_candidates(parts: Sequence[Part], device: torch.device, documents: int = 8192) -> Candidates:
-    """Candidates by chunked torch: a matrix product for the dense half, a sparse one for the lexical, in float32."""
-
-    def search(queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
-        dense = torch.from_numpy(queries.dense).to(device)  # [Q,D]
-        lexical = torch.from_numpy(queries.lexical.T.copy()).to(device)  # [V,Q]
-        best = torch.full((len(queries), 0), 0.0, device=device)
-        rows = torch.full((len(queries), 0), 0, dtype=torch.long, device=device)
-        for part in parts:
-            for start in range(0, len(part.vectors), documents):
-                block = part.vectors.take(slice(start, start + documents))
-                scores = _block_scores(dense, lexical, block, device)  # [Q,n]
-                where = torch.arange(part.first + start, part.first + start + len(block), device=device)
-                best = torch.cat((best, scores), dim=1)
-                rows = torch.cat((rows, where.expand(len(queries), -1)), dim=1)
-                if best.shape[1] > count:
-                    best, places = best.topk(count, dim=1)
-                    rows = rows.gather(1, places)
-        best, places = best.sort(dim=1, descending=True)
-        return best.cpu().numpy(), rows.gather(1, places).cpu().numpy()
-
-    return search
-
-
-def _block_scores(
-    dense: torch.Tensor, lexical: torch.Tensor, block: HybridVectors, device: torch.device
-) -> torch.Tensor:
-    scores = torch.zeros(dense.shape[0], len(block), device=device)  # [Q,n]
-    if block.dense.shape[1]:
-        documents = torch.from_numpy(block.dense.astype(np.float32)).to(device)  # [n,D]
-        scores = dense @ documents.T
-    if block.term_ids.shape[1]:
-        scores = scores + (_sparse(block, lexical.shape[0]).to(device) @ lexical).T
-    return scores
-
-
-def _sparse(block: HybridVectors, vocabulary: int) -> torch.Tensor:
-    """The lexical halves as a sparse matrix [n,V], padding left out."""
-    kept = block.term_weights != 0  # [n,K]
-    ids = block.term_ids[kept].astype(np.int64)
-    if ids.size and int(ids.max()) >= vocabulary:
-        raise ValueError(f"the store holds term {int(ids.max())}, the queries have {vocabulary} terms")
-    starts = np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(starts),
-            torch.from_numpy(ids),
-            torch.from_numpy(block.term_weights[kept].astype(np.float32)),
-            size=(len(block), vocabulary),
-            check_invariants=False,
-        )
-
-
-def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
-    """Candidates by Faiss `IndexFlatIP` over the dense half.
-
-    Raises ValueError for vectors that have a lexical half, ImportError where no Faiss is installed.
-    """
-    import faiss
-
-    if any(part.vectors.term_ids.shape[1] for part in parts):
-        raise ValueError("faiss searches the dense half alone")
-    faiss.omp_set_num_threads(threads)
-    index = faiss.IndexFlatIP(parts[0].vectors.dense.shape[1])
-    for part in parts:
-        index.add(part.vectors.dense.astype(np.float32))
-
-    def search(queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
-        scores, rows = index.search(queries.dense, count)
-        return scores, rows.astype(np.int64)
-
-    return search
+def named(found: Found, doc_ids: DocIds) -> list[tuple[Strings, Scores]]:
+    """Ids for rows."""
+    ids = []
+    for rows, scores in found:
+        order = np.argsort(rows)
+        names = doc_ids(rows[order])
+        ids.append((names[np.argsort(order)], scores))
+    return ids

@@ -1,0 +1,213 @@
+"""Candidates on CPUs: documents stream by in blocks, each query keeps those that may still belong to its k best.
+
+A block's dense halves are one matrix product for many queries, its lexical halves go through `kernels.scan`, which
+adds both and compares with what the query already has; [Q,N] never exists. Scores are approximate, with a proven bound
+(`quantised`): where s is the k-th best so far and e the bound, the k-th best true score is at least s - e, so that a
+document whose approximate score is below s - 2e is out. What is left, mostly a little more than k, is scored exactly
+(`exact`).
+"""
+
+import functools
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from retrievers.search import loops, quantised
+from retrievers.search.final import Part, Rows
+from retrievers.search.kernels import LANES, scan
+from retrievers.search.quantised import Block, Extent, Queries
+from retrievers.vectors import HybridQueries
+
+DOCUMENTS = 4_096  # of a block
+RESIDENT = 2**30  # bytes of rounded documents that are kept from one call to the next
+_ROOM, _MOST = 8_192, 65_536  # candidates of a query at first, and at most: beyond, it is scored exactly throughout
+Bounds = npt.NDArray[np.float64]
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Executor]:
+    """Threads that call torch, each on one thread of its own."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+class Blocks:
+    """The documents of `parts` in blocks; kept rounded if they take at most `resident` bytes, else made each time."""
+
+    def __init__(self, parts: Sequence[Part], resident: int = RESIDENT) -> None:
+        self._parts = parts
+        width, kept = parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1]
+        self.kept = kept
+        per_document = width * quantised.dense_type().itemsize + 4 * kept
+        self._keep = per_document * sum(len(part.vectors) for part in parts) <= resident
+        self._made: list[Block] = []
+        self._middle = quantised.centre(parts[0].vectors.take(slice(0, DOCUMENTS)))
+
+    def batches(self, pool: Executor, size: int) -> Iterator[list[Block]]:
+        """Yield all blocks in order, `size` of them at a time, made in parallel."""
+        if self._made:
+            yield from (self._made[n : n + size] for n in range(0, len(self._made), size))
+            return
+        made = []
+        spans = self._spans()
+        while batch := list(itertools.islice(spans, size)):
+            blocks = list(pool.map(self._block, batch))
+            if self._keep:
+                made += blocks
+            yield blocks
+        self._made = made
+
+    def _spans(self) -> Iterator[tuple[Part, int]]:
+        for part in self._parts:
+            yield from ((part, start) for start in range(0, len(part.vectors), DOCUMENTS))
+            part.forget()
+
+    def _block(self, span: tuple[Part, int]) -> Block:
+        part, start = span
+        return quantised.block(part.first + start, part.vectors.take(slice(start, start + DOCUMENTS)), self._middle)
+
+
+class _Group:
+    """The candidates of 64 queries among some of the documents."""
+
+    def __init__(self, k: int, used: int) -> None:
+        self.k = k
+        self.used = used  # lanes that hold a query
+        self.counts = np.zeros(LANES, np.int64)
+        self.scores = np.empty((LANES, max(_ROOM, 4 * k) + DOCUMENTS), np.float32)
+        self.places = np.empty(self.scores.shape, np.int64)
+        self.lower = np.full(LANES, -np.inf)  # the k-th best true score is at least this
+        self.lower[used:] = np.inf
+        self.hard = np.zeros(LANES, np.bool_)  # to be scored exactly throughout: the bound leaves too much open
+
+    def scan(
+        self, found: Queries, number: int, block: Block, dense: npt.NDArray[Any], column: int, reach: Bounds
+    ) -> None:
+        """Add what of a block may be among the k best; `reach` [64] bounds the error there."""
+        least = np.nextafter((self.lower - reach).astype(np.float32), np.float32(-np.inf))
+        least[self.used :] = np.inf
+        least[self.hard] = np.inf
+        width = dense.shape[1]
+        arrays = (block.term_ids, block.weights, block.offsets, block.inverses, found.scales[number], dense.reshape(-1))
+        scan(found.rows[number], *arrays, column, width, least, block.first, self.counts, self.scores, self.places)
+
+    def prune(self, reach: Bounds, keep: int) -> None:
+        """Raise the lower bounds, and drop what fell below, where a query has more than `keep` candidates.
+
+        `reach` [64] bounds the error of all that was scanned so far.
+        """
+        loops.prune(self.counts, self.scores, self.places, self.lower, reach, self.k, keep)
+        if self.counts.max() + DOCUMENTS > self.scores.shape[1]:
+            self._grow()
+
+    def take(self, other: "_Group") -> None:
+        """Add the candidates that another part of the documents gave."""
+        self.hard |= other.hard
+        room = int((self.counts + other.counts).max()) + DOCUMENTS
+        more = ((0, 0), (0, max(0, room - self.scores.shape[1])))
+        self.scores, self.places = np.pad(self.scores, more), np.pad(self.places, more)
+        for lane, (count, new) in enumerate(zip(self.counts, other.counts, strict=True)):
+            self.scores[lane, count : count + new] = other.scores[lane, :new]
+            self.places[lane, count : count + new] = other.places[lane, :new]
+        self.counts += other.counts
+
+    def _grow(self) -> None:
+        self.hard |= self.counts > _MOST
+        self.counts[self.hard] = 0
+        room = 2 * int(self.counts.max()) + DOCUMENTS
+        if room > self.scores.shape[1]:
+            more = ((0, 0), (0, room - self.scores.shape[1]))
+            self.scores, self.places = np.pad(self.scores, more), np.pad(self.places, more)
+
+
+class Compiled:
+    """The way to the candidates on CPUs; see the module. `threads` work at once; `resident` as for `Blocks`."""
+
+    def __init__(self, parts: Sequence[Part], threads: int, resident: int = RESIDENT) -> None:
+        self.threads = threads
+        self.blocks = Blocks(parts, resident)
+
+    def __call__(self, queries: HybridQueries, k: int) -> list[Rows | None]:
+        """For each query, ascending rows that hold its k best and every document that equals the last of them.
+
+        None where the bound leaves too many open, as where all documents score alike.
+        Raises ValueError for a term that the queries lack.
+        """
+        with workers(self.threads) as pool:
+            found = quantised.queries(queries, self.blocks.kept, pool)
+            return self._search(found, len(queries), queries.lexical.shape[1], k, pool)
+
+    def _search(self, found: Queries, count: int, vocabulary: int, k: int, pool: Executor) -> list[Rows | None]:
+        groups = len(found.rows)
+        # a thread takes some groups of queries; where there are fewer groups than threads, some of the blocks as well
+        splits = -(-self.threads // groups)
+        used = [min(LANES, count - LANES * number) for number in range(groups)]
+        states = [[_Group(k, n) for n in used] for _ in range(splits)]
+        shares = [share for share in np.array_split(np.arange(groups), self.threads) if len(share)]
+        extents = [Extent()] * splits
+        scratch = {
+            (s, share[0]): torch.empty(DOCUMENTS, LANES * len(share), dtype=found.dense.dtype)
+            for s, share in itertools.product(range(splits), shares)
+        }
+
+        def cell(
+            split: int, share: npt.NDArray[Any], blocks: list[Block], reaches: list[Bounds], so_far: Bounds
+        ) -> None:
+            low, high = LANES * share[0], LANES * (share[-1] + 1)
+            for block, reach in zip(blocks, reaches, strict=True):
+                dense = scratch[split, share[0]][: len(block)]
+                torch.mm(block.dense, found.dense[:, low:high], out=dense)
+                array = dense.view(torch.int16).numpy() if dense.dtype == torch.bfloat16 else dense.numpy()
+                for number in share:
+                    lanes = slice(LANES * number, LANES * (number + 1))
+                    states[split][number].scan(found, number, block, array, lanes.start - low, reach[lanes])
+                    states[split][number].prune(so_far[lanes], 2 * k)
+
+        for batch in self.blocks.batches(pool, max(self.threads, splits)):
+            _check(batch, vocabulary)
+            reaches, jobs = [found.slack(block.extent) for block in batch], []
+            for split in range(splits):
+                for block in batch[split::splits]:
+                    extents[split] |= block.extent
+                so_far = found.slack(extents[split])
+                jobs += [
+                    pool.submit(cell, split, share, batch[split::splits], reaches[split::splits], so_far)
+                    for share in shares
+                ]
+            for job in jobs:
+                job.result()
+            for same in zip(*states, strict=True):  # what one part of the documents shows holds for all
+                lower = np.max([group.lower for group in same], axis=0)
+                for group in same:
+                    group.lower[:] = lower
+        whole = found.slack(functools.reduce(operator.or_, extents))
+        merged = pool.map(_merged, zip(*states, strict=True), whole.reshape(groups, LANES))
+        return list(itertools.chain.from_iterable(merged))
+
+
+def _check(batch: list[Block], vocabulary: int) -> None:
+    needed = max(block.extent.vocabulary for block in batch)
+    if needed > vocabulary:
+        raise ValueError(f"the store holds term {needed - 1}, the queries have {vocabulary} terms")
+
+
+def _merged(same: tuple[_Group, ...], reach: Bounds) -> list[Rows | None]:
+    """The rows that each query of a group is left with, from all parts of the documents."""
+    whole = same[0]
+    for other in same[1:]:
+        whole.take(other)
+    whole.prune(reach, whole.k)
+    lanes = range(whole.used)
+    return [None if whole.hard[lane] else np.sort(whole.places[lane, : whole.counts[lane]]) for lane in lanes]

@@ -1,0 +1,69 @@
+"""The final score of a document, and the order of equal ones: what no way to the candidates can change."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from retrievers.search import loops
+from retrievers.store import forget
+from retrievers.types import Strings
+from retrievers.vectors import HybridQueries, HybridVectors
+
+Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+DocIds = Callable[[Rows], Strings]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive documents of a store, memory-mapped: the first one's row number, and the vectors."""
+
+    first: int
+    vectors: HybridVectors
+
+    @property
+    def end(self) -> int:
+        """The row number behind the last one."""
+        return self.first + len(self.vectors)
+
+    def forget(self) -> None:
+        """Let go of the memory of what was read of them."""
+        forget(self.vectors.dense, self.vectors.term_ids, self.vectors.term_weights)
+
+
+def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
+    """Write the score of each query with those of its ascending `rows` that lie in `part`: equation 12, as stored.
+
+    Products of stored values are exact in float64, in which they are added; the sum is rounded to float32 once. That is
+    the nearest float32 or its neighbour, whatever the way that led here; one way of adding makes it the same always.
+    """
+    spans = [np.searchsorted(r, (part.first, part.end)) for r in rows]
+    chosen = [r[low:high] - part.first for r, (low, high) in zip(rows, spans, strict=True)]
+    starts = np.concatenate(([0], np.cumsum([len(c) for c in chosen])))
+    found = np.empty(starts[-1], np.float32)
+    vectors, lexical = part.vectors, queries.lexical
+    arrays = [np.asarray(array) for array in (vectors.dense, vectors.term_ids, vectors.term_weights)]
+    arrays = [array.view(np.uint16) for array in arrays]
+    loops.final(queries.dense, lexical, *arrays, np.concatenate(chosen), starts, starts[:-1].copy(), found)
+    for n, (low, high) in enumerate(spans):
+        scores[n][low:high] = found[starts[n] : starts[n + 1]]
+
+
+def best(rows: Rows, scores: Scores, k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
+    """The k best of candidates, by (score, document id) both descending: ids are read for equal scores alone."""
+    keys = np.empty(len(rows), np.uint64)
+    loops.pack(scores, keys)
+    keys.sort()  # one sort of plain numbers: several times as fast as the order of the scores
+    taken, ranked = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    count, ties = loops.unpack(keys, rows, scores, k, taken, ranked)
+    taken, ranked = taken[:count], ranked[:count]
+    if ties:
+        same = ranked[1:] == ranked[:-1]
+        tied = np.flatnonzero(np.concatenate((same, [False])) | np.concatenate(([False], same)))
+        ascending = np.sort(taken[tied])
+        rank = np.argsort(np.argsort(doc_ids(ascending)))  # an id's place among them, by ascending rows
+        by = rank[np.searchsorted(ascending, taken[tied])]
+        taken[tied] = taken[tied][np.lexsort((by, ranked[tied]))[::-1]]
+    return taken[:k], ranked[:k]
