@@ -14,6 +14,7 @@ from models.checkpoint import Loaded
 from models.encoder import top_terms
 from retrievers import store
 from retrievers.errors import InputError
+from retrievers.memory import roomy
 from retrievers.store import Header, Shard, ShardError
 from retrievers.types import Corpus, Document, Job, Query
 from retrievers.vectors import HybridQueries, HybridVectors
@@ -59,7 +60,7 @@ class TextEncoder:
         """Encode queries: [Q,D] and all V weights, the lexical half's scale applied."""
         spec, n = self.loaded.spec, len(queries)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float32)
-        lexical = np.zeros((n, self.loaded.vocabulary if spec.lexical else 0), dtype=np.float32)
+        lexical = roomy((n, self.loaded.vocabulary if spec.lexical else 0), np.float32)
         texts = [spec.query_prefix + query.text for query in queries]
         for places, cls, pooled in self._encode(texts, spec.query_length):
             if spec.dense:
@@ -111,9 +112,9 @@ def _half(values: torch.Tensor) -> Any:
 def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> dict[int, Shard]:
     """Return the shards of a store by number, encoding those that are missing or damaged and only those.
 
-    Where several processes work together, each makes and returns every so-manieth shard. Of two that want the same, one
-    waits, then finds it whole, or takes over what a killed one left. Raises InputError for vectors that are not finite
-    or a disk without space.
+    Where several processes work together, each makes and returns every so-manieth shard. Of two equal commands one
+    waits, then finds the store whole, or takes over what a killed one left. Raises InputError for vectors that are not
+    finite or a disk without space.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(job.rank, header.shards, job.processes)
@@ -124,7 +125,7 @@ def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, jo
         job.note(f"waiting for another process that is encoding into {folder}")
         lock.acquire()
     try:
-        if job.rank == 0:
+        if job.rank == 0 or not (folder / "store.json").exists():  # another machine has a folder of its own
             (folder / "store.json").write_text(store.describe(header))
         found = {number: _whole(folder, header, number, job) for number in numbers}
         missing = [number for number, shard in found.items() if shard is None]

@@ -30,8 +30,9 @@ def scanned(scan, queries, vectors, threads=1):
     for group in range(len(found.rows)):
         counts, values, places = np.zeros(64, np.int64), np.zeros((64, n), np.float32), np.zeros((64, n), np.int64)
         least = np.full(64, -np.inf, np.float32)
-        arrays = (block.term_ids, block.weights, block.offsets, block.inverses, found.scales[group], array.reshape(-1))
-        scan(found.rows[group], *arrays, 64 * group, array.shape[1], least, 0, counts, values, places)
+        own = np.ascontiguousarray(array[:, 64 * group : 64 * (group + 1)]).reshape(-1)
+        arrays = block.term_ids, block.weights, block.offsets, block.inverses, found.scales[group]
+        scan(found.rows[group], *arrays, own, least, 0, counts, values, places)
         assert (counts == n).all()
         assert (places == np.arange(n)).all()
         scores.append(values)
@@ -94,7 +95,7 @@ def test_every_instruction_set_gives_the_same(instructions, monkeypatch):
     ones, least = np.ones(64, np.float32), np.full(64, -np.inf, np.float32)
     least[:32] = 0
     inverses = np.array([1, 1, 0.5], np.float32)
-    scan(rows, ids, weights, offsets, inverses, ones, dense.reshape(-1), 0, 64, least, 100, counts, scores, places)
+    scan(rows, ids, weights, offsets, inverses, ones, dense.reshape(-1), least, 100, counts, scores, places)
     want = expected * inverses[:, None] + dense
     for lane in range(LANES):
         kept = np.flatnonzero(want[:, lane] >= least[lane])

@@ -190,7 +190,8 @@ def test_best_is_the_first_of_a_plain_sort(levels, k, scale):
     scores[::3] *= -1
     rows = np.arange(len(scores)) * 7
     names = np.array([f"{(row * 5) % 291:03}".encode() for row in range(rows[-1] + 1)])
-    found, ranked = best(rows, scores, k, lambda r: names[r])
+    [(found, ranked), (other, _)] = best([rows, rows[:1]], [scores, scores[:1]], k, lambda r: names[r])
+    assert other.tolist() == [0]
     order = sorted(range(len(rows)), key=lambda n: (scores[n], names[rows[n]]), reverse=True)[:k]
     assert found.tolist() == rows[order].tolist()
     assert ranked.tolist() == scores[order].tolist()

@@ -28,7 +28,7 @@ class Benchmark:
 
 BENCHMARKS = {
     "search": Benchmark(
-        "harness.bench_search", frozenset({"model", "dataset", "docs", "queries", "k", "threads", "rounds"})
+        "harness.bench.search", frozenset({"model", "dataset", "docs", "queries", "k", "threads", "rounds"})
     ),
     "encode": Benchmark(
         "harness.bench.encode",

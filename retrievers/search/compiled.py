@@ -7,26 +7,25 @@ document whose approximate score is below s - 2e is out. What is left, mostly a 
 (`exact`).
 """
 
-import functools
 import itertools
-import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from retrievers.memory import roomy
 from retrievers.search import loops, quantised
 from retrievers.search.final import Part, Rows
 from retrievers.search.kernels import LANES, scan
 from retrievers.search.quantised import Block, Extent, Queries
 from retrievers.vectors import HybridQueries
 
-DOCUMENTS = 4_096  # of a block
+DOCUMENTS = 4096  # of a block
 RESIDENT = 2**30  # bytes of rounded documents that are kept from one call to the next
+_BATCH = 16  # blocks that are rounded and then searched together
 _ROOM, _MOST = 8_192, 65_536  # candidates of a query at first, and at most: beyond, it is scored exactly throughout
 Bounds = npt.NDArray[np.float64]
 
@@ -80,34 +79,43 @@ class Blocks:
 
 
 class _Group:
-    """The candidates of 64 queries among some of the documents."""
+    """64 queries, and their candidates among some of the documents."""
 
-    def __init__(self, k: int, used: int) -> None:
-        self.k = k
+    def __init__(self, found: Queries, number: int, used: int, k: int) -> None:
+        self.found, self.number, self.k = found, number, k
+        self.lanes = slice(LANES * number, LANES * (number + 1))
         self.used = used  # lanes that hold a query
         self.counts = np.zeros(LANES, np.int64)
-        self.scores = np.empty((LANES, max(_ROOM, 4 * k) + DOCUMENTS), np.float32)
-        self.places = np.empty(self.scores.shape, np.int64)
+        self.scores = roomy((LANES, max(_ROOM, 4 * k) + DOCUMENTS), np.float32)
+        self.places = roomy(self.scores.shape, np.int64)
         self.lower = np.full(LANES, -np.inf)  # the k-th best true score is at least this
-        self.lower[used:] = np.inf
         self.hard = np.zeros(LANES, np.bool_)  # to be scored exactly throughout: the bound leaves too much open
+        self.extent = Extent()
+        self._queries = found.dense[:, self.lanes].contiguous()
+        self._dense = torch.empty(DOCUMENTS, LANES, dtype=found.dense.dtype)
 
-    def scan(
-        self, found: Queries, number: int, block: Block, dense: npt.NDArray[Any], column: int, reach: Bounds
-    ) -> None:
-        """Add what of a block may be among the k best; `reach` [64] bounds the error there."""
+    def scan(self, blocks: Sequence[Block]) -> None:
+        """Add what of some blocks may be among the k best."""
+        for block in blocks:
+            self.extent |= block.extent
+            self._scan(block)
+            self.prune(2 * self.k)
+
+    def _scan(self, block: Block) -> None:
+        reach = self.found.slack(block.extent)[self.lanes]
         least = np.nextafter((self.lower - reach).astype(np.float32), np.float32(-np.inf))
         least[self.used :] = np.inf
         least[self.hard] = np.inf
-        width = dense.shape[1]
-        arrays = (block.term_ids, block.weights, block.offsets, block.inverses, found.scales[number], dense.reshape(-1))
-        scan(found.rows[number], *arrays, column, width, least, block.first, self.counts, self.scores, self.places)
+        dense = self._dense[: len(block)]
+        torch.mm(block.dense, self._queries, out=dense)
+        array = dense.view(torch.int16).numpy() if dense.dtype == torch.bfloat16 else dense.numpy()
+        arrays = block.term_ids, block.weights, block.offsets, block.inverses, self.found.scales[self.number]
+        kept = self.counts, self.scores, self.places
+        scan(self.found.rows[self.number], *arrays, array.reshape(-1), least, block.first, *kept)
 
-    def prune(self, reach: Bounds, keep: int) -> None:
-        """Raise the lower bounds, and drop what fell below, where a query has more than `keep` candidates.
-
-        `reach` [64] bounds the error of all that was scanned so far.
-        """
+    def prune(self, keep: int) -> None:
+        """Raise the lower bounds, and drop what fell below, where a query has more than `keep` candidates."""
+        reach = self.found.slack(self.extent)[self.lanes]
         loops.prune(self.counts, self.scores, self.places, self.lower, reach, self.k, keep)
         if self.counts.max() + DOCUMENTS > self.scores.shape[1]:
             self._grow()
@@ -115,6 +123,7 @@ class _Group:
     def take(self, other: "_Group") -> None:
         """Add the candidates that another part of the documents gave."""
         self.hard |= other.hard
+        self.extent |= other.extent
         room = int((self.counts + other.counts).max()) + DOCUMENTS
         more = ((0, 0), (0, max(0, room - self.scores.shape[1])))
         self.scores, self.places = np.pad(self.scores, more), np.pad(self.places, more)
@@ -151,50 +160,21 @@ class Compiled:
 
     def _search(self, found: Queries, count: int, vocabulary: int, k: int, pool: Executor) -> list[Rows | None]:
         groups = len(found.rows)
-        # a thread takes some groups of queries; where there are fewer groups than threads, some of the blocks as well
+        # a thread takes groups in turn; where there are fewer groups than threads, it takes some of the blocks as well
         splits = -(-self.threads // groups)
         used = [min(LANES, count - LANES * number) for number in range(groups)]
-        states = [[_Group(k, n) for n in used] for _ in range(splits)]
-        shares = [share for share in np.array_split(np.arange(groups), self.threads) if len(share)]
-        extents = [Extent()] * splits
-        scratch = {
-            (s, share[0]): torch.empty(DOCUMENTS, LANES * len(share), dtype=found.dense.dtype)
-            for s, share in itertools.product(range(splits), shares)
-        }
-
-        def cell(
-            split: int, share: npt.NDArray[Any], blocks: list[Block], reaches: list[Bounds], so_far: Bounds
-        ) -> None:
-            low, high = LANES * share[0], LANES * (share[-1] + 1)
-            for block, reach in zip(blocks, reaches, strict=True):
-                dense = scratch[split, share[0]][: len(block)]
-                torch.mm(block.dense, found.dense[:, low:high], out=dense)
-                array = dense.view(torch.int16).numpy() if dense.dtype == torch.bfloat16 else dense.numpy()
-                for number in share:
-                    lanes = slice(LANES * number, LANES * (number + 1))
-                    states[split][number].scan(found, number, block, array, lanes.start - low, reach[lanes])
-                    states[split][number].prune(so_far[lanes], 2 * k)
-
-        for batch in self.blocks.batches(pool, max(self.threads, splits)):
+        parts = [[_Group(found, number, used[number], k) for number in range(groups)] for _ in range(splits)]
+        for batch in self.blocks.batches(pool, max(_BATCH, splits)):
             _check(batch, vocabulary)
-            reaches, jobs = [found.slack(block.extent) for block in batch], []
-            for split in range(splits):
-                for block in batch[split::splits]:
-                    extents[split] |= block.extent
-                so_far = found.slack(extents[split])
-                jobs += [
-                    pool.submit(cell, split, share, batch[split::splits], reaches[split::splits], so_far)
-                    for share in shares
-                ]
+            # a group goes through the whole batch, so that its table stays in the cache
+            jobs = [pool.submit(group.scan, batch[n::splits]) for n, part in enumerate(parts) for group in part]
             for job in jobs:
                 job.result()
-            for same in zip(*states, strict=True):  # what one part of the documents shows holds for all
+            for same in zip(*parts, strict=True):  # what one part of the documents shows holds for all
                 lower = np.max([group.lower for group in same], axis=0)
                 for group in same:
                     group.lower[:] = lower
-        whole = found.slack(functools.reduce(operator.or_, extents))
-        merged = pool.map(_merged, zip(*states, strict=True), whole.reshape(groups, LANES))
-        return list(itertools.chain.from_iterable(merged))
+        return list(itertools.chain.from_iterable(pool.map(_merged, zip(*parts, strict=True))))
 
 
 def _check(batch: list[Block], vocabulary: int) -> None:
@@ -203,11 +183,11 @@ def _check(batch: list[Block], vocabulary: int) -> None:
         raise ValueError(f"the store holds term {needed - 1}, the queries have {vocabulary} terms")
 
 
-def _merged(same: tuple[_Group, ...], reach: Bounds) -> list[Rows | None]:
+def _merged(same: tuple[_Group, ...]) -> list[Rows | None]:
     """The rows that each query of a group is left with, from all parts of the documents."""
     whole = same[0]
     for other in same[1:]:
         whole.take(other)
-    whole.prune(reach, whole.k)
+    whole.prune(whole.k)
     lanes = range(whole.used)
     return [None if whole.hard[lane] else np.sort(whole.places[lane, : whole.counts[lane]]) for lane in lanes]

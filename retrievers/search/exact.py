@@ -5,6 +5,7 @@ or says that its bound leaves too many open; then every document gets its final 
 on the way, nor on blocks, shards, threads or the company of other queries.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,8 +39,8 @@ def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, do
     """
     k = min(k, sum(len(part.vectors) for part in parts))
     chosen = path(queries, k)
-    rows = [np.empty(0, np.int64) if found is None else found for found in chosen]
-    scores = [np.empty(len(found), np.float32) for found in rows]
+    rows: list[Rows] = [np.empty(0, np.int64) if some is None else some for some in chosen]
+    scores: list[Scores] = [np.empty(len(some), np.float32) for some in rows]
     spans = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
     with workers(threads) as pool:
         for part in parts:  # part by part, so that a store beyond memory is read once and in order
@@ -48,12 +49,13 @@ def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, do
                 job.result()
             part.forget()
 
-        def finish(number: int) -> tuple[Rows, Scores]:
-            if chosen[number] is None:
-                return _throughout(queries.take(slice(number, number + 1)), parts, k, doc_ids)
-            return best(rows[number], scores[number], k, doc_ids)
-
-        return list(pool.map(finish, range(len(queries))))
+        ranked = [pool.submit(best, rows[span], scores[span], k, doc_ids) for span in spans]
+        found = list(itertools.chain.from_iterable(job.result() for job in ranked))
+        hard = [number for number, some in enumerate(chosen) if some is None]
+        throughout = pool.map(lambda n: _throughout(queries.take(slice(n, n + 1)), parts, k, doc_ids), hard)
+        for number, answer in zip(hard, throughout, strict=True):
+            found[number] = answer
+    return found
 
 
 def _throughout(query: HybridQueries, parts: Sequence[Part], k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
@@ -64,7 +66,7 @@ def _throughout(query: HybridQueries, parts: Sequence[Part], k: int, doc_ids: Do
             new = np.arange(start, min(start + _DOCUMENTS, part.end))
             scored = np.empty(len(new), np.float32)
             final_scores(query, part, [new], [scored])
-            rows, scores = best(np.concatenate((rows, new)), np.concatenate((scores, scored)), k, doc_ids)
+            [(rows, scores)] = best([np.concatenate((rows, new))], [np.concatenate((scores, scored))], k, doc_ids)
     return rows, scores
 
 

@@ -51,19 +51,31 @@ def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], score
         scores[n][low:high] = found[starts[n] : starts[n + 1]]
 
 
-def best(rows: Rows, scores: Scores, k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
-    """The k best of candidates, by (score, document id) both descending: ids are read for equal scores alone."""
-    keys = np.empty(len(rows), np.uint64)
-    loops.pack(scores, keys)
-    keys.sort()  # one sort of plain numbers: several times as fast as the order of the scores
-    taken, ranked = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
-    count, ties = loops.unpack(keys, rows, scores, k, taken, ranked)
-    taken, ranked = taken[:count], ranked[:count]
-    if ties:
-        same = ranked[1:] == ranked[:-1]
-        tied = np.flatnonzero(np.concatenate((same, [False])) | np.concatenate(([False], same)))
-        ascending = np.sort(taken[tied])
-        rank = np.argsort(np.argsort(doc_ids(ascending)))  # an id's place among them, by ascending rows
-        by = rank[np.searchsorted(ascending, taken[tied])]
-        taken[tied] = taken[tied][np.lexsort((by, ranked[tied]))[::-1]]
-    return taken[:k], ranked[:k]
+def best(rows: Sequence[Rows], scores: Sequence[Scores], k: int, doc_ids: DocIds) -> list[tuple[Rows, Scores]]:
+    """The k best candidates of each query, by (score, document id) both descending.
+
+    Ids are read for equal scores alone.
+    """
+    starts = np.concatenate(([0], np.cumsum([len(r) for r in rows])))
+    keys = np.full((len(rows), int(np.diff(starts).max(initial=0))), np.iinfo(np.uint64).max, np.uint64)
+    flat, values = np.concatenate(rows), np.concatenate(scores)
+    loops.pack(values, starts, keys)
+    keys.sort(axis=1)  # one sort of plain numbers: several times as fast as the order of the scores
+    taken, ranked = np.empty(keys.shape, np.int64), np.empty(keys.shape, np.float32)
+    counts, ties = np.empty(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+    loops.unpack(keys, flat, values, starts, k, taken, ranked, counts, ties)
+    found = []
+    for n, count in enumerate(counts):
+        own, order = taken[n, :count], ranked[n, :count]
+        found.append((_untied(own, order, doc_ids)[:k] if ties[n] else own[:k], order[:k]))
+    return found
+
+
+def _untied(rows: Rows, ranked: Scores, doc_ids: DocIds) -> Rows:
+    same = ranked[1:] == ranked[:-1]
+    tied = np.flatnonzero(np.concatenate((same, [False])) | np.concatenate(([False], same)))
+    ascending = np.sort(rows[tied])
+    rank = np.argsort(np.argsort(doc_ids(ascending)))  # an id's place among them, by ascending rows
+    by = rank[np.searchsorted(ascending, rows[tied])]
+    rows[tied] = rows[tied][np.lexsort((by, ranked[tied]))[::-1]]
+    return rows

@@ -174,30 +174,16 @@ def half(typingctx, bits):
 
 
 @njit(nogil=True, cache=True)
-def scan(
-    rows, term_ids, weights, offsets, inverses, scales, dense, column, width, least, first, counts, scores, places
-):
+def scan(rows, term_ids, weights, offsets, inverses, scales, dense, least, first, counts, scores, places):
     """Score documents [n] for a group of 64 queries and append those at or above `least` to the queries' candidates.
 
-    offsets [n+1] into term_ids and weights; inverses [n]; dense: the dense halves' products, flat, `width` a document,
-    this group's from `column` on; first: the row number of document 0; counts [64]; scores, places [64,C], C with room
-    for n more.
+    offsets [n+1] into term_ids and weights; inverses [n]; dense [n·64]: the dense halves' products; first: the row
+    number of document 0; counts [64]; scores, places [64,C], C with room for n more.
     """
     found = np.empty(LANES, np.float32)
     for n in range(len(inverses)):
-        bits = _score(
-            rows,
-            term_ids,
-            weights,
-            offsets[n],
-            offsets[n + 1],
-            inverses[n],
-            scales,
-            dense,
-            n * width + column,
-            least,
-            found,
-        )
+        start, stop = offsets[n], offsets[n + 1]
+        bits = _score(rows, term_ids, weights, start, stop, inverses[n], scales, dense, n * LANES, least, found)
         while bits != np.uint64(0):
             lane = _lowest(bits)
             bits &= bits - np.uint64(1)

@@ -11,7 +11,7 @@ from retrievers.search.kernels import half
 
 ROOM = 46_000.0  # norm of a vector of integers; 46,000² and the roundings stay below 2³¹
 _BINS = 1_024  # of a histogram
-_AT_ONCE = 4_096  # documents
+_AT_ONCE = 16_384  # documents
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
@@ -183,26 +183,28 @@ def final(queries, lexical, dense, term_ids, weights, rows, starts, at, scores):
 
 
 @njit(nogil=True, cache=True)
-def pack(scores, keys):
+def pack(scores, starts, keys):
     """Numbers that order as (score descending, place): the score's bits made to ascend, turned over, then the place."""
     bits = scores.view(np.int32)
-    for place in range(len(scores)):
-        # 0.0 and -0.0 are equal
-        value = np.int64(0) if scores[place] == 0 else np.int64(bits[place])
-        ascending = value if value >= 0 else np.int64(-(2**31)) - value
-        keys[place] = np.uint64((np.int64(2**31) - ascending) << np.int64(32) | np.int64(place))
+    for q in range(len(keys)):
+        for place in range(starts[q], starts[q + 1]):
+            # 0.0 and -0.0 are equal
+            value = np.int64(0) if scores[place] == 0 else np.int64(bits[place])
+            ascending = value if value >= 0 else np.int64(-(2**31)) - value
+            keys[q, place - starts[q]] = np.uint64((np.int64(2**31) - ascending) << np.int64(32) | np.int64(place))
 
 
 @njit(nogil=True, cache=True)
-def unpack(keys, rows, scores, k, taken, ranked):
-    """Fill rows and scores of the k best and of all that equal the last; return their number, and whether some tie."""
-    count, ties = 0, False
-    for place in range(len(keys)):
-        at = np.int64(keys[place] & np.uint64(0xFFFFFFFF))
-        if place and scores[at] == ranked[count - 1]:
-            ties = True
-        elif place >= k:
-            break
-        taken[count], ranked[count] = rows[at], scores[at]
-        count += 1
-    return count, ties
+def unpack(keys, rows, scores, starts, k, taken, ranked, counts, ties):
+    """Fill rows and scores of each query's k best and all that equal the last, their number, and whether some tie."""
+    for q in range(len(keys)):
+        count = 0
+        for place in range(starts[q + 1] - starts[q]):
+            at = np.int64(keys[q, place] & np.uint64(0xFFFFFFFF))
+            if place and scores[at] == ranked[q, count - 1]:
+                ties[q] = True
+            elif place >= k:
+                break
+            taken[q, count], ranked[q, count] = rows[at], scores[at]
+            count += 1
+        counts[q] = count

@@ -13,7 +13,7 @@ g = (D + 2)·2⁻²⁴/(1 - (D + 2)·2⁻²⁴) (Higham, Accuracy and Stability 
 ====================================  ================================================================================
 rounding                              at most
 ====================================  ================================================================================
-dense half of the document            ‖q‖ · ‖d - d̂‖, ‖d - d̂‖ ≤ 2⁻⁹‖d‖
+dense half of the document            ‖q‖ · ‖d - d̂‖, the second measured
 dense half of the query               ‖q - q̂‖ · ‖d̂‖, the first measured
 float32 sums; bfloat16 result         (g + 2⁻⁹) ‖q̂‖ ‖d̂‖
 lexical weights of the document       ‖μ‖_K · ‖w - b/B‖, measured; ‖μ‖_K the norm of the K greatest |μ|
@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from retrievers.memory import roomy
 from retrievers.search import loops
 from retrievers.search.kernels import LANES
 from retrievers.vectors import HybridQueries, HybridVectors
@@ -50,6 +51,7 @@ class Extent:
     """What of some documents bounds the error of their scores: greatest values, D, K and the least V."""
 
     dense: float = 0.0  # ‖d‖, the mean taken off
+    rounded: float = 0.0  # ‖d - d̂‖
     lexical: float = 0.0  # ‖w‖
     residual: float = 0.0  # ‖w - b/B‖
     absolute: float = 0.0  # ‖b/B‖₁
@@ -86,15 +88,22 @@ def block(first: int, vectors: HybridVectors, middle: torch.Tensor) -> Block:
     """Round documents; `middle` [D] is taken from their dense halves."""
     n, kept = vectors.term_ids.shape
     dense = torch.from_numpy(np.array(vectors.dense)).float() - middle
-    norm = float(dense.square().sum(dim=1).max().sqrt()) * (1 + 1e-4) if dense.numel() else 0.0
+    small = dense.to(dense_type())
+    norm, off = (_greatest_norm(part) for part in (dense, small.float() - dense))
     even = kept + kept % 2
     ids, weights = np.zeros(n * even, np.uint16), np.zeros(n * even, np.int16)
     offsets, inverses = np.zeros(n + 1, np.int64), np.ones(n, np.float32)
     bits = np.ascontiguousarray(vectors.term_weights).view(np.uint16)
     greatest = loops.round_weights(np.ascontiguousarray(vectors.term_ids), bits, ids, weights, offsets, inverses)
     lexical, residual, absolute = (float(value) * (1 + 1e-9) for value in greatest[:3])
-    extent = Extent(norm, lexical, residual, absolute, vectors.dense.shape[1], kept, int(greatest[3]))
-    return Block(first, dense.to(dense_type()), ids[: offsets[-1]], weights[: offsets[-1]], offsets, inverses, extent)
+    extent = Extent(
+        norm, off + norm * 2.0**-24, lexical, residual, absolute, vectors.dense.shape[1], kept, int(greatest[3])
+    )
+    return Block(first, small, ids[: offsets[-1]], weights[: offsets[-1]], offsets, inverses, extent)
+
+
+def _greatest_norm(values: torch.Tensor) -> float:
+    return float(values.square().sum(dim=1).max().sqrt()) * (1 + 1e-4) if values.numel() else 0.0
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,8 @@ class Queries:
         """Per lane [P], how far the kernel's score may lie from the true one over the query's size: see the module."""
         unit, result = 2.0**-24, 2.0**-9 if self.dense.dtype == torch.bfloat16 else 0.0
         gamma = (extent.width + 2) * unit / (1 - (extent.width + 2) * unit)
-        document, query = extent.dense * (1 + result), self.norms + self.lost
-        dense = self.norms * extent.dense * result + self.lost * document + (gamma + result * 1.01) * query * document
+        document, query = extent.dense + extent.rounded, self.norms + self.lost
+        dense = self.norms * extent.rounded + self.lost * document + (gamma + result * 1.01) * query * document
         lexical = self.tops * extent.residual + 0.503 * self.steps * extent.absolute
         sums = 8 * unit * (query * document + self.tops * extent.lexical * 1.01)
         return (dense + lexical + sums) * (1 + 1e-6) + 1e-30
@@ -139,7 +148,7 @@ def queries(found: HybridQueries, kept: int, pool: Executor) -> Queries:
     dense[:count] = found.dense / sizes[:count, None]
     rounded = torch.from_numpy(dense).to(dense_type())
     lost = np.linalg.norm(dense - rounded.to(torch.float64).numpy(), axis=1)
-    rows = np.zeros((groups, vocabulary if lexical else 1, LANES), np.int16)
+    rows = roomy((groups, vocabulary if lexical else 1, LANES), np.int16)
     if lexical:
         factors = (1 / (steps * sizes)).astype(np.float32)
         list(pool.map(lambda span, table: loops.fill(found.lexical[span], factors[span], table), spans, rows))
