@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,7 +147,8 @@ def run_command(
         for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
             finished.append(outcome)
     except KeyboardInterrupt:  # here, since Typer would turn it into a silent exit
-        typer.echo("interrupted; finished runs are kept", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("interrupted; finished runs are kept", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     finally:
         if finished:
@@ -195,7 +197,11 @@ def list_command(
 
 
 def main() -> None:
-    """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted."""
+    """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted.
+
+    1 also where another process of the command is lost.
+    """
+    from harness.processes import ProcessLost
     from models.errors import CheckpointError, TrainingError
     from reports.errors import RecordError
     from retrievers.errors import InputError
@@ -207,7 +213,7 @@ def main() -> None:
         app()
     except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
-    except TrainingError as error:
+    except (TrainingError, ProcessLost) as error:
         _fail(str(error), _FAILED)
     except OSError as error:
         if error.errno not in _DISK:
@@ -217,7 +223,10 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = _BAD_INPUT) -> None:
-    typer.echo(f"error: {message}", err=True)
+    from harness.processes import speaks
+
+    if speaks():
+        typer.echo(f"error: {message}", err=True)
     sys.exit(status)
 
 

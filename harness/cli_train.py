@@ -1,5 +1,6 @@
 """`harness train`: a recipe from its first stage to its last."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,11 +38,14 @@ def train_command(
     command = ["harness", *sys.argv[1:]]
     try:
         context = train(chosen, place, command, threads)
-        if not evaluate or not chosen.data.evaluate or not context.main:
+        if not evaluate or not chosen.data.evaluate:
             return
         from harness import trained
 
-        typer.echo(trained.as_text(trained.evaluate(context, command)), nl=False)
+        rows = trained.evaluate(context, command)
+        if context.main:
+            typer.echo(trained.as_text(rows), nl=False)
     except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on from the last state", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("interrupted; run the same command again to go on from the last state", err=True)
         raise typer.Exit(130) from None

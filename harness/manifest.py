@@ -69,7 +69,7 @@ def of_run(
         top_k=config.top_k,
         top_k_searched=min(config.top_k, dataset.count),
         cost=records.Cost(
-            hardware=hardware(job.threads),
+            hardware=hardware(job.threads) | {"processes": job.team.count if retriever.distributed else 1},
             seconds={name: round(seconds, 3) for name, seconds in job.seconds.items()},
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             queries_per_second=round(len(result) / job.seconds["search"], 2) if job.seconds.get("search") else None,

@@ -23,10 +23,11 @@ def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
     retriever = make_retriever(RetrieverSpec(name=named, options=options))
     if context.main or retriever.distributed:
         retriever.check()
-        parts = [
-            mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, stage.depth, context.job)
-            for c in context.training.collections
-        ]
+        with context.job.lent(retriever.distributed):
+            parts = [
+                mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, stage.depth, context.job)
+                for c in context.training.collections
+            ]
     if context.main:
         parts = [
             mining.filled(part, c.positives, stage.least, c.dataset.count, context.recipe.seed)

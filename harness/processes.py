@@ -3,7 +3,11 @@
 What is exchanged are Python objects on the CPU, a ranked list a query: gloo carries them, whatever the GPUs use.
 """
 
+import atexit
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -11,19 +15,30 @@ from typing import Any
 
 from retrievers.errors import InputError
 
+_MEETING = timedelta(minutes=10)  # until all are there; none has begun to work
 _PATIENCE = timedelta(days=7)  # one may encode or mine for long while the others wait
+
+
+class ProcessLost(Exception):
+    """Another process of this command ended before its time; what it said, or the launcher's report, tells why."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's rank among `count`. Rank 0 keeps records and speaks to the user."""
+    """This process's rank among `count`. Rank 0 keeps records and speaks to the user.
+
+    Whatever is exchanged must be exchanged by all, in one order. Raises ProcessLost where another process is gone.
+    """
 
     rank: int = 0
     count: int = 1
 
     @classmethod
     def launched(cls) -> "Processes":
-        """What the launcher's environment says: RANK and WORLD_SIZE. Raises InputError where they make no sense."""
+        """What the launcher's environment says, once all are there; each of a machine's takes a GPU of its own.
+
+        Raises InputError where the environment makes no sense.
+        """
         words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         try:
             rank, count = (int(word) for word in words)
@@ -33,7 +48,16 @@ class Processes:
             raise InputError(
                 f"RANK={words[0]} and WORLD_SIZE={words[1]} name no process. Start with torchrun, or unset them."
             )
-        return cls(rank, count)
+        if count > 1:
+            if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+                raise InputError(
+                    f"WORLD_SIZE={count} stands for several processes, and {' and '.join(missing)} do not say where "
+                    "they meet. Start with torchrun, or unset RANK and WORLD_SIZE."
+                )
+            _take_device()
+        team = cls(rank, count)
+        team.agreed(None)  # at once: whoever ends from now on, if only for want of a checkpoint, is missed by the rest
+        return team
 
     @property
     def main(self) -> bool:
@@ -45,9 +69,11 @@ class Processes:
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=_PATIENCE)
-            return dist.group.WORLD
-        return dist.new_group(backend="gloo", timeout=_PATIENCE)
+            dist.init_process_group("gloo", timeout=_MEETING)
+            leave_at_exit()
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        leave_at_exit(group)
+        return group
 
     def gather(self, value: Any) -> list[Any] | None:
         """The values of all processes in order of rank, at rank 0; None elsewhere."""
@@ -56,7 +82,8 @@ class Processes:
         import torch.distributed as dist
 
         found: list[Any] | None = [None] * self.count if self.main else None
-        dist.gather_object(value, found, dst=0, group=self._group)
+        with _all_there():
+            dist.gather_object(value, found, dst=0, group=self._group)
         return found
 
     def agreed(self, value: Any) -> Any:
@@ -66,12 +93,61 @@ class Processes:
         import torch.distributed as dist
 
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self._group)
+        with _all_there():
+            dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
-    def leave(self) -> None:
-        """Let go of the others at the end of a command."""
-        if "_group" in self.__dict__:
-            import torch.distributed as dist
 
-            dist.destroy_process_group()
+def leave_at_exit(group: Any = None) -> None:
+    """Let go of a gloo group, or of the one that all are in, when Python ends: its threads may abort the process else.
+
+    NCCL is left alone: it ends by itself, and could wait there for a process that is gone.
+    """
+    atexit.register(_leave, group)
+
+
+def _leave(group: Any) -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_backend(group) == "gloo":
+        dist.destroy_process_group(group)
+
+
+def _take_device() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ProcessLost(
+            f"another process of this command ended, or cannot be reached ({reason[:200]}). What it said, or the "
+            "launcher's report, tells why."
+        ) from error
+
+
+def speaks() -> bool:
+    """Whether this process is to say why the command failed: under torchrun the first on a machine, elsewhere each.
+
+    All fail alike where the user mistyped a name, and the user is to read it once.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not in its __all__
+
+    place = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0"))
+    try:  # the launcher's own store, which outlives us
+        store = TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=10))
+        attempt, machine = (os.environ.get(name) for name in ("TORCHELASTIC_RESTART_COUNT", "GROUP_RANK"))
+        first = bool(store.add(f"harness/failed/{attempt}/{machine}", 1) == 1)
+    except RuntimeError:
+        return True  # rather twice than never
+    if not first:
+        time.sleep(1)  # when a process ends the launcher ends all; let the one that speaks finish
+    return first

@@ -71,6 +71,7 @@ class Conductor:
 
     def __init__(self, cache: Path, threads: int | None = None, team: Processes | None = None) -> None:
         self.team = team or Processes()
+        self._shown = self.team
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.team.count > 1 else 1
         # processes of this machine share its cores
         self._cache, self._threads = cache, threads or max(1, (os.cpu_count() or 1) // beside)
@@ -92,16 +93,28 @@ class Conductor:
     @property
     def rank(self) -> int:
         """Which of the processes this is."""
-        return self.team.rank
+        return self._shown.rank
 
     @property
     def processes(self) -> int:
         """How many processes share the work."""
-        return self.team.count
+        return self._shown.count
 
     def gather(self, value: Any) -> list[Any] | None:
-        """The values of all processes in order of rank, at rank 0; None elsewhere."""
-        return self.team.gather(value)
+        """The values of all processes in order of rank, at rank 0; None elsewhere. Waits for the slowest."""
+        if self._shown.count == 1:
+            return [value]
+        with self.phase("gather", None, "processes"):
+            return self._shown.gather(value)
+
+    @contextmanager
+    def lent(self, distributed: bool) -> Iterator[None]:
+        """While a retriever has it: one that is not `distributed` sees no process but its own."""
+        self._shown = self.team if distributed else Processes()
+        try:
+            yield
+        finally:
+            self._shown = self.team
 
     def restart(self) -> None:
         """Begin a new record: no seconds, no warnings; what was said to the user is not said again."""

@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,18 +14,18 @@ import numpy as np
 
 from harness import manifest
 from harness.config import RetrieverSpec, RunConfig, make_retriever
-from harness.datasets import Dataset, cache, resolve
+from harness.datasets import cache, resolve
 from harness.locks import held
 from harness.processes import Processes
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores, parse_metrics, score
+from harness.searches import Search, Searches
 from reports import records
 from reports.errors import NewerRecordError, RecordError
 from reports.records import Record
 from retrievers import trec
 from retrievers.errors import InputError
-from retrievers.registry import Retriever
 from retrievers.types import Run
 
 
@@ -46,40 +45,38 @@ def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
 def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
-    All names and options are checked before anything is read. Raises InputError for whatever the user can mend.
+    All names and options are checked before anything is read. Where a launcher started several processes, rank 0 keeps
+    and yields the records; the others help it to search, and yield nothing.
+
+    Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
     """
+    team = Processes.launched()  # before a retriever looks for its device
     retrievers = [(spec, make_retriever(spec)) for spec in _once(config.retrievers)]
     plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
-    _check_writable(config.results)
+    if team.main:
+        _check_writable(config.results)
     for _, retriever in retrievers:
         retriever.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
-    job = Conductor(cache(), config.threads, Processes.launched())
-    maker = _Maker(config, command, job)
-    for name, datasets in plan:
-        for spec, retriever in retrievers:
-            parts = []
-            for dataset in datasets:
-                if not job.team.main:
-                    maker.help(retriever, dataset)
-                    continue
-                parts.append(maker.one(spec, retriever, dataset))
-                yield parts[-1]
-            if rules_for(canonical(name)).mean_of and job.team.main:
-                yield maker.mean(name, spec, parts)
-    job.team.leave()
-
-
-def _check_contract(retriever: Retriever, result: object, dataset: Dataset, most: int) -> None:
-    """Refuse what no retriever may return; a plug-in's author is told, and nothing is written."""
-    name = f"{type(retriever).__module__}.{type(retriever).__qualname__}.search"
-    if not isinstance(result, Run):
-        raise InputError(f"{name} returned a {type(result).__name__}; it must return a retrievers.types.Run.")
-    if result.query_ids != tuple(query.query_id for query in dataset.queries):
-        raise InputError(f"{name} returned other queries than it was given, or in another order.")
-    longest = int(np.max(np.diff(result.offsets), initial=0))
-    if longest > most:
-        raise InputError(f"{name} returned {longest:,} documents for a query; it was asked for {most:,}.")
+    job = Conductor(cache(), config.threads, team)
+    every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]
+    searches = Searches(config, every, job)
+    if not team.main:
+        searches.help()
+        return
+    maker = _Maker(config, command, job, searches)
+    try:
+        for name, datasets in plan:
+            for spec, retriever in retrievers:
+                parts = []
+                for dataset in datasets:
+                    parts.append(maker.one(Search(spec, retriever, dataset)))
+                    yield parts[-1]
+                if rules_for(canonical(name)).mean_of:
+                    yield maker.mean(name, spec, parts)
+    except GeneratorExit:  # the caller wants no more; after any other exception the others may not listen
+        pass
+    searches.over()
 
 
 T = TypeVar("T")
@@ -105,33 +102,26 @@ def _check_writable(results: Path) -> None:
 class _Maker:
     """Makes records under one configuration."""
 
-    def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor) -> None:
-        self.config, self.command, self.job = config, list(command), job
+    def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor, searches: Searches) -> None:
+        self.config, self.command, self.job, self.searches = config, list(command), job, searches
 
-    def help(self, retriever: Retriever, dataset: Dataset) -> None:
-        """Do this process's share of a search that rank 0 asks for; it alone keeps the record."""
-        if self.job.team.agreed(None) and retriever.distributed:
-            self.job.restart()
-            dataset.open(self.job)
-            self._search(retriever, dataset)
-
-    def one(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> Outcome:
+    def one(self, search: Search) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
+        spec, retriever, dataset = search
         self.job.restart()
         dataset.open(self.job)
         for message in dataset.warnings:
             self.job.warn(message)
-        folder = self._folder(dataset.name, spec.name, self._key(spec, retriever, dataset))
+        folder = self._folder(dataset.name, spec.name, self.searches.key(search))
         with self._lock(folder):
             found = self._finished(folder)
             names = self.config.metric_names()
-            self.job.team.agreed(found is None)
             if found is not None and set(names) <= set(found.metrics):
                 return Outcome(found, found=True)
             if found is not None:  # the run is there, only a metric is wanted that was not asked for then
                 result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
             else:
-                result = self._search(retriever, dataset)
+                result = self.searches.run(search)
             with self.job.phase("score", len(dataset.qrels), "queries"):
                 scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
             made = (
@@ -140,20 +130,6 @@ class _Maker:
                 else manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result)
             )
             return Outcome(self._write(folder, spec.name, result, scores, scores.mean(), made), found=False)
-
-    def _search(self, retriever: Retriever, dataset: Dataset) -> Run:
-        drop = dataset.rules.drop_self
-        wanted = min(self.config.top_k, dataset.count)
-        if wanted < self.config.top_k:
-            self.job.warn(f"{dataset.name}: top_k {self.config.top_k:,} is more than its {wanted:,} documents; clipped")
-        result = retriever.search(dataset, dataset.queries, min(wanted + drop, dataset.count), self.job)
-        if not self.job.team.main:
-            return result
-        _check_contract(retriever, result, dataset, wanted + drop)
-        result = result.without_self(wanted) if drop else result
-        if result.silent:
-            self.job.warn(f"{dataset.name}: {result.silent:,} queries have no results; each scores 0")
-        return result
 
     def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
         """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
@@ -198,19 +174,6 @@ class _Maker:
         except RecordError as error:
             self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
             return None
-
-    def _key(self, spec: RetrieverSpec, retriever: Retriever, dataset: Dataset) -> object:
-        """Whatever decides the run's bytes; metrics do not."""
-        return {
-            "schema": records.SCHEMA_VERSION,
-            "retriever": spec.name,
-            "options": retriever.options.model_dump(mode="json"),
-            "fingerprint": retriever.fingerprint(),
-            "packages": {name: version(name) for name in retriever.packages},
-            "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
-            "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
-            "top_k": self.config.top_k,
-        }
 
     def _folder(self, dataset: str, retriever: str, key: object) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]

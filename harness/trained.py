@@ -21,7 +21,7 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
     """Run what each encoder stage left, and the systems of `data.against`, on `data.evaluate`; write `scores.csv`.
 
     Each stage is compared with the one before it by a paired t-test over the queries' NDCG@10; p is not corrected for
-    the number of comparisons.
+    the number of comparisons. All processes of the training search together; rank 0 writes, the others return nothing.
     """
     recipe = context.recipe
     encoders = [name for name, stage in recipe.stages.items() if stage.kind in ("pretrain", "finetune")]
@@ -38,6 +38,8 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
         top_k=100,
     )
     found = [outcome.record for outcome in iterate(config, command)]
+    if not context.main:
+        return []
     rows = []
     for number in range(0, len(found), len(specs)):
         of_one = dict(zip(specs, found[number : number + len(specs)], strict=True))

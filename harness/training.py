@@ -13,7 +13,7 @@ import torch
 from harness import base_model, corpora, manifest, negatives, preflight, stages
 from harness.datasets import cache
 from harness.locks import held
-from harness.processes import Processes
+from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
 from harness.recipe import Pretrain, Recipe
 from harness.recipe_file import find_root
@@ -42,6 +42,7 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     where a loss is not finite.
     """
     root, accelerator = find_root(recipe), _accelerator(recipe)
+    leave_at_exit()
     job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
     context = Context(recipe, output, root, accelerator, job)

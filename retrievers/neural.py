@@ -2,7 +2,8 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -170,8 +171,7 @@ class Neural(Retriever):
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         header = self._header(corpus)
         shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job)
-        firsts = {header.span(number)[0]: shard for number, shard in shards.items()}
-        own = self._search(firsts, queries, top_k, job)
+        own = self._search(list(shards.values()), queries, top_k, job)
         found = job.gather((own.offsets, own.doc_ids, own.scores))
         return own if found is None else _merged(own.query_ids, found, top_k)
 
@@ -191,8 +191,8 @@ class Neural(Retriever):
             shard_documents=self.options.shard_documents,
         )
 
-    def _search(self, shards: Mapping[int, "Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
-        """Search the shards that this process holds, by the row of their first document; it may hold none."""
+    def _search(self, shards: Sequence["Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
+        """Search the shards that this process holds; it may hold none."""
         from retrievers import store
         from retrievers.search import exact
         from retrievers.search.final import Part
@@ -200,7 +200,10 @@ class Neural(Retriever):
         query_ids, blocks = [query.query_id for query in queries], []
         if not shards:
             return Run.from_blocks(query_ids, [])
-        parts, names = [Part(first, shard.vectors) for first, shard in shards.items()], store.Ids(shards)
+        # rows of what is here, without gaps where the others' shards would be
+        firsts = list(itertools.accumulate((len(shard.vectors) for shard in shards), initial=0))
+        parts = [Part(first, shard.vectors) for first, shard in zip(firsts, shards, strict=False)]
+        names = store.Ids(dict(zip(firsts, shards, strict=False)))
         path = exact.path_for(parts, self._device, job.threads, self.options.engine)
         with job.phase("search", len(queries), "queries") as meter:
             for start in range(0, len(queries), _QUERIES_AT_ONCE):

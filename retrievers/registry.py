@@ -59,7 +59,8 @@ class Retriever(ABC):
     Options: ClassVar[type[Options]] = Options
     summary: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
-    # whether several processes share its work through `job`; otherwise rank 0 alone is asked
+    # whether several processes share its work through `job`: all call `search`, and what it returns at rank 0 counts;
+    # otherwise rank 0 alone is asked
     distributed: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:

@@ -96,7 +96,7 @@ class Job(Protocol):
         ...
 
     def gather(self, value: Any) -> list[Any] | None:
-        """The values of all processes in order of rank, at rank 0; None elsewhere."""
+        """The values of all processes in order of rank, at rank 0; None elsewhere. Every process must call it."""
         ...
 
     def phase(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Meter]:

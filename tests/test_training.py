@@ -308,13 +308,15 @@ def test_differences_are_named_by_their_place():
 def test_two_processes_train_as_one_does(tmp_path):
     """`torchrun` on two gloo processes: every stage, without dropout. The logged losses are one process's to 1e-3.
 
+    Both search at the end as well; rank 0 alone writes the table.
+
     (A step's losses and gradients are equal to 1e-5, see tests/test_distributed.py; over steps Adam lets rounding grow,
     since it divides each gradient by its size, however small. `accelerate launch --cpu` starts one process only.)
     """
     calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     base = RECIPE["base"] | {"model": RECIPE["base"]["model"] | calm}
-    data = RECIPE["data"] | {"evaluate": []}
-    names = ["pretrain", "in_batch", "bm25", "teacher", "score", "distil"]
+    data = RECIPE["data"] | {"against": []}
+    names = ["pretrain", "in_batch", "mine", "bm25", "teacher", "score", "distil"]
     stages = {name: dict(STAGES[name]) for name in names}
     stages["pretrain"]["micro_batch"] = 4
     values = RECIPE | {"base": base, "data": data, "stages": stages}
@@ -324,17 +326,25 @@ def test_two_processes_train_as_one_does(tmp_path):
         port = free.getsockname()[1]
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "harness.cli"]
     train = ["train", "--recipe", "tiny.yaml", "--threads", "1", "--output"]
-    for words in ([*launch, *train, "two"], ["-m", "harness.cli", *train, "one"]):
+    for words in ([*launch, *train, "two"], ["-m", "harness.cli", *train, "one", "--no-evaluate"]):
         answer = subprocess.run(
             [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )
         assert answer.returncode == 0, answer.stderr
         assert answer.stderr.count("wrote ") == len(names)  # one process speaks
+        assert answer.stdout.count("| dataset | system |") == ("two" in words)
     for name in ("pretrain", "in_batch", "teacher", "distil"):
         logs = [(tmp_path / place / name / "metrics.jsonl").read_text().splitlines() for place in ("one", "two")]
         for one, two in zip(*(map(json.loads, log) for log in logs), strict=True):
             for key in {"loss", "mlm", "bow", "distillation", "contrastive", "tokens", "step"} & one.keys():
                 assert two[key] == pytest.approx(one[key], rel=1e-3), f"{name}, step {one['step']}: {key}"
+    one, two = (np.load(tmp_path / place / "mine" / "negatives.npz") for place in ("one", "two"))
+    assert (two["offsets"] == one["offsets"]).all()
+    depth = STAGES["mine"]["depth"]
+    for ours, theirs in zip(one["rows"].reshape(-1, depth), two["rows"].reshape(-1, depth), strict=True):
+        assert len({*ours} & {*theirs}) >= 0.7 * depth  # the weights are near, not equal
+    with (tmp_path / "two" / "scores.csv").open() as file:
+        assert [row["system"] for row in csv.DictReader(file)] == ["pretrain", "in_batch", "distil"]
     one, two = (np.load(tmp_path / place / "score" / "scores.npz") for place in ("one", "two"))
     np.testing.assert_allclose(two["scores"], one["scores"], rtol=1e-2, atol=1e-2)
     assert (two["rows"] == one["rows"]).all()

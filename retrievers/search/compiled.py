@@ -63,6 +63,8 @@ class Blocks:
         spans = self._spans()
         while batch := list(itertools.islice(spans, size)):
             blocks = list(pool.map(self._block, batch))
+            for part, _ in batch:
+                part.forget()
             if self._keep:
                 made += blocks
             yield blocks
@@ -71,7 +73,6 @@ class Blocks:
     def _spans(self) -> Iterator[tuple[Part, int]]:
         for part in self._parts:
             yield from ((part, start) for start in range(0, len(part.vectors), DOCUMENTS))
-            part.forget()
 
     def _block(self, span: tuple[Part, int]) -> Block:
         part, start = span
