@@ -3,8 +3,8 @@
     python benchmarks/scale.py FOLDER [--docs 2000000] [--queries 256] [--k 1000] [--threads 2] [--plot FILE.png]
 
 Writes a synthetic store of hybrid vectors (384 + 384, terms uniform over 30,522) into FOLDER, 2.3 KB a document, unless
-it is there, and searches its first documents in a new process for each size: seconds of the search (median of three) and
-of opening the store (every byte is read and hashed), and peak resident memory, mapped pages included.
+it is there, and searches its first documents in a new process for each size. Prints seconds of the search (median of
+three) and of opening the store (every byte is read and hashed), and peak resident memory, mapped pages included.
 """
 
 import argparse

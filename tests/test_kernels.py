@@ -22,8 +22,7 @@ def scanned(scan, queries, vectors, threads=1):
     """The kernel's scores of all documents for all queries [Q,N], and their bound [Q], in the queries' own units."""
     with ThreadPoolExecutor(threads) as pool:
         found = quantised.queries(queries, vectors.term_ids.shape[1], pool)
-    middle = quantised.centre(vectors)
-    block = quantised.block(0, vectors, middle)
+    block = quantised.block(0, vectors)
     dense = torch.mm(block.dense, found.dense)
     array = dense.view(torch.int16).numpy() if dense.dtype == torch.bfloat16 else dense.numpy()
     n, scores = len(vectors), []
@@ -36,7 +35,6 @@ def scanned(scan, queries, vectors, threads=1):
         assert (counts == n).all()
         assert (places == np.arange(n)).all()
         scores.append(values)
-    shift = queries.dense.astype(np.float64) @ middle.numpy().astype(np.float64)
     sizes = np.maximum(found.norms, found.tops)[: len(queries)]  # 1 by construction, or 0 for an empty query
     assert np.isin(np.round(sizes, 9), (0, 1)).all()
     norms = np.linalg.norm(queries.dense.astype(np.float64), axis=1)
@@ -44,7 +42,7 @@ def scanned(scan, queries, vectors, threads=1):
         unit = np.where(found.norms[: len(queries)] == 1, norms, _tops(queries, vectors))
     unit[unit == 0] = 1
     whole = np.concatenate(scores)[: len(queries)].astype(np.float64)
-    return whole * unit[:, None] + shift[:, None], found.slack(block.extent)[: len(queries)] * unit
+    return whole * unit[:, None], found.slack(block.extent)[: len(queries)] * unit
 
 
 def _tops(queries, vectors):
@@ -134,7 +132,7 @@ def test_pruning_keeps_what_may_be_among_the_best():
 def test_a_weight_is_rounded_to_a_hundred_thousandth_of_the_greatest():
     """One document of weights 4 and 1: B = 46,000/√17 is above 32,767/4, so 4 becomes 32,767 and 1 a quarter of it."""
     vectors = HybridVectors(np.zeros((1, 0), np.float16), np.array([[7, 9]], np.uint16), np.array([[4, 1]], np.float16))
-    block = quantised.block(0, vectors, torch.zeros(0))
+    block = quantised.block(0, vectors)
     assert block.weights.tolist() == [32_767, 8_192]
     assert block.inverses[0] == pytest.approx(4 / 32_767, rel=2e-6)
     assert block.extent.lexical == pytest.approx(17**0.5)

@@ -52,7 +52,6 @@ class Blocks:
         per_document = width * quantised.dense_type().itemsize + 4 * kept
         self._keep = per_document * sum(len(part.vectors) for part in parts) <= resident
         self._made: list[Block] = []
-        self._middle = quantised.centre(parts[0].vectors.take(slice(0, DOCUMENTS)))
 
     def batches(self, pool: Executor, size: int) -> Iterator[list[Block]]:
         """Yield all blocks in order, `size` of them at a time, made in parallel."""
@@ -62,7 +61,7 @@ class Blocks:
         made = []
         spans = self._spans()
         while batch := list(itertools.islice(spans, size)):
-            blocks = list(pool.map(self._block, batch))
+            blocks = list(pool.map(_block, batch))
             for part, _ in batch:
                 part.forget()
             if self._keep:
@@ -74,9 +73,10 @@ class Blocks:
         for part in self._parts:
             yield from ((part, start) for start in range(0, len(part.vectors), DOCUMENTS))
 
-    def _block(self, span: tuple[Part, int]) -> Block:
-        part, start = span
-        return quantised.block(part.first + start, part.vectors.take(slice(start, start + DOCUMENTS)), self._middle)
+
+def _block(span: tuple[Part, int]) -> Block:
+    part, start = span
+    return quantised.block(part.first + start, part.vectors.take(slice(start, start + DOCUMENTS)))
 
 
 class _Group:

@@ -1,10 +1,9 @@
 """Documents and queries in the numbers that `kernels.scan` reads, and how far its scores may lie from the true ones.
 
-The dense half is rounded to bfloat16 where the processor multiplies it (twice as fast as float32), after a vector near
-the mean document has been taken from it: that moves all scores of a query alike and leaves less to round. The lexical
-half is rounded to 16-bit integers: a document's weights are multiplied by B and a query's by A, so that no sum of
-products leaves 32 bits. Queries are first divided by the greater norm of their two halves, so that scores are of the
-size of a document's norm, whatever the model.
+The dense half is rounded to bfloat16 where the processor multiplies it (twice as fast as float32), the lexical half to
+16-bit integers: a document's weights are multiplied by B and a query's by A, so that no sum of products leaves 32 bits.
+Queries are first divided by the greater norm of their two halves, so that scores are of the size of a document's norm,
+whatever the model.
 
 The bound of the error has a term for each rounding, and is proven, not measured; q̂, d̂ are the rounded dense halves, b
 the rounded B·w, a = A·μ + (at most 0.503, since A·μ < 2¹⁵ is a float32 before it is rounded), and
@@ -50,7 +49,7 @@ def dense_type() -> torch.dtype:
 class Extent:
     """What of some documents bounds the error of their scores: greatest values, D, K and the least V."""
 
-    dense: float = 0.0  # ‖d‖, the mean taken off
+    dense: float = 0.0  # ‖d‖
     rounded: float = 0.0  # ‖d - d̂‖
     lexical: float = 0.0  # ‖w‖
     residual: float = 0.0  # ‖w - b/B‖
@@ -79,15 +78,10 @@ class Block:
         return len(self.inverses)
 
 
-def centre(vectors: HybridVectors) -> torch.Tensor:
-    """The mean dense half [D] of some documents; any vector would do."""
-    return torch.from_numpy(np.array(vectors.dense)).float().mean(dim=0)
-
-
-def block(first: int, vectors: HybridVectors, middle: torch.Tensor) -> Block:
-    """Round documents; `middle` [D] is taken from their dense halves."""
+def block(first: int, vectors: HybridVectors) -> Block:
+    """Round documents."""
     n, kept = vectors.term_ids.shape
-    dense = torch.from_numpy(np.array(vectors.dense)).float() - middle
+    dense = torch.from_numpy(np.array(vectors.dense)).float()
     small = dense.to(dense_type())
     norm, off = (_greatest_norm(part) for part in (dense, small.float() - dense))
     even = kept + kept % 2
@@ -96,9 +90,7 @@ def block(first: int, vectors: HybridVectors, middle: torch.Tensor) -> Block:
     bits = np.ascontiguousarray(vectors.term_weights).view(np.uint16)
     greatest = loops.round_weights(np.ascontiguousarray(vectors.term_ids), bits, ids, weights, offsets, inverses)
     lexical, residual, absolute = (float(value) * (1 + 1e-9) for value in greatest[:3])
-    extent = Extent(
-        norm, off + norm * 2.0**-24, lexical, residual, absolute, vectors.dense.shape[1], kept, int(greatest[3])
-    )
+    extent = Extent(norm, off, lexical, residual, absolute, vectors.dense.shape[1], kept, int(greatest[3]))
     return Block(first, small, ids[: offsets[-1]], weights[: offsets[-1]], offsets, inverses, extent)
 
 
