@@ -22,7 +22,7 @@ Single = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class HybridVectors:
-    """N documents. Pairs that a document lacks are padded with id 0 and weight 0.
+    """N documents. A document's term ids ascend; pairs that it lacks are padded with id 0 and weight 0, anywhere.
 
     Raises ValueError for arrays of other types or that do not fit together.
     """

@@ -294,6 +294,62 @@ def test_faiss_gives_the_same():
 
 
 @BOTH
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-33, 1e-20, 1e30])
+def test_queries_tiny_and_huge(scale, engine):
+    """Float32 sums of such queries underflow; a tiny one is scored throughout, and spoils no other."""
+    rng = np.random.default_rng(12)
+    vectors, queries = random_vectors(rng, 400, 16, 12, 300), random_queries(rng, 70, 16, 12, 300)
+    factors = np.where(np.arange(70) % 2, np.float32(scale), np.float32(1))[:, None]
+    queries = HybridQueries(queries.dense * factors, queries.lexical * factors)
+    found = search(queries, split(vectors, []), 20, engine)
+    for number, (ids, scores) in enumerate(found):
+        true = oracle(queries, number, vectors)[0].astype(np.float32)
+        order = np.lexsort((np.arange(400), true))[::-1][:20]
+        assert [int(name[1:]) for name in ids] == order.tolist()
+        np.testing.assert_array_equal(scores, true[order])
+
+
+@BOTH
+@pytest.mark.parametrize(("constant", "weight"), [(60000, 0.01), (1000, 0.001), (100, 0.01)])
+def test_scores_that_float32_cannot_tell_apart_go_by_id(constant, weight, engine):
+    """A large dense score that all share, and a lexical one below its last place: equal scores, greater ids first."""
+    rng = np.random.default_rng(13)
+    vectors = random_vectors(rng, 1500, 16, 12, 300)
+    vectors = HybridVectors(
+        np.full((1500, 16), constant, np.float16), vectors.term_ids, (vectors.term_weights * weight).astype(np.float16)
+    )
+    queries = HybridQueries(np.ones((9, 16), np.float32), random_queries(rng, 9, 16, 12, 300).lexical)
+    for number, (ids, scores) in enumerate(search(queries, split(vectors, []), 20, engine)):
+        true = oracle(queries, number, vectors)[0].astype(np.float32)
+        order = np.lexsort((np.arange(1500), true))[::-1][:20]
+        assert [int(name[1:]) for name in ids] == order.tolist()
+        np.testing.assert_array_equal(scores, true[order])
+
+
+@BOTH
+def test_nothing_to_search_or_to_ask(engine):
+    rng = np.random.default_rng(2)
+    vectors, queries = random_vectors(rng, 30, 4, 3, 100), random_queries(rng, 2, 4, 3, 100)
+    parts = split(vectors, [])
+    assert search(queries.take(slice(0, 0)), parts, 3, engine) == []
+    empty = exact.search(queries, [Part(0, vectors.take(slice(0, 0)))], 3, lambda *_: [], lambda rows: rows, 1)
+    assert [len(rows) for rows, _ in empty] == [0, 0]
+    with pytest.raises(ValueError, match="k is 0"):
+        search(queries, parts, 0, engine)
+    with pytest.raises(ValueError, match="4 dense values, the queries 3"):
+        search(HybridQueries(queries.dense[:, :3], queries.lexical), parts, 3, engine)
+
+
+def test_a_term_twice_in_a_document_is_refused():
+    vectors = HybridVectors(
+        np.zeros((2, 0), np.float16), np.array([[1, 2], [7, 7]], np.uint16), np.ones((2, 2), np.float16)
+    )
+    queries = HybridQueries(np.zeros((1, 0), np.float32), np.ones((1, 9), np.float32))
+    with pytest.raises(ValueError, match="document 1: its term ids do not ascend"):
+        search(queries, split(vectors, []), 1)
+
+
+@BOTH
 def test_a_term_that_the_queries_lack(engine):
     rng = np.random.default_rng(2)
     vectors, queries = random_vectors(rng, 30, 4, 3, 100), random_queries(rng, 2, 4, 3, 50)

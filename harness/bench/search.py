@@ -45,7 +45,7 @@ def search(options: BenchOptions, say: Say) -> dict[str, Any]:
     for start in range(0, docs, 65_536):
         index.add(rng.standard_normal((min(65_536, docs - start), WIDTH), np.float32))
     found: dict[str, Any] = {}
-    for name, vectors, queries, against in _cases(options, docs):
+    for name, vectors, queries, against in _cases(options, docs, say):
         if found:
             say("")
         wide = rng.standard_normal((len(queries), WIDTH), np.float32)
@@ -54,9 +54,10 @@ def search(options: BenchOptions, say: Say) -> dict[str, Any]:
     return found
 
 
-def _cases(options: BenchOptions, docs: int) -> Iterator[Case]:
+def _cases(options: BenchOptions, docs: int, say: Say) -> Iterator[Case]:
     count = options.queries or QUERIES
     if options.model is not None and options.dataset is not None:
+        say(f"{docs:,} passages of {options.dataset}: encoded now, unless they are in the cache")
         vectors, queries = made.real(options.model, options.dataset, docs, count, options.cores)
         yield "hybrid/real", vectors, queries, "faiss"
         yield "lexical/real", *_lexical(vectors, queries), "scipy"

@@ -90,7 +90,8 @@ class _Group:
         self.scores = roomy((LANES, max(_ROOM, 4 * k) + DOCUMENTS), np.float32)
         self.places = roomy(self.scores.shape, np.int64)
         self.lower = np.full(LANES, -np.inf)  # the k-th best true score is at least this
-        self.hard = np.zeros(LANES, np.bool_)  # to be scored exactly throughout: the bound leaves too much open
+        # to be scored exactly throughout: the bound leaves too much open
+        self.hard = found.hard[self.lanes].copy()
         self.extent = Extent()
         self._queries = found.dense[:, self.lanes].contiguous()
         self._dense = torch.empty(DOCUMENTS, LANES, dtype=found.dense.dtype)

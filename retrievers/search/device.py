@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from retrievers.search.final import Part, Rows, Scores
+from retrievers.search.quantised import TINY
 from retrievers.vectors import HybridQueries, HybridVectors
 
 # the n best approximate scores of each query [Q,n] and their rows [Q,n], descending
@@ -78,7 +79,8 @@ class Widened:
         """For each query, ascending rows that hold its k best and all that equal the last; None for too many."""
         errors = slack(queries, self.corpus)
         found: list[Rows | None] = [None] * len(queries)
-        waiting, count = np.arange(len(queries)), min(self.total, k + _MARGIN)
+        # what is near the least that float32 holds has no bound of this kind
+        waiting, count = np.flatnonzero((errors == 0) | (errors > TINY)), min(self.total, k + _MARGIN)
         while len(waiting):
             scores, rows = self.candidates(queries.take(waiting), count)
             reach = scores[:, k - 1] - 2 * errors[waiting]  # below it no document can be among the k best

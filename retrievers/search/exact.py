@@ -35,8 +35,15 @@ def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, do
     """Return, for each query, the rows and final scores of its k best documents in the order of the one tie rule.
 
     `doc_ids` gives the ids at ascending rows; it is asked where documents score alike. Fewer than k documents are all
-    returned.
+    returned. Raises ValueError for k below 1, or a query of another width than the documents.
     """
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be 1 or more")
+    parts = [part for part in parts if len(part.vectors)]
+    if not parts or not len(queries):
+        return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in range(len(queries))]
+    if (width := parts[0].vectors.dense.shape[1]) != queries.dense.shape[1]:
+        raise ValueError(f"the documents have {width} dense values, the queries {queries.dense.shape[1]}")
     k = min(k, sum(len(part.vectors) for part in parts))
     chosen = path(queries, k)
     rows: list[Rows] = [np.empty(0, np.int64) if some is None else some for some in chosen]

@@ -43,7 +43,7 @@ def _rounded(bits, scale, out):
 @njit(nogil=True, cache=True)
 def round_weights(term_ids, bits, ids, weights, offsets, inverses):
     """Fill the arrays of a block; return the greatest ‖w‖, ‖w - b/B‖, ‖b/B‖₁ and term id + 1."""
-    greatest = np.zeros(4)
+    greatest = np.zeros(5)  # the last: 1 + the first document whose ids do not ascend
     kept = term_ids.shape[1]
     at = 0
     for n in range(len(term_ids)):
@@ -68,6 +68,9 @@ def round_weights(term_ids, bits, ids, weights, offsets, inverses):
                         greatest[3] = max(greatest[3], np.float64(term_ids[n, j]) + 1)
                         at += 1
                 lost, absolute = _rounded(packed, scale, weights[start:at])
+            for j in range(offsets[n] + 1, at):
+                if ids[j] <= ids[j - 1] and greatest[4] == 0:
+                    greatest[4] = n + 1
             at += at & 1  # an even number of terms: the last is id 0 with weight 0
             greatest[0] = max(greatest[0], np.sqrt(squares))
             greatest[1] = max(greatest[1], np.sqrt(lost) / scale)

@@ -17,7 +17,7 @@ dense half of the query               ‖q - q̂‖ · ‖d̂‖, the first meas
 float32 sums; bfloat16 result         (g + 2⁻⁹) ‖q̂‖ ‖d̂‖
 lexical weights of the document       ‖μ‖_K · ‖w - b/B‖, measured; ‖μ‖_K the norm of the K greatest |μ|
 lexical weights of the query          0.503/A · ‖b/B‖₁, measured
-sum of the halves in float32          8 · 2⁻²⁴ (‖q‖ ‖d‖ + ‖μ‖_K ‖w‖)
+sum in float32, final rounding        8 · 2⁻²⁴ (‖q‖ ‖d‖ + ‖μ‖_K ‖w‖)
 ====================================  ================================================================================
 
 Each norm of a document is the greatest of the corpus.
@@ -37,6 +37,7 @@ from retrievers.search.kernels import LANES
 from retrievers.vectors import HybridQueries, HybridVectors
 
 Floats = npt.NDArray[np.float64]
+TINY = 1e-25  # a query of a smaller norm: its scores near what float32 can hold at all
 
 
 @cache
@@ -79,7 +80,7 @@ class Block:
 
 
 def block(first: int, vectors: HybridVectors) -> Block:
-    """Round documents."""
+    """Round documents. Raises ValueError for term ids that do not ascend: the bound wants them distinct."""
     n, kept = vectors.term_ids.shape
     dense = torch.from_numpy(np.array(vectors.dense)).float()
     small = dense.to(dense_type())
@@ -89,6 +90,8 @@ def block(first: int, vectors: HybridVectors) -> Block:
     offsets, inverses = np.zeros(n + 1, np.int64), np.ones(n, np.float32)
     bits = np.ascontiguousarray(vectors.term_weights).view(np.uint16)
     greatest = loops.round_weights(np.ascontiguousarray(vectors.term_ids), bits, ids, weights, offsets, inverses)
+    if greatest[4]:
+        raise ValueError(f"document {first + int(greatest[4]) - 1}: its term ids do not ascend, or one is there twice")
     lexical, residual, absolute = (float(value) * (1 + 1e-9) for value in greatest[:3])
     extent = Extent(norm, off, lexical, residual, absolute, vectors.dense.shape[1], kept, int(greatest[3]))
     return Block(first, small, ids[: offsets[-1]], weights[: offsets[-1]], offsets, inverses, extent)
@@ -109,6 +112,7 @@ class Queries:
     norms: Floats  # [P] ‖q‖
     tops: Floats  # [P] at least ‖μ‖_K
     steps: Floats  # [P] 1/A
+    hard: npt.NDArray[np.bool_]  # [P] too small for float32 sums: to be scored exactly throughout
 
     def slack(self, extent: Extent) -> Floats:
         """Per lane [P], how far the kernel's score may lie from the true one over the query's size: see the module."""
@@ -132,7 +136,8 @@ def queries(found: HybridQueries, kept: int, pool: Executor) -> Queries:
     if lexical:
         list(pool.map(lambda span: loops.tops(found.lexical[span], kept, tops[span], greatest[span]), spans))
     sizes = np.maximum(norms, tops)
-    sizes[sizes == 0] = 1.0
+    hard = (sizes > 0) & (sizes < TINY)
+    sizes[(sizes == 0) | hard] = 1.0
     steps = np.maximum(np.maximum(greatest / 32_767, tops / loops.ROOM) * (1 + 2e-6) / sizes, 1e-30)
     scales = steps.astype(np.float32)
     steps = scales.astype(np.float64)  # as the kernel multiplies by it
@@ -145,5 +150,5 @@ def queries(found: HybridQueries, kept: int, pool: Executor) -> Queries:
         factors = (1 / (steps * sizes)).astype(np.float32)
         list(pool.map(lambda span, table: loops.fill(found.lexical[span], factors[span], table), spans, rows))
     return Queries(
-        rounded.T.contiguous(), rows, scales.reshape(groups, LANES), lost, norms / sizes, tops / sizes, steps
+        rounded.T.contiguous(), rows, scales.reshape(groups, LANES), lost, norms / sizes, tops / sizes, steps, hard
     )
