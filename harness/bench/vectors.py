@@ -55,13 +55,12 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
     kept in the cache, shard by shard. Raises InputError for a corpus that is too small, or a model without both halves.
     """
     torch.set_num_threads(threads)
-    distinct = dict.fromkeys(itertools.islice(_distinct(corpus), count + queries))
-    if len(distinct) < count + queries:
+    found = list(itertools.islice(_distinct(corpus), count + queries))
+    if len(found) < count + queries:
         raise InputError(
-            f"--dataset {corpus} holds {len(distinct):,} distinct passages; {count:,} documents and {queries:,} "
+            f"--dataset {corpus} holds {len(found):,} distinct passages; {count:,} documents and {queries:,} "
             "queries are wanted. Give fewer, or a larger corpus."
         )
-    found = list(distinct)
     spec = hybrid.read(model)
     if spec is None or not spec.lexical or not spec.dense:
         raise InputError(

@@ -126,9 +126,7 @@ class _Group:
         """Add the candidates that another part of the documents gave."""
         self.hard |= other.hard
         self.extent |= other.extent
-        room = int((self.counts + other.counts).max()) + DOCUMENTS
-        more = ((0, 0), (0, max(0, room - self.scores.shape[1])))
-        self.scores, self.places = np.pad(self.scores, more), np.pad(self.places, more)
+        self._make_room(int((self.counts + other.counts).max()) + DOCUMENTS)
         for lane, (count, new) in enumerate(zip(self.counts, other.counts, strict=True)):
             self.scores[lane, count : count + new] = other.scores[lane, :new]
             self.places[lane, count : count + new] = other.places[lane, :new]
@@ -137,7 +135,9 @@ class _Group:
     def _grow(self) -> None:
         self.hard |= self.counts > _MOST
         self.counts[self.hard] = 0
-        room = 2 * int(self.counts.max()) + DOCUMENTS
+        self._make_room(2 * int(self.counts.max()) + DOCUMENTS)
+
+    def _make_room(self, room: int) -> None:
         if room > self.scores.shape[1]:
             more = ((0, 0), (0, room - self.scores.shape[1]))
             self.scores, self.places = np.pad(self.scores, more), np.pad(self.places, more)

@@ -42,8 +42,11 @@ def _rounded(bits, scale, out):
 
 @njit(nogil=True, cache=True)
 def round_weights(term_ids, bits, ids, weights, offsets, inverses):
-    """Fill the arrays of a block; return the greatest ‖w‖, ‖w - b/B‖, ‖b/B‖₁ and term id + 1."""
-    greatest = np.zeros(5)  # the last: 1 + the first document whose ids do not ascend
+    """Fill the arrays of a block; return the greatest ‖w‖, ‖w - b/B‖, ‖b/B‖₁ and term id + 1.
+
+    The fifth number is 1 + the first document whose ids do not ascend, 0 where all do.
+    """
+    greatest = np.zeros(5)
     kept = term_ids.shape[1]
     at = 0
     for n in range(len(term_ids)):
