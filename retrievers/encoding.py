@@ -41,19 +41,23 @@ class TextEncoder:
         return f"by length within a shard, {TOKENS_PER_BATCH[kind]} padded tokens, {MOST_PER_BATCH[kind]} texts"
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
-        """Encode passages: [n,D] and the K largest terms of each."""
+        """Encode passages: [n,D] and the K largest terms of each; a smaller K where none of them has so many."""
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
-        ids = np.zeros((n, spec.lexical), dtype=np.uint16)
-        weights = np.zeros((n, spec.lexical), dtype=np.float16)
+        found: list[tuple[list[int], Any, Any]] = []
         texts = [spec.passage_prefix + (doc.joined if self.joined else doc.text) for doc in docs]
         for places, cls, pooled in self._encode(texts, spec.passage_length):
             if spec.dense:
                 dense[places] = _half(cls)
             if spec.lexical:
-                best, values = top_terms(pooled, spec.lexical)
-                ids[places], weights[places] = best.cpu().numpy().astype(np.uint16), _half(values)
+                most = int(pooled.count_nonzero(dim=1).max())  # V of them where nothing makes zeros
+                best, values = top_terms(pooled, min(spec.lexical, most))
+                found.append((places, best.cpu().numpy().astype(np.uint16), _half(values)))
             done(len(places))
+        width = max((best.shape[1] for _, best, _ in found), default=0)
+        ids, weights = np.zeros((n, width), dtype=np.uint16), np.zeros((n, width), dtype=np.float16)
+        for places, best, values in found:
+            ids[places, : best.shape[1]], weights[places, : best.shape[1]] = best, values
         return HybridVectors(dense, ids, weights)
 
     def queries(self, queries: Sequence[Query]) -> HybridQueries:

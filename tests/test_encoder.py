@@ -229,10 +229,6 @@ def test_other_bert_like_architectures(tmp_path, cls, settings):
             lambda: transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=95)),
             "gpt2",
         ),
-        (
-            lambda: transformers.T5EncoderModel(transformers.T5Config(d_model=32, d_ff=64, num_layers=1, num_heads=4)),
-            "t5",
-        ),
         (lambda: BertModel(tiny.config(is_decoder=True)), "bert"),
         (
             lambda: transformers.BartModel(transformers.BartConfig(d_model=16, encoder_layers=1, decoder_layers=1)),

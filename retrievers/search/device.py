@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retrievers.search.final import Part, Rows, Scores
+from retrievers.search.final import Part, Rows, Scores, most_terms
 from retrievers.search.quantised import TINY
 from retrievers.vectors import HybridQueries, HybridVectors
 
@@ -44,7 +44,7 @@ def norms(parts: Sequence[Part]) -> Norms:
             dense = max(dense, _greatest_norm(block.dense))
             lexical = max(lexical, _greatest_norm(block.term_weights))
         part.forget()
-    return Norms(dense, lexical, parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1])
+    return Norms(dense, lexical, parts[0].vectors.dense.shape[1], most_terms(parts))
 
 
 def _greatest_norm(values: npt.NDArray[np.float16]) -> float:
@@ -99,7 +99,7 @@ class TorchCandidates:
 
     def __init__(self, parts: Sequence[Part], device: torch.device, documents: int = 8_192) -> None:
         self.parts, self.device, self.documents = parts, device, documents
-        width, kept = parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1]
+        width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         needed = sum(len(part.vectors) for part in parts) * (2 * width + 4 * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
         self.kept: list[_OnDevice] = []

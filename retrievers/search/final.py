@@ -33,6 +33,11 @@ class Part:
         forget(self.vectors.dense, self.vectors.term_ids, self.vectors.term_weights)
 
 
+def most_terms(parts: Sequence[Part]) -> int:
+    """K: a part may hold fewer terms a document than another, where every term above 0 is kept."""
+    return max(int(part.vectors.term_ids.shape[1]) for part in parts)
+
+
 def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
     """Write the score of each query with those of its ascending `rows` that lie in `part`: equation 12, as stored.
 

@@ -1,0 +1,209 @@
+"""What the files of a checkpoint's folder say about how its backbone becomes a vector.
+
+========================  =====================================================================================
+layout                    what tells it, and what it says
+========================  =====================================================================================
+ours                      `hybrid.json`: everything (`models.hybrid`)
+sentence-transformers     `modules.json`: a chain of Transformer, Pooling, Dense, LayerNorm, Normalize; or, of a
+                          sparse encoder, MLMTransformer and SpladePooling (GTR, TAS-B, SPLADE, all-MiniLM-L6-v2 …)
+ANCE                      RoBERTa weights with `embeddingHead` and `norm`: LayerNorm(W h_CLS + b) (Xiong et al. 2021,
+                          the authors' `RobertaDot_NLL_LN`)
+plain                     none of these: the backbone, and whoever runs it says the rest
+========================  =====================================================================================
+
+Nothing here loads a backbone. A chain that this project cannot make is an error that names the module.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models import chain, hybrid
+from models.chain import Build
+from models.errors import CheckpointError
+from models.hybrid import HybridSpec
+from models.weights import names_in
+
+MODULES = "modules.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`says` are fields of HybridSpec; `layers` come after the pooling, in order; `lowercase`: texts are, first."""
+
+    kind: str
+    folder: Path
+    backbone: Path  # the folder of config.json, weights and tokenizer
+    says: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[Build, ...] = ()
+    lowercase: bool = False
+
+    def spec(self) -> HybridSpec:
+        """What the folder says, over the defaults."""
+        return HybridSpec(**self.says)
+
+    def after_pooling(self, hidden: int) -> nn.Sequential | None:
+        """The layers, for a backbone of width `hidden`; None where there are none.
+
+        Raises CheckpointError for a file that is missing, or weights of a shape that does not fit what comes before.
+        """
+        made: list[nn.Module] = []
+        width = hidden
+        for build in self.layers:
+            made.append(build(width))
+            width = next((p.shape[0] for p in made[-1].parameters()), width)
+        return nn.Sequential(*made) if made else None
+
+
+def read(folder: Path) -> Layout:
+    """Say which layout `folder` has, and what it says.
+
+    Raises CheckpointError for a malformed file or a chain that cannot be made here.
+    """
+    own = hybrid.read(folder)
+    if own is not None:
+        return Layout("ours", folder, folder, {name: getattr(own, name) for name in own.__dataclass_fields__})
+    if (folder / MODULES).is_file():
+        return _sentence_transformers(folder)
+    if {"embeddingHead.weight", "norm.weight"} <= names_in(folder):
+        says = {"pooling": "cls", "similarity": "dot"}
+        return Layout("ANCE", folder, folder, says, (chain.dense(folder, "embeddingHead"), chain.layer_norm(folder)))
+    return Layout("plain", folder, folder)
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """The folders beside `folder` itself that a `modules.json` names; none where there is no such file."""
+    if not (folder / MODULES).is_file():
+        return []
+    return [folder / path for _, path in _modules(folder) if path]
+
+
+def _modules(folder: Path) -> list[tuple[str, str]]:
+    """(kind, path) of each module; a kind is the last part of its class's name."""
+    found = _object(folder / MODULES)
+    try:
+        modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in found]
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / MODULES} is not a list of modules with `type` and `path`.") from error
+    for _, path in modules:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise CheckpointError(f"{folder / MODULES} names the path {path!r}, outside of its folder.")
+    return modules
+
+
+def _object(path: Path, default: Any = None) -> Any:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} is missing, or cannot be read. Fetch the folder again, whole.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}).") from error
+    if default is not None and not isinstance(found, type(default)):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, not a {type(default).__name__}.")
+    return found
+
+
+def _sentence_transformers(folder: Path) -> Layout:
+    modules = _modules(folder)
+    kinds = [kind for kind, _ in modules]
+    if kinds[:1] not in (["Transformer"], ["MLMTransformer"]):
+        raise _impossible(folder, kinds, "it does not begin with a Transformer")
+    backbone = folder / modules[0][1]
+    says, lowercase = _texts(folder, backbone, kinds)
+    if kinds[0] == "MLMTransformer":
+        if kinds != ["MLMTransformer", "SpladePooling"]:
+            raise _impossible(folder, kinds, "a sparse encoder is MLMTransformer, SpladePooling")
+        return Layout(
+            "sentence-transformers", folder, backbone, says | _splade(folder / modules[1][1], backbone), (), lowercase
+        )
+    if kinds[1:2] != ["Pooling"]:
+        raise _impossible(folder, kinds, "Pooling does not come behind the Transformer")
+    says |= {"pooling": _pooling(folder / modules[1][1]), "similarity": _similarity(folder)}
+    layers: list[Build] = []
+    for place, (kind, path) in enumerate(modules[2:], 2):
+        if kind == "Normalize" and place == len(modules) - 1:
+            says["similarity"] = "cosine"  # the same: of vectors of norm 1 the dot product is the cosine
+        elif kind == "Normalize":
+            layers.append(lambda _: chain.Normalised())
+        elif kind == "Dense":
+            layers.append(chain.dense(folder / path, "linear", _setting(folder / path, "activation_function")))
+        elif kind == "LayerNorm":
+            layers.append(chain.layer_norm(folder / path))
+        elif kind != "Dropout":  # which does nothing but in training
+            raise _impossible(folder, kinds, f"{kind} is not known")
+    return Layout("sentence-transformers", folder, backbone, says, tuple(layers), lowercase)
+
+
+def _impossible(folder: Path, kinds: list[str], why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder / MODULES} is a chain of {', '.join(kinds) or 'nothing'}: {why}. There is Transformer, Pooling, then "
+        "any of Dense, LayerNorm, Normalize, Dropout; or MLMTransformer, SpladePooling."
+    )
+
+
+def _texts(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, Any], bool]:
+    """Lengths and prefixes, and whether texts are put in lower case first."""
+    settings: dict[str, Any] = {}
+    for path in sorted(backbone.glob("sentence_*_config.json")):  # an old release named them by the architecture
+        settings |= _object(path, {})
+    length = settings.get("max_seq_length") or _object(backbone / "tokenizer_config.json", {}).get("model_max_length")
+    says: dict[str, Any] = {}
+    if isinstance(length, int | float) and 0 < length < 1e6:  # libraries write 10^30 for "none"
+        says = {"query_length": int(length), "passage_length": int(length)}
+    config = _object(folder / "config_sentence_transformers.json", {})
+    prompts = config.get("prompts") or {}
+    both = prompts.get(config.get("default_prompt_name") or "", "")
+    says["query_prefix"] = prompts.get("query") or both
+    says["passage_prefix"] = next((prompts[n] for n in ("document", "passage", "corpus") if prompts.get(n)), both)
+    prompted = says["query_prefix"] or says["passage_prefix"]
+    if prompted and "Pooling" in kinds:
+        pooling = _object(folder / _modules(folder)[kinds.index("Pooling")][1] / "config.json", {})
+        if not pooling.get("include_prompt", True):
+            raise _impossible(folder, kinds, "its Pooling leaves the prompt's tokens out, which is not known here")
+    return says, bool(settings.get("do_lower_case"))
+
+
+def _pooling(folder: Path) -> str:
+    config = _object(folder / "config.json", {})
+    old = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    mode = config.get("pooling_mode")
+    if mode is None:
+        active = [name for name, on in config.items() if name.startswith("pooling_mode_") and on]
+        mode = old.get(active[0], active[0]) if len(active) == 1 else active
+    if mode not in hybrid.POOLINGS:
+        raise CheckpointError(f"{folder} pools by {mode}; there is {', '.join(hybrid.POOLINGS)}.")
+    return str(mode)
+
+
+def _similarity(folder: Path) -> str:
+    name = _object(folder / "config_sentence_transformers.json", {}).get("similarity_fn_name")
+    if name not in (None, "dot", "cosine"):
+        raise CheckpointError(f"{folder} compares vectors by {name}; there is dot, cosine.")
+    # the library's own default is cosine, also where nothing is said
+    return "dot" if name == "dot" else "cosine"
+
+
+def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
+    config = _object(folder / "config.json", {})
+    pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    if pooling not in hybrid.LEXICAL_POOLINGS or activation != "relu":
+        raise CheckpointError(
+            f"{folder} pools by {pooling} with activation {activation}; there is max and sum of log(1 + relu)."
+        )
+    vocabulary = _object(backbone / "config.json", {}).get("vocab_size")
+    if not isinstance(vocabulary, int):
+        raise CheckpointError(f"{backbone / 'config.json'} names no vocab_size.")
+    return {"dense": 0, "lexical": vocabulary, "lexical_pooling": pooling} | {
+        "activation": "log1p_relu",
+        "lexical_tokens": "all",
+    }
+
+
+def _setting(folder: Path, name: str) -> str | None:
+    value = _object(folder / "config.json", {}).get(name)
+    return None if value is None else str(value)
