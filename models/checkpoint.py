@@ -16,7 +16,7 @@ from models.encoder import Encoder, mlm_head
 from models.errors import CheckpointError, first_line
 from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
-from models.weights import ENCODER_HALVES, load_model, quiet, tensors_only
+from models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
@@ -135,15 +135,12 @@ def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) ->
             f"{folder}: the tokenizer does not name its CLS and SEP tokens, which the lexical half must leave out. "
             "Name cls_token and sep_token in tokenizer_config.json."
         )
-    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
-    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
-    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
-    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
+    most = positions(config)
     special = tokenizer.num_special_tokens_to_add()
     for name in ("query_length", "passage_length"):
         length = getattr(spec, name)
-        if length > positions:
-            raise CheckpointError(f"{name} is {length}; {folder} has positions for {positions} tokens at most.")
+        if length > most:
+            raise CheckpointError(f"{name} is {length}; {folder} has positions for {most} tokens at most.")
         if length <= special:
             raise CheckpointError(
                 f"{name} is {length}, which leaves room for nothing but the {special} special tokens. Raise it."

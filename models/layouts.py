@@ -155,6 +155,9 @@ def _texts(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, An
     says: dict[str, Any] = {}
     if isinstance(length, int | float) and 0 < length < 1e6:  # libraries write 10^30 for "none"
         says = {"query_length": int(length), "passage_length": int(length)}
+    for ours, theirs in (("query_length", "query_length"), ("passage_length", "document_length")):
+        if isinstance(settings.get(theirs), int):  # release 6 has a length of its own for each
+            says[ours] = settings[theirs]
     config = _object(folder / "config_sentence_transformers.json", {})
     prompts = config.get("prompts") or {}
     both = prompts.get(config.get("default_prompt_name") or "", "")
