@@ -1,25 +1,22 @@
 """`harness fuse`: several runs of one collection become one, with a record that names its parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness import derived
 from harness.config import RunConfig
-from harness.datasets import Dataset, cache
+from harness.datasets import cache
+from harness.parts import check_once, check_one_collection, check_unchanged, dataset_of, part_of, record_of, shortly
 from harness.progress import Conductor
 from harness.runner import Outcome
-from harness.scored import fitted, given, one_dataset
 from harness.shelf import Shelf, check_writable
 from reports import records
-from reports.origin import FusedPart
-from reports.records import Data, Manifest, Record
-from retrievers import fusion, trec
+from reports.records import Manifest
+from retrievers import fusion
 from retrievers.errors import InputError, unknown
-from retrievers.exchange import aligned
 from retrievers.types import Run
 
 LABEL = "fusion"
@@ -47,18 +44,8 @@ class Recipe(BaseModel):
         """In a few words."""
         if self.method == "rrf":
             return f"rrf k = {self.k}"
-        return f"weighted {', '.join(f'{weight:g}' for weight in self.weights or ())}" + ", no norm" * (
-            self.norm == "none"
-        )
-
-
-@dataclass(frozen=True)
-class Part:
-    """A run to fuse; `record` is None for one from a file."""
-
-    named: FusedPart
-    run: Run
-    record: Record | None
+        weights = ", ".join(f"{weight:g}" for weight in self.weights or ())
+        return f"weighted {weights}" + ", no norm" * (self.norm == "none")
 
 
 def recipe(method: str, k: int | None, weights: Sequence[float] | None, norm: str | None) -> Recipe:
@@ -96,24 +83,24 @@ def fuse_parts(
     weights = fusion.checked_weights(how.weights, len(found))
     if how.method == "weighted":
         how = how.model_copy(update={"weights": tuple(weights)})
-    read = [_record(part, config.results) for part in found]
+    read = [record_of(part, config.results) for part in found]
     firsts = [record for record in read if record is not None]
-    _check_collections(firsts)
+    check_one_collection(firsts)
     if not firsts and dataset is None:
         raise InputError("runs from files do not say which collection they are of. Name it with --dataset.")
     check_writable(config.results)
     job = Conductor(cache(), config.threads)
-    data = _dataset(firsts, dataset, config)
+    data = dataset_of(firsts, dataset, config)
     data.open(job)
     config = config.model_copy(update={"datasets": [data.name]})
     if firsts:
-        _check_unchanged(firsts[0], data)
+        check_unchanged(firsts[0], data)
     every = weights if how.method == "weighted" else [None] * len(found)
     parts = [
-        _part(one, record, weight, data, config.top_k, job)
+        part_of(one, record, weight, data, config.top_k, job)
         for one, record, weight in zip(found, read, every, strict=True)
     ]
-    _check_once(parts)
+    check_once(parts)
     for message in [w for part in parts if part.record for w in part.record.manifest.warnings] or data.warnings:
         job.warn(message)
     shelf = Shelf(config.results, config.force, job)
@@ -124,6 +111,7 @@ def fuse_parts(
         "hashes": [data.content_hash, data.queries_hash, data.qrels_hash],
         "rules": [data.rules.drop_self, data.rules.binary_level],
         "top_k": config.top_k,
+        "packages": {"ranx": version("ranx")},
     }
 
     def make() -> Run:
@@ -134,113 +122,9 @@ def fuse_parts(
 
     def describe(run: Run) -> Manifest:
         system = derived.fused_system(
-            LABEL, f"{how.variant} of {_short(parts)}", how.options, [part.named for part in parts]
+            LABEL, f"{how.variant} of {shortly(parts)}", how.options, [part.named for part in parts]
         )
         return derived.of_made(config, command, job, data, run, system)
 
     folder = shelf.folder(data.name, LABEL, key)
     return Outcome(*shelf.keep(folder, LABEL, data, config.metric_names(), make, describe))
-
-
-def _record(found: Any, results: Path) -> Record | None:
-    """The record that a word names; None where it may be a file."""
-    if isinstance(found, Record):
-        return found
-    if not isinstance(found, str | Path):
-        return None
-    path = Path(found).expanduser()
-    if (path / records.MANIFEST).exists():
-        return records.read(path)
-    if path.is_file():
-        return None
-    hits = sorted(results.glob(f"[!.]*/[!.]*/{path.name}*")) if str(found) == path.name and len(path.name) >= 4 else []
-    if len(hits) == 1:
-        return records.read(hits[0])
-    raise InputError(
-        f"{str(found)!r} is no run: neither a record's folder, nor the hash of one record in {results}"
-        + (f" ({len(hits)} begin so)" if hits else "")
-        + ", nor a TREC file. `harness list runs` shows the records."
-    )
-
-
-def _hashes(data: Data) -> dict[str, object]:
-    return {
-        "corpus": data.corpus_hash,
-        "queries": data.queries_hash,
-        "judgments": data.qrels_hash,
-        "drop_self": data.rules.drop_self,
-        "binary_level": data.rules.binary_level,
-    }
-
-
-def _check_collections(firsts: Sequence[Record]) -> None:
-    for record in firsts:
-        if record.manifest.parts:
-            raise InputError(
-                f"{record.folder} is the mean of {len(record.manifest.parts)} collections. Fuse their runs one by one."
-            )
-        a, b = firsts[0].manifest.data, record.manifest.data
-        other = [name for name, value in _hashes(a).items() if _hashes(b)[name] != value]
-        if other:
-            raise InputError(
-                f"{firsts[0].folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection: they differ "
-                f"in {', '.join(other)}. Fuse runs of the same collection."
-            )
-
-
-def _dataset(firsts: Sequence[Record], named: str | None, config: RunConfig) -> Dataset:
-    if named is not None or not firsts:
-        return one_dataset(str(named), config.titles)
-    data, titles = firsts[0].manifest.data, firsts[0].manifest.config.get("titles")
-    folder, split = Path(data.dataset_id), data.name.rsplit("/", 1)[-1]
-    # of a user's folder, the name is its own and its split's alone
-    name = str(folder / split) if data.name == f"{folder.name}/{split}" and folder.is_absolute() else data.name
-    return one_dataset(name, config.titles or (Path(titles) if titles else None))
-
-
-def _check_unchanged(record: Record, dataset: Dataset) -> None:
-    now = {"corpus": dataset.content_hash, "queries": dataset.queries_hash, "judgments": dataset.qrels_hash}
-    then = _hashes(record.manifest.data)
-    if other := [name for name, value in now.items() if then[name] != value]:
-        raise InputError(
-            f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "
-            f"{', '.join(other)} differ. Run it again, or name its collection with --dataset."
-        )
-
-
-def _part(
-    found: Any, record: Record | None, weight: float | None, dataset: Dataset, top_k: int, job: Conductor
-) -> Part:
-    query_ids = [query.query_id for query in dataset.queries]
-    if record is not None:
-        system = record.manifest.system
-        named = FusedPart(
-            name=f"{system.retriever} ({system.variant})" if system.variant else system.retriever,
-            record=record.folder.name,
-            location=str(record.folder.absolute()),
-            run_hash=record.manifest.files[records.RUN],
-            weight=weight,
-        )
-        return Part(named, aligned(trec.read(record.folder / records.RUN), query_ids), record)
-    content = given(found)
-    run = fitted(content, dataset, top_k, job)
-    file = content.file
-    name = file.tag or Path(file.location).name
-    named = FusedPart(
-        name=name, record=None, location=file.location, run_hash=file.sha256 or fusion.digest(run), weight=weight
-    )
-    return Part(named, run, None)
-
-
-def _short(parts: Sequence[Part]) -> str:
-    return " + ".join(part.record.manifest.system.retriever if part.record else part.named.name for part in parts)
-
-
-def _check_once(parts: Sequence[Part]) -> None:
-    digests = [fusion.digest(part.run) for part in parts]
-    for number, one in enumerate(digests):
-        if one in digests[:number]:
-            raise InputError(
-                f"{parts[number].named.location} is the same run as {parts[digests.index(one)].named.location}. "
-                "Give each run once; a weight counts one more."
-            )

@@ -12,11 +12,11 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness import __version__
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
+from harness.version import __version__
 from reports import records
 from reports.records import Manifest, Record
 from retrievers.registry import Retriever

@@ -28,6 +28,7 @@ Norm = Literal["min-max", "none"]
 RRF_K = 60  # Cormack et al. 2009
 _QUERIES_AT_ONCE = 256  # held as ranx's dictionaries, which take many times a run's bytes
 _NOBODY = "\0"  # a query of every block: ranx cannot hold a run without any result
+_WIDTH = 32  # numba compiles anew for each width of the longest document id, so all have a multiple of this
 
 
 def fuse(
@@ -52,15 +53,16 @@ def fuse(
         for number, run in enumerate(runs, 1):
             if len(run.scores) and float(run.scores.min()) < 0:
                 raise InputError(
-                    f"run {number} has scores below 0. Without a norm a document that a run lacks counts 0, which would "
-                    "be above those. Use norm min-max."
+                    f"run {number} has scores below 0. Without a norm a document that a run lacks counts 0, which is "
+                    "above those. Use norm min-max."
                 )
     query_ids = runs[0].query_ids
     same = [aligned(run, query_ids) for run in runs]
+    longest = -(-max(run.doc_ids.itemsize for run in same) // _WIDTH) * _WIDTH
     found: dict[str, dict[str, float]] = {}
     for low in range(0, len(query_ids), _QUERIES_AT_ONCE):
         block = query_ids[low : low + _QUERIES_AT_ONCE]
-        parts = [_ranx_run(aligned(run, block), by_rank=method == "rrf") for run in same]
+        parts = [_ranx_run(aligned(run, block), by_rank=method == "rrf", longest=longest) for run in same]
         found |= _fused(parts, method, k, chosen, norm)
     result = Run.of({query_id: found.get(query_id, {}) for query_id in query_ids})
     return result if top_k is None else result.first(top_k)
@@ -78,14 +80,17 @@ def checked_weights(weights: Sequence[float] | None, runs: int) -> list[float]:
     return chosen
 
 
-def _ranx_run(run: Run, by_rank: bool) -> Any:
-    """ranx's run of a block; `by_rank` with scores that only say the ranks, so that ranx has no ties to order."""
+def _ranx_run(run: Run, by_rank: bool, longest: int) -> Any:
+    """ranx's run of a block; `by_rank` with scores that only say the ranks, so that ranx has no ties to order.
+
+    Its longest document id is `longest` letters, and that of a query which nobody asked.
+    """
     import ranx
 
     found = to_dict(run)
     if by_rank:
         found = {query_id: {doc: -float(rank) for rank, doc in enumerate(rows)} for query_id, rows in found.items()}
-    return ranx.Run({_NOBODY: {_NOBODY: 1.0}, **found})
+    return ranx.Run({_NOBODY: {"-" * longest: 1.0}, **found})
 
 
 def _fused(parts: list[Any], method: Method, k: int, weights: list[float], norm: Norm) -> dict[str, dict[str, float]]:

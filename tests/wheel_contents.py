@@ -13,6 +13,7 @@ for needed in (
     "reports/published/table2.csv",
     "reports/published/table3.csv",
     "retrievers/log4j2.xml",
+    "harness/__init__.pyi",
     "harness/py.typed",
 ):
     if needed not in names:

@@ -1,0 +1,140 @@
+"""Runs that are to be put together: found by what the user calls them, and checked to be of one collection."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import RunConfig
+from harness.datasets import Dataset
+from harness.progress import Conductor
+from harness.scored import fitted, given, one_dataset
+from reports import records
+from reports.origin import FusedPart
+from reports.records import Data, Record
+from retrievers import fusion, trec
+from retrievers.errors import InputError
+from retrievers.exchange import aligned
+from retrievers.types import Run
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run to fuse; `record` is None for one from a file."""
+
+    named: FusedPart
+    run: Run
+    record: Record | None
+
+
+def record_of(found: Any, results: Path) -> Record | None:
+    """The record that a word names: its folder, or a beginning of its hash; None for a file, or an object in memory.
+
+    Raises InputError for a word that names none, or several; RecordError for a record that cannot be read.
+    """
+    if isinstance(found, Record):
+        return found
+    if not isinstance(found, str | Path):
+        return None
+    path = Path(found).expanduser()
+    if (path / records.MANIFEST).exists():
+        return records.read(path)
+    if path.is_file():
+        return None
+    hits = sorted(results.glob(f"[!.]*/[!.]*/{path.name}*")) if str(found) == path.name and len(path.name) >= 4 else []
+    if len(hits) == 1:
+        return records.read(hits[0])
+    raise InputError(
+        f"{str(found)!r} is no run: neither a record's folder, nor the hash of one record in {results}"
+        + (f" ({len(hits)} begin so)" if hits else "")
+        + ", nor a TREC file. `harness list runs` shows the records."
+    )
+
+
+def _hashes(data: Data) -> dict[str, object]:
+    return {
+        "corpus": data.corpus_hash,
+        "queries": data.queries_hash,
+        "judgments": data.qrels_hash,
+        "drop_self": data.rules.drop_self,
+        "binary_level": data.rules.binary_level,
+    }
+
+
+def check_one_collection(firsts: Sequence[Record]) -> None:
+    """Raise InputError where records differ in corpus, queries, judgments or rules, or one is a mean of several."""
+    for record in firsts:
+        if record.manifest.parts:
+            raise InputError(
+                f"{record.folder} is the mean of {len(record.manifest.parts)} collections. Fuse their runs one by one."
+            )
+        a, b = firsts[0].manifest.data, record.manifest.data
+        other = [name for name, value in _hashes(a).items() if _hashes(b)[name] != value]
+        if other:
+            raise InputError(
+                f"{firsts[0].folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection: they differ "
+                f"in {', '.join(other)}. Fuse runs of the same collection."
+            )
+
+
+def dataset_of(firsts: Sequence[Record], named: str | None, config: RunConfig) -> Dataset:
+    """The collection that is `named`, else that of the records. Raises InputError where it is not here."""
+    if named is not None or not firsts:
+        return one_dataset(str(named), config.titles)
+    data, titles = firsts[0].manifest.data, firsts[0].manifest.config.get("titles")
+    folder, split = Path(data.dataset_id), data.name.rsplit("/", 1)[-1]
+    # of a user's folder, the name is its own and its split's alone
+    name = str(folder / split) if data.name == f"{folder.name}/{split}" and folder.is_absolute() else data.name
+    return one_dataset(name, config.titles or (Path(titles) if titles else None))
+
+
+def check_unchanged(record: Record, dataset: Dataset) -> None:
+    """Raise InputError where the collection is not what the record was made with."""
+    now = {"corpus": dataset.content_hash, "queries": dataset.queries_hash, "judgments": dataset.qrels_hash}
+    then = _hashes(record.manifest.data)
+    if other := [name for name, value in now.items() if then[name] != value]:
+        raise InputError(
+            f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "
+            f"{', '.join(other)} differ. Run it again, or name its collection with --dataset."
+        )
+
+
+def part_of(
+    found: Any, record: Record | None, weight: float | None, dataset: Dataset, top_k: int, job: Conductor
+) -> Part:
+    """Read a part, with the collection's queries in their order. Raises InputError as `harness.scored`."""
+    query_ids = [query.query_id for query in dataset.queries]
+    if record is not None:
+        system = record.manifest.system
+        named = FusedPart(
+            name=f"{system.retriever} ({system.variant})" if system.variant else system.retriever,
+            record=record.folder.name,
+            location=str(record.folder.absolute()),
+            run_hash=record.manifest.files[records.RUN],
+            weight=weight,
+        )
+        return Part(named, aligned(trec.read(record.folder / records.RUN), query_ids), record)
+    content = given(found)
+    run = fitted(content, dataset, top_k, job)
+    file = content.file
+    name = file.tag or Path(file.location).name
+    named = FusedPart(
+        name=name, record=None, location=file.location, run_hash=file.sha256 or fusion.digest(run), weight=weight
+    )
+    return Part(named, run, None)
+
+
+def shortly(parts: Sequence[Part]) -> str:
+    """The parts' retrievers, in a few words."""
+    return " + ".join(part.record.manifest.system.retriever if part.record else part.named.name for part in parts)
+
+
+def check_once(parts: Sequence[Part]) -> None:
+    """Raise InputError where two parts are the same run, whatever they are called."""
+    digests = [fusion.digest(part.run) for part in parts]
+    for number, one in enumerate(digests):
+        if one in digests[:number]:
+            raise InputError(
+                f"{parts[number].named.location} is the same run as {parts[digests.index(one)].named.location}. "
+                "Give each run once; a weight counts one more."
+            )
