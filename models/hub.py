@@ -63,7 +63,7 @@ def locate(name: str, revision: str | None = None) -> Path:
 def content_hash(folder: Path) -> str:
     """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
     digest = hashlib.sha256()
-    for inner in [folder, *module_folders(folder)]:
+    for inner in filter(Path.is_dir, [folder, *module_folders(folder)]):  # an empty one is lost in wheels and git
         for path in sorted(p for p in inner.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
             with path.open("rb") as file:
                 name = path.relative_to(folder).as_posix()
