@@ -66,9 +66,9 @@ class Context:
     def trained(self, name: str, before: HybridSpec) -> dict[str, Any]:
         """What a checkpoint says of how it was trained: this stage's settings, and what all stages until now learned.
 
-        `before` is of the checkpoint that it started from. `pretraining` names the decoding tasks of Table 3,
-        `pretrained_on` the corpora and `finetuned_on` the collections, each once, in order; a table's cell is claimed
-        by these (see `reports.rows`).
+        `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
+        the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
+        order; these decide which cell of a table a run may fill (`reports.rows`).
         """
         stage, data = self.recipe.stages[name], self.recipe.data
         learned = before.learned
@@ -81,6 +81,7 @@ class Context:
             learned["pretrained_on"] = list(dict.fromkeys([*learned.get("pretrained_on", []), *parts]))
         elif isinstance(stage, Finetune):
             learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *data.train]))
+            learned["finetuned_as"] = [before.dense, before.lexical]
         own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
         return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 
