@@ -70,9 +70,9 @@ def _tasks(system: System) -> str | None:
 def representation(system: System) -> str | None:
     """Which of Table 3's representations the widths D and K are, for the model's own H; None for any other.
 
-    H of a record that does not say it is the paper's, 768. Half of H for the CLS vector, and for the ordinary tokens half
-    of H, or as many terms as take the other half's bytes (32-bit values, 15-bit term ids): 260 of 768 in the paper, where
-    261 would fit as well, so one fewer than fits is taken too.
+    H of a record that does not say it is the paper's, 768. Half of H for the CLS vector, and for the ordinary tokens
+    half of H, or as many terms as take the other half's bytes (32-bit values, 15-bit term ids): 260 of 768 in the
+    paper, where 261 would fit as well, so one fewer than fits is taken too.
     """
     hidden = system.model.get("hidden", _PAPER_MODEL["hidden"])
     dense, lexical = system.options.get("dense"), system.options.get("lexical")
@@ -116,6 +116,8 @@ def _model(system: System) -> list[str]:
 
 def _settings(system: System) -> list[str]:
     reasons = []
+    if system.system == "BERT" and representation(system) != CLS:
+        reasons.append("other settings (not the whole CLS vector)")
     if system.options.get("titles") is False:
         reasons.append("no titles")
     if system.options.get("similarity", "dot") != "dot":
@@ -125,6 +127,8 @@ def _settings(system: System) -> list[str]:
 
 def _pretraining(table: int, system: System) -> list[str]:
     corpora: Sequence[str] | None = system.trained.get("pretrained_on")
+    if system.system == "BERT":
+        return [f"other pre-training data ({', '.join(corpora)})"] if corpora else []
     if corpora is None:
         return [] if _published_checkpoint(system) else ["the checkpoint does not say what it was pre-trained on"]
     part = any(", first " in corpus for corpus in corpora)
