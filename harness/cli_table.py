@@ -40,8 +40,10 @@ def table_command(
     if not found:
         problems.append(f"no record in {folder}: every cell is what the paper printed. `harness run` makes records.")
     made = tables.build(table, found, tolerance, {"MS MARCO Dev": on} if on else None)
-    for problem in (*problems, *made.problems):
+    for problem in problems:
         typer.echo(f"warning: {problem}", err=True)
+    for remark in made.remarks:
+        typer.echo(f"note: {remark}", err=True)
     text = {"md": made.to_markdown, "csv": made.to_csv, "latex": made.to_latex}[form]()
     if form == "csv":
         for note in made.notes:

@@ -1,8 +1,9 @@
 """A built table in LaTeX, for the package booktabs."""
 
+import re
 from collections.abc import Sequence
 
-from reports.table import Table
+from reports.cells import Cells
 from reports.table_text import DETAILS, INTERVAL, details, grid, legend, summary
 
 _SPECIAL = {
@@ -15,6 +16,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': "''",
 }
+_SIGNED = re.compile(r"^[+-][0-9.]+$")  # in text a minus would be a hyphen
 _MARKS = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
 
@@ -23,7 +25,7 @@ def escaped(text: str) -> str:
     return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
-def as_latex(table: Table) -> str:
+def as_latex(table: Cells) -> str:
     """Two `tabular`s in a `table*`: the table as printed, and the measured cells with everything; notes below them."""
     published = table.published
     header, *lines = grid(table, lambda text, rank: _MARKS[rank].format(text), escaped)
@@ -33,10 +35,10 @@ def as_latex(table: Table) -> str:
         r"\begin{table*}",
         r"\centering\small",
         f"\\caption{{Table {published.number}, measured beside published. {escaped(published.caption)}}}",
-        _tabular(header, lines, "l" + "r" * (len(header) - 1)),
+        _tabular(header, lines, _columns(table, len(header))),
     ]
     if measured := details(table):
-        words = [[escaped(word) for word in line] for line in measured]
+        words = [[_SIGNED.sub(r"$\g<0>$", escaped(word)) for word in line] for line in measured]
         parts += [
             "",
             r"\bigskip",
@@ -46,6 +48,11 @@ def as_latex(table: Table) -> str:
         ]
     parts += ["", r"\footnotesize\raggedright", *(f"{escaped(note)}\\\\" for note in notes), r"\end{table*}"]
     return "\n".join(parts) + "\n"
+
+
+def _columns(table: Cells, count: int) -> str:
+    words = 1 + len(table.published.labels)
+    return "l" * words + "r" * (count - words)
 
 
 def _tabular(header: Sequence[str], lines: Sequence[Sequence[str]], columns: str) -> str:

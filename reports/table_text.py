@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from reports.table import STATUSES, Cell, Status, Table
+from reports.cells import STATUSES, Cell, Cells, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ SIGNS: dict[Status, str] = {
 INTERVAL = "95 % interval of the mean over queries: percentile bootstrap, 10,000 samples, seed 0"
 
 
-def frame(table: Table) -> "pd.DataFrame":
+def frame(table: Cells) -> "pd.DataFrame":
     """One row a cell, systems in printed order, `COLUMNS` as columns; `published` keeps the printed digits as text."""
     import pandas as pd
 
@@ -35,12 +35,12 @@ def frame(table: Table) -> "pd.DataFrame":
     )
 
 
-def as_csv(table: Table) -> str:
+def as_csv(table: Cells) -> str:
     """`frame` as CSV: scores with six decimals, published ones as printed."""
     return str(frame(table).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
-def _rows(table: Table) -> list[dict[str, Any]]:
+def _rows(table: Cells) -> list[dict[str, Any]]:
     found = []
     for test in table.tests:
         measured, published = table.measured_ranks(test), table.published_ranks(test)
@@ -68,7 +68,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def details(table: Table) -> list[tuple[str, ...]]:
+def details(table: Cells) -> list[tuple[str, ...]]:
     """(system, test, measured, interval, published, difference, status) of every measured cell, as words."""
     lines: list[tuple[str, ...]] = []
     for test in table.tests:
@@ -104,7 +104,7 @@ def _worth(cell: Cell) -> str:
 DETAILS = ("system", "test", "measured", "95 % interval", "published", "difference", "status")
 
 
-def summary(table: Table) -> str:
+def summary(table: Cells) -> str:
     """How many cells have which status, the average's cells left out."""
     kinds = [cell.status for cell in table.cells.values() if cell.cells is None]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in STATUSES)
@@ -114,7 +114,7 @@ def _same(text: str) -> str:
     return text
 
 
-def grid(table: Table, marked: Callable[[str, int], str], escaped: Callable[[str], str] = _same) -> list[list[str]]:
+def grid(table: Cells, marked: Callable[[str, int], str], escaped: Callable[[str], str] = _same) -> list[list[str]]:
     """The table in its printed shape, header first: measured scores, the sign of their status, published in brackets.
 
     `marked` shows a score's rank (1, 2 or 0), `escaped` makes any other word safe.
@@ -146,7 +146,7 @@ def grid(table: Table, marked: Callable[[str, int], str], escaped: Callable[[str
     ]
 
 
-def legend(table: Table, best: str, second: str) -> list[str]:
+def legend(table: Cells, best: str, second: str) -> list[str]:
     """What the grid's signs mean, in words."""
     paper = f"(in round brackets): printed in the paper; never in brackets: measured here; best {best}, second {second}"
     if table.tolerance is None:

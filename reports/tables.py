@@ -3,10 +3,10 @@
 A cell compares a measured score with a printed one, and says what the comparison is worth (`Status`). `reproduced` is
 strict: the same system on the same collection must give the same digits, so the difference may be no more than
 rounding, half a unit of the last printed digit and half a unit of the fourth decimal (trec_eval prints four, and who
-copies its figures rounds them again). The bootstrap interval says how far the score could be another with other queries;
-it is no licence to be another with the same ones, so a gap inside the interval is a gap, and is said to be inside. A
-model that is trained anew is not the authors' to the last digit: `tolerance` names a wider difference to accept, and
-every table says which it was made with.
+copies its figures rounds them again). The bootstrap interval says how far the score could be another with other
+queries; it is no licence to be another with the same ones, so a gap inside the interval is a gap, and is said to be
+inside. A model that is trained anew is not the authors' to the last digit: `tolerance` names a wider difference to
+accept, and every table says which it was made with.
 """
 
 import dataclasses
@@ -19,11 +19,12 @@ import numpy as np
 
 from reports import claims, rows
 from reports.bootstrap import Values, interval, means
+from reports.cells import COMPARABLE, Cell, Status
 from reports.collections import COLLECTIONS, LICENSED, Collection, against
 from reports.errors import RecordError
 from reports.paper import AVERAGE, PublishedTable, published
 from reports.records import Record
-from reports.table import COMPARABLE, Cell, Status, Table
+from reports.table import Table
 
 __all__ = ["Cell", "Status", "Table", "build", "collection_and_metric", "rounding"]
 _FOURTH = 0.5e-4
@@ -66,7 +67,7 @@ class _Builder:
     tolerance: float | None
     instead: dict[str, str]
     used: set[int] = field(default_factory=set)  # numbers of records
-    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     _draws: dict[tuple[str, str], Values] = field(default_factory=dict)
     _values: dict[Path, dict[str, list[list[float]]]] = field(default_factory=dict)
 
@@ -86,7 +87,7 @@ class _Builder:
 
         notes = [*claims.flags(self.printed), *claims.verdicts(self.printed, measured)]
         self._tell_unused()
-        return Table(self.printed, cells, tests, tuple(notes), tuple(dict.fromkeys(self.problems)), self.tolerance)
+        return Table(self.printed, cells, tests, tuple(notes), tuple(dict.fromkeys(self.remarks)), self.tolerance)
 
     def _cell(self, system: str, test: str) -> Cell:
         name, metric = collection_and_metric(self.printed, test)
@@ -105,7 +106,7 @@ class _Builder:
         if others:
             which = "newest" if bool(others[0][1]) == bool(reasons) else "newest comparable"
             left = ", ".join(str(other.folder) for other, _ in others)
-            self.problems.append(f"{system} on {name}: {record.folder} is the {which} record; left out: {left}")
+            self.remarks.append(f"{system} on {name}: {record.folder} is the {which} record; left out: {left}")
         groups = self._groups(record, metric)
         self._draws[system, test] = draws = means(groups)
         low, high = interval(draws)
@@ -193,7 +194,7 @@ class _Builder:
             return
         some = "; ".join(_label(record) for record in left[:_SOME]) + ("; …" if len(left) > _SOME else "")
         count = f"{len(left)} record{'s fill' if len(left) > 1 else ' fills'}"
-        self.problems.append(f"{count} no cell of Table {self.printed.number} by what the manifest says: {some}")
+        self.remarks.append(f"{count} no cell of Table {self.printed.number} by what the manifest says: {some}")
 
 
 def _label(record: Record) -> str:
