@@ -39,6 +39,9 @@ def table_command(
     found, problems = records.find(folder)
     if not found:
         problems.append(f"no record in {folder}: every cell is what the paper printed. `harness run` makes records.")
+    names = {name for record in found for name in (record.manifest.data.name, record.manifest.data.dataset_id)}
+    if on is not None and on not in names:
+        raise unknown("dataset of a record", on, names)
     made = tables.build(table, found, tolerance, {"MS MARCO Dev": on} if on else None)
     for problem in problems:
         typer.echo(f"warning: {problem}", err=True)

@@ -9,12 +9,13 @@ RESAMPLES, LEVEL, SEED = 10_000, 0.95, 0
 Values = npt.NDArray[np.float64]
 
 
-def means(groups: Sequence[Sequence[float]], seed: int = SEED, resamples: int = RESAMPLES) -> Values:
+def means(groups: Sequence[Sequence[float]], seed: Sequence[int] = (SEED,), resamples: int = RESAMPLES) -> Values:
     """Means [R] of `resamples` samples of queries, drawn with replacement within each group of values.
 
     The mean is that of the groups' means: one group for most collections, one for each forum of CQADupStack. The plain
     bootstrap (Efron 1979) of a mean needs only how often each distinct value is drawn, which is multinomial; so a
-    sample costs the number of distinct values and not that of queries. Raises ValueError for an empty group.
+    sample costs the number of distinct values and not that of queries. Means that are to be averaged want seeds of
+    their own: from one seed they would vary together. Raises ValueError for an empty group.
     """
     draw = np.random.default_rng(seed)
     total = np.zeros(resamples)

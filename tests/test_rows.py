@@ -5,35 +5,7 @@ import pytest
 from harness.rules import BEIR_18, LICENSED, rules_for
 from reports import rows
 from reports.collections import COLLECTIONS, against
-from reports.records import AppliedRules, Data, PaperRow, System
-
-BOTH = "CLS and OT decoding"
-MSMARCO = {
-    "pretrained_on": ["kilt", "corpora/bookcorpus", "msmarco-passage"],
-    "finetuned_on": ["msmarco-passage/train/judged"],
-}
-FULL = {"layers": 12, "hidden": 768, "vocabulary": 30_522}
-
-
-def system(dense=384, lexical=384, tasks=BOTH, name="DupMAE", model=FULL, claims=(), stage=None, **trained):
-    said = {"kind": "finetune", "negatives": 15, "pretraining": tasks, **MSMARCO, "finetuned_as": [dense, lexical]}
-    said = {key: value for key, value in (said | trained).items() if value is not None} if tasks else {}
-    return System(
-        retriever="anything",
-        system=name,
-        stage=stage,
-        variant=None,
-        paper_rows=tuple(PaperRow(table=table, row=row) for table, row in claims),
-        options={"dense": dense, "lexical": lexical, "pooling": "cls", "similarity": "dot", "titles": True},
-        checkpoint="x",
-        checkpoint_hash="x",
-        seed=None,
-        bytes_per_document=None,
-        bytes_per_document_paper=None,
-        trained=said,
-        model=model,
-    )
-
+from tests.made import BOTH, FULL, data, system
 
 TABLE_3 = [
     ("CLS decoding", 768, 0, ("RetroMAE",)),
@@ -140,29 +112,6 @@ def test_the_authors_checkpoint_is_comparable_where_its_stage_is():
 def test_plain_bert_is_not_the_papers():
     one = system(768, 0, tasks=None, name="BERT", claims=[(2, "BERT")], stage="not fine-tuned")
     assert rows.against(2, "BERT", one) == ["other fine-tuning (not fine-tuned; the paper's: hard negatives)"]
-
-
-def data(collection, titles="in the corpus", drop_self=None, mean_of=None, **counts):
-    known = {"documents": collection.documents, "queries": collection.queries, "judgments": collection.judgments or 1}
-    nothing = dict.fromkeys(("duplicate_documents", "duplicate_judgments", "judged_queries_without_text"), 0)
-    return Data(
-        name="n",
-        dataset_id=collection.dataset_id,
-        source="folder",
-        location="",
-        counts=nothing | known | counts,
-        corpus_hash="",
-        queries_hash="",
-        qrels_hash="",
-        rules=AppliedRules(
-            drop_self=collection.drop_self if drop_self is None else drop_self,
-            binary_level=1,
-            mean_of=("x",) * (collection.parts if mean_of is None else mean_of),
-            source="",
-            titles=titles,
-            titles_hash=None,
-        ),
-    )
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
