@@ -47,9 +47,10 @@ class Cells:
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
     tolerance: float | None = None  # as asked for
+    instead: dict[str, str] = field(default_factory=dict)  # {collection: what was measured in its place}
 
     def measured_ranks(self, test: str) -> dict[str, int]:
-        """{system: 1 for the best measured score of a test, 2 for the second}; empty where only one can be ranked."""
+        """{system: 1 for the best measured score of a test, 2 for the second}; empty where there is no second."""
         return _ranks({s: self.cells[s, test].measured for s in self.published.systems if self.cells[s, test].ranks})
 
     def published_ranks(self, test: str) -> dict[str, int]:
@@ -61,4 +62,4 @@ class Cells:
 def _ranks(values: dict[str, float | None]) -> dict[str, int]:
     found = {system: value for system, value in values.items() if value is not None}
     best = sorted(set(found.values()), reverse=True)[:2]
-    return {system: best.index(value) + 1 for system, value in found.items() if value in best} if len(found) > 1 else {}
+    return {system: best.index(value) + 1 for system, value in found.items() if value in best} if len(best) > 1 else {}

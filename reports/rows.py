@@ -131,9 +131,10 @@ def _pretraining(table: int, system: System) -> list[str]:
         return [f"other pre-training data ({', '.join(corpora)})"] if corpora else []
     if corpora is None:
         return [] if _published_checkpoint(system) else ["the checkpoint does not say what it was pre-trained on"]
-    part = any(", first " in corpus for corpus in corpora)
     # Table 2's model has the general pre-training alone (authors' code, examples/retriever/BEIR)
-    if part or not corpora or (table != 2 and "msmarco-passage" not in corpora):
+    wanted = [("kilt", "wiki"), ("book",), *([("msmarco-passage",)] if table != 2 else [])]
+    there = all(any(word in corpus.lower() for corpus in corpora for word in words) for words in wanted)
+    if not there or any(", first " in corpus for corpus in corpora):
         return [f"other pre-training data ({', '.join(corpora) or 'none'})"]
     return []
 

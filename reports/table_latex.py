@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from reports.cells import Cells
-from reports.table_text import DETAILS, INTERVAL, details, grid, legend, summary
+from reports.table_text import HEADS, INTERVAL, details, grid, legend, summary
 
 _SPECIAL = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -37,15 +37,11 @@ def as_latex(table: Cells) -> str:
         f"\\caption{{Table {published.number}, measured beside published. {escaped(published.caption)}}}",
         _tabular(header, lines, _columns(table, len(header))),
     ]
-    if measured := details(table):
-        words = [[_SIGNED.sub(r"$\g<0>$", escaped(word)) for word in line] for line in measured]
-        parts += [
-            "",
-            r"\bigskip",
-            f"Measured cells ({escaped(INTERVAL)})",
-            "",
-            _tabular(DETAILS, words, "llrrrrp{6cm}"),
-        ]
+    measured = details(table)
+    if measured.lines:
+        words = [[_SIGNED.sub(r"$\g<0>$", escaped(word)) for word in line] for line in measured.lines]
+        parts += ["", r"\bigskip", f"Measured cells ({escaped(INTERVAL)})", "", _tabular(HEADS, words, "llrrrrl")]
+    notes = [*measured.footnotes, *notes]
     parts += ["", r"\footnotesize\raggedright", *(f"{escaped(note)}\\\\" for note in notes), r"\end{table*}"]
     return "\n".join(parts) + "\n"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.cells import Cells
-from reports.table_text import DETAILS, INTERVAL, details, grid, legend, summary
+from reports.table_text import HEADS, INTERVAL, details, grid, legend, summary
 
 _MARKS = {0: "{}", 1: "**{}**", 2: "<ins>{}</ins>"}
 
@@ -20,9 +20,12 @@ def as_markdown(table: Cells) -> str:
         _aligned(header, lines, words=1 + len(published.labels)),
         "\n".join(f"- {line}" for line in (*legend(table, "bold", "underlined"), summary(table))),
     ]
-    if measured := details(table):
+    measured = details(table)
+    if measured.lines:
         parts.append(f"**Measured cells** ({INTERVAL})")
-        parts.append(_aligned(DETAILS, measured, words=len(DETAILS)))
+        parts.append(_aligned(HEADS, measured.lines, words=len(HEADS)))
+    if measured.footnotes:
+        parts.append("\n".join(f"- {line}" for line in measured.footnotes))
     parts.append("**Notes on the printed table**")
     parts.append("\n".join(f"- {note}" for note in table.notes))
     return "\n\n".join(parts) + "\n"

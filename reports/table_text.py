@@ -1,9 +1,11 @@
 """A built table as data: a DataFrame and CSV, a line for each cell; and the words that its other forms share."""
 
+import string
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.cells import STATUSES, Cell, Cells, Status
+from reports.cells import STATUSES, Cells, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("table", "system", "test", "metric", "measured", "low", "high", "queries", "published", "compared_with"),
     *("difference", "tolerance", "status", "reasons", "cells", "measured_rank", "published_rank"),
-    *("record", "created", "checkpoint"),
+    *("dataset", "record", "created", "checkpoint"),
 )
 SIGNS: dict[Status, str] = {
     "reproduced": "=",
@@ -23,7 +25,7 @@ SIGNS: dict[Status, str] = {
     "data unavailable": "x",
     "not run": "",
 }
-INTERVAL = "95 % interval of the mean over queries: percentile bootstrap, 10,000 samples, seed 0"
+INTERVAL = "95 % interval of the mean over queries: percentile bootstrap, 10,000 samples, seeded"
 
 
 def frame(table: Cells) -> "pd.DataFrame":
@@ -60,6 +62,7 @@ def _rows(table: Cells) -> list[dict[str, Any]]:
                     "cells": cell.cells,
                     "measured_rank": measured.get(system),
                     "published_rank": published.get(system),
+                    "dataset": cell.record.manifest.data.name if cell.record else "",
                     "record": str(cell.record.folder) if cell.record else "",
                     "created": cell.record.manifest.created if cell.record else "",
                     "checkpoint": (cell.record.manifest.system.checkpoint or "") if cell.record else "",
@@ -68,9 +71,21 @@ def _rows(table: Cells) -> list[dict[str, Any]]:
     return found
 
 
-def details(table: Cells) -> list[tuple[str, ...]]:
-    """(system, test, measured, interval, published, difference, status) of every measured cell, as words."""
+@dataclass(frozen=True)
+class Details:
+    """The measured cells in words, a line each under `HEADS`; what is against them stands below, by its letter."""
+
+    lines: list[tuple[str, ...]]
+    footnotes: list[str]
+
+
+HEADS = ("system", "test", "measured", "95 % interval", "published", "difference", "status")
+
+
+def details(table: Cells) -> Details:
+    """Every measured cell with all that it shows; the same reasons are told once."""
     lines: list[tuple[str, ...]] = []
+    reasons: dict[str, str] = {}
     for test in table.tests:
         for system in table.published.systems:
             cell = table.cells[system, test]
@@ -79,6 +94,13 @@ def details(table: Cells) -> list[tuple[str, ...]]:
             published = cell.printed
             if cell.cells is not None and cell.against is not None:
                 published += f"; {cell.against:.4f} of the same cells"
+            status: str = cell.status
+            if cell.reasons:
+                why = "; ".join(cell.reasons)
+                status += f", see {reasons.setdefault(why, _letter(len(reasons)))}"
+            elif status == "gap" and cell.against is not None:
+                inside = cell.low <= cell.against <= cell.high
+                status += f", the printed number is {'inside' if inside else 'outside'} the interval"
             lines.append(
                 (
                     system,
@@ -87,21 +109,16 @@ def details(table: Cells) -> list[tuple[str, ...]]:
                     f"[{cell.low:.4f}, {cell.high:.4f}]",
                     published or "none",
                     "" if cell.difference is None else f"{cell.difference:+.4f}",
-                    _worth(cell),
+                    status,
                 )
             )
-    return lines
+    return Details(lines, [f"{letter}: {why}" for why, letter in reasons.items()])
 
 
-def _worth(cell: Cell) -> str:
-    """A status with its reasons; of a gap, whether other queries alone could explain it."""
-    if cell.status == "gap" and cell.low is not None and cell.high is not None and cell.against is not None:
-        inside = cell.low <= cell.against <= cell.high
-        return f"gap: the printed number is {'inside' if inside else 'outside'} the interval"
-    return f"{cell.status}: {'; '.join(cell.reasons)}" if cell.reasons else cell.status
-
-
-DETAILS = ("system", "test", "measured", "95 % interval", "published", "difference", "status")
+def _letter(number: int) -> str:
+    """a to z, then aa, ab, …"""
+    more, last = divmod(number, 26)
+    return (_letter(more - 1) if more else "") + string.ascii_lowercase[last]
 
 
 def summary(table: Cells) -> str:
@@ -153,5 +170,6 @@ def legend(table: Cells, best: str, second: str) -> list[str]:
         means = "reproduced: the printed digits, but for rounding; gap: any greater difference"
     else:
         means = f"reproduced: at most {table.tolerance:g} from the printed number, as asked for; gap: more"
+    moved = [f"measured on {there} in the place of {name}" for name, there in table.instead.items()]
     signs = "; ".join(f"{sign} {status}" for status, sign in SIGNS.items() if sign)
-    return [f"{paper}, measured and printed each on its own", f"{signs}; no sign: not run. {means}"]
+    return [f"{paper}, measured and printed each on its own", f"{signs}; no sign: not run. {means}", *moved]

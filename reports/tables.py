@@ -87,7 +87,8 @@ class _Builder:
 
         notes = [*claims.flags(self.printed), *claims.verdicts(self.printed, measured)]
         self._tell_unused()
-        return Table(self.printed, cells, tests, tuple(notes), tuple(dict.fromkeys(self.remarks)), self.tolerance)
+        remarks = tuple(dict.fromkeys(self.remarks))
+        return Table(self.printed, cells, tests, tuple(notes), remarks, self.tolerance, self.instead)
 
     def _cell(self, system: str, test: str) -> Cell:
         name, metric = collection_and_metric(self.printed, test)

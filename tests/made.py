@@ -60,7 +60,7 @@ def bm25():
 
 
 def write(folder, who, where, values, created="2026-01-01T00:00:00+00:00", parts=(), mean=None):
-    """Write a record of `values`, {metric: {query id: value}}; `mean` is {metric: mean} where it is not the plain one."""
+    """Write a record of `values`, {metric: {query id: value}}; `mean` is {metric: mean} where it is another."""
     query_ids = list(next(iter(values.values())))
     columns = {metric: [found[query] for query in query_ids] for metric, found in values.items()}
     means = {metric: sum(column) / len(column) for metric, column in columns.items()} | (mean or {})

@@ -70,7 +70,9 @@ def test_table_1_is_the_stage(trained, row):
         ({"finetuned_on": None}, "the checkpoint does not say what it was fine-tuned on"),
         ({"pretrained_on": None}, "the checkpoint does not say what it was pre-trained on"),
         ({"pretrained_on": ["wiki, first 64,000"]}, "other pre-training data (wiki, first 64,000)"),
-        ({"pretrained_on": ["kilt"]}, "other pre-training data (kilt)"),
+        ({"pretrained_on": ["kilt", "bookcorpus"]}, "other pre-training data (kilt, bookcorpus)"),
+        ({"pretrained_on": ["msmarco-passage"]}, "other pre-training data (msmarco-passage)"),
+        ({"pretrained_on": []}, "other pre-training data (none)"),
         ({"distil": True}, "other fine-tuning (distilled; the paper's: hard negatives)"),
         ({"negatives": None}, "other fine-tuning (in-batch; the paper's: hard negatives)"),
         ({"kind": "pretrain"}, "other fine-tuning (not fine-tuned; the paper's: hard negatives)"),
@@ -86,6 +88,7 @@ def test_what_is_against_it_is_named(changes, reason):
 
 def test_the_general_pre_training_alone_is_table_2s():
     assert rows.against(2, "DupMAE", system(pretrained_on=["kilt", "corpora/bookcorpus"])) == []
+    assert rows.against(2, "DupMAE", system(pretrained_on=["kilt"])) == ["other pre-training data (kilt)"]
 
 
 def test_without_a_claim_or_a_word_of_training_nothing_is_filled():

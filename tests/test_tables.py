@@ -53,8 +53,8 @@ def test_a_wider_tolerance_is_the_users_word(tmp_path):
 
 def test_a_gap_inside_the_interval_is_a_gap(tmp_path):
     text = made(tmp_path, (bm25(), "SciFact", 0.66), (bm25(), "NFCorpus", 0.9)).to_markdown()
-    assert re.search(r"\| SciFact +\| 0\.6600 .* gap: the printed number is inside the interval", text)
-    assert re.search(r"\| NFCorpus +\| 0\.9000 .* gap: the printed number is outside the interval", text)
+    assert re.search(r"\| SciFact +\| 0\.6600 .* gap, the printed number is inside the interval", text)
+    assert re.search(r"\| NFCorpus +\| 0\.9000 .* gap, the printed number is outside the interval", text)
 
 
 def test_nothing_is_run_and_four_collections_nobody_can(tmp_path):
@@ -209,6 +209,8 @@ def test_best_and_second_are_of_one_test_and_of_one_side(tmp_path):
     assert table.measured_ranks("SciFact") == {"DupMAE": 1, "BM25": 2}
     assert table.published_ranks("SciFact") == {"DupMAE": 1, "Contriever": 2}
     assert table.measured_ranks("NQ") == {}  # the best of one is nothing
+    tie = made(tmp_path / "tie", (bm25(), "NQ", 0.3), (system(), "NQ", 0.3))
+    assert tie.measured_ranks("NQ") == {}
     assert table.published_ranks("TREC-NEWS") == {"Contriever": 1, "RetroMAE": 1, "DupMAE": 2}
     line = next(line for line in table.to_markdown().splitlines() if line.startswith("| SciFact"))
     cells = [word.strip() for word in line.split("|")[2:-1]]
@@ -230,6 +232,8 @@ def test_another_collection_in_its_place_ranks_but_does_not_compare(tmp_path):
         "CLS decoding only": 2, "CLS and OT decoding": 1, "CLS:384, OT:384": 1,
     }  # fmt: skip
     assert "measured: 1 of 1" in table.notes[0]
+    assert "- measured on squad/dev in the place of MS MARCO Dev\n" in table.to_markdown()
+    assert set(table.to_frame().dataset) == {"", "squad/dev"}
     with pytest.raises(RecordError, match="Table 3 has no DL'19; there is MS MARCO Dev"):
         tables.build(3, found, instead={"DL'19": "x"})
 
@@ -309,6 +313,16 @@ def test_markdown_has_one_width_and_latex_balances(full):
     assert all(line.endswith(r" \\") for line in body)
     assert not re.search(r"(?<!\\)[%_#]", text.split("\n", 1)[1])
     assert "95 \\% interval" in text
+
+
+def test_the_same_reasons_are_told_once_below(tmp_path):
+    small = system(64, 64, model=SMALL)
+    table = made(tmp_path, (small, "SciFact", 0.4), (small, "NFCorpus", 0.3), (bm25(), "SciFact", 0.665))
+    text = table.to_markdown()
+    assert text.count("not comparable, see a") == 2
+    assert text.count("\n- a: miniature model (4 layers") == 1
+    assert text.count("\n- b: 1 of 18 collections") == 1
+    assert table.to_latex().count("miniature model") == 1
 
 
 def test_latex_prints_what_was_meant():
