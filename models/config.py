@@ -67,6 +67,16 @@ class PretrainConfig:
         if len(self.corruption) != 3 or min(self.corruption) < 0 or abs(sum(self.corruption) - 1) > 1e-9:
             raise ValueError(f"corruption is {self.corruption}; want three shares that add up to 1")
 
+    @property
+    def tasks(self) -> str:
+        """The decoding tasks that have a weight, as Table 3 names them: "CLS decoding", "OT decoding", both, or none.
+
+        CLS decoding is the reconstruction from the CLS vector, OT decoding the bag of words from the ordinary tokens.
+        """
+        cls = self.reconstruction_weight > 0
+        bow = self.kind == "DupMAE" and self.bow_loss_weight > 0
+        return "CLS and OT decoding" if cls and bow else "CLS decoding" if cls else "OT decoding" if bow else "none"
+
     @classmethod
     def paper(cls, kind: Kind, **changes: Any) -> "PretrainConfig":
         """As the paper has it."""

@@ -139,7 +139,8 @@ class Neural(Retriever):
         """What the record says: sizes as they came out."""
         from retrievers.vectors import bytes_per_document
 
-        spec = self.encoder.loaded.spec
+        loaded = self.encoder.loaded
+        spec = loaded.spec
         ours, paper = bytes_per_document(spec.dense or 0, spec.lexical)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
         variant = f"CLS:{spec.dense}, OT:{spec.lexical}" if spec.lexical else f"{spec.pooling.upper()}:{spec.dense}"
@@ -155,6 +156,8 @@ class Neural(Retriever):
             checkpoint_hash=self.checkpoint_hash,
             bytes_per_document=ours,
             bytes_per_document_paper=paper,
+            trained=spec.trained,
+            model=loaded.sizes,
         )
 
     def search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
