@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli_bench import bench_command
+from harness.cli_compare import compare_command
 from harness.cli_train import train_command
 
 app = typer.Typer(
@@ -171,6 +172,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 app.command("train")(train_command)
 app.command("bench")(bench_command)
+app.command("compare")(compare_command)
 
 
 @app.command("list")

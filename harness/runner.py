@@ -177,7 +177,7 @@ class _Maker:
 
     def _folder(self, dataset: str, retriever: str, key: object) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-        return self.config.results / _slug(dataset) / _slug(retriever) / digest
+        return self.config.results / slug(dataset) / slug(retriever) / digest
 
     @contextlib.contextmanager
     def _lock(self, folder: Path) -> Iterator[None]:
@@ -192,7 +192,8 @@ class _Maker:
             yield
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """`name` as the name of a folder."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
