@@ -143,6 +143,20 @@ class Raw(str):
         return read_value(self, f"--option {name}={self}")
 
 
+def pairs(words: list[str]) -> dict[str, Any]:
+    """Split each NAME=VALUE of `--option`; what a value means is up to the option's type.
+
+    Raises InputError for a word without a name or an equals sign.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {word!r} is not NAME=VALUE.")
+        found[name.strip().replace("-", "_")] = Raw(value)
+    return found
+
+
 def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:
     """Give each named retriever those of the options that it has.
 
