@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import baseline as files
 from harness import measuring
-from harness.baseline import Baseline, Entry, Expected, Rows, top_hash
+from harness.baseline import Entry, Expected, Rows, rows_hash, top_hash
+from harness.baseline_file import Baseline, write
 from harness.config import RetrieverSpec, make_retriever
 from harness.regression import MENDABLE
 from retrievers.errors import InputError
@@ -74,7 +74,7 @@ def update(
         kept[entry.name] = filled
     if problems:
         raise InputError(f"nothing was written to {baseline.path}. {' '.join(problems)}")
-    return changes, files.write(baseline.path, list(kept.values()), rows)
+    return changes, write(baseline.path, list(kept.values()), rows)
 
 
 def _with_metrics(entry: Entry, metrics: Sequence[str] | None, tolerance: float | None) -> Entry:
@@ -103,7 +103,7 @@ def _measured(entry: Entry, results: Path | None, threads: int | None) -> tuple[
             "queries": len(rows),
             "inputs": collection.inputs,
             "packages": measuring.packages(entry),
-            "per_query": files.rows_hash(rows),
+            "per_query": rows_hash(rows),
         }
     )
     return filled, rows

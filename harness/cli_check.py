@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from harness.baseline import Baseline, Entry
+    from collections.abc import Iterator
+
+    from harness.baseline import Entry
+    from harness.baseline_file import Baseline
+    from reports.checks import Checked
 
 
 def check_command(
@@ -42,7 +46,7 @@ def check_command(
     show: Annotated[int, typer.Option("--show", min=0, help="Queries to show that flipped, of each entry.")] = 20,
 ) -> None:
     """Run what a baseline names, and compare: 0 as expected, 1 a score or a top 10 changed, 2 other inputs."""
-    from harness.baseline import EMBEDDED, read, replace
+    from harness.baseline_file import EMBEDDED, read, replace
     from retrievers.errors import InputError
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -63,7 +67,7 @@ def check_command(
     from reports import checks
 
     done = []
-    for result in check(found, entries, results, threads):
+    for result in _uninterrupted(check(found, entries, results, threads)):
         done.append(result)
         for note in result.notes:
             typer.echo(f"note: {note}", err=True)
@@ -81,6 +85,19 @@ def check_command(
         err=True,
     )
     raise typer.Exit(checks.exit_status(done))
+
+
+def _uninterrupted(results: "Iterator[Checked]") -> "Iterator[Checked]":
+    """Typer would end an interrupted command with 1, which here means that something changed."""
+    try:
+        yield from results
+    except KeyboardInterrupt:
+        raise _interrupted() from None
+
+
+def _interrupted() -> typer.Exit:
+    typer.echo("interrupted; nothing was written", err=True)
+    return typer.Exit(130)
 
 
 def _selected(found: "Baseline", retrievers: list[str] | None, datasets: list[str] | None) -> "list[Entry]":
@@ -112,7 +129,7 @@ def _update(
     threads: int | None,
 ) -> None:
     from harness import baseline_update
-    from harness.baseline import EMBEDDED, read
+    from harness.baseline_file import EMBEDDED, read
     from harness.config import pairs, share_options
     from harness.scoring import parse_metrics
     from reports.markdown import table
@@ -130,7 +147,10 @@ def _update(
     else:
         entries = _selected(found, None, dataset)
     metrics = [str(name) for name in parse_metrics(metric)] if metric else None
-    changes, written = baseline_update.update(found, entries, results, threads, metrics, tolerance)
+    try:
+        changes, written = baseline_update.update(found, entries, results, threads, metrics, tolerance)
+    except KeyboardInterrupt:
+        raise _interrupted() from None
     if changes:
         typer.echo(table(["entry", "what", "before", "after"], changes, ["before", "after"]), nl=False)
     typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv').name}", err=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness import measuring
-from harness.baseline import Baseline, Entry, Expected, Rows, top_hash
+from harness.baseline import Entry, Expected, Rows, top_hash
+from harness.baseline_file import Baseline
 from harness.measuring import Collection, Measured
 from models.errors import CheckpointError
 from reports.checks import Checked, Finding, Flip, Status

@@ -219,6 +219,6 @@ def check(query_ids: Sequence[str], ours: Mapping[str, Values], theirs: Mapping[
         if not (apart <= TOLERANCE).all():
             worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
             raise EvaluatorsDisagree(
-                f"ranx and trec_eval disagree on {name} of query {query_ids[worst]!r}: {values[worst]!r} against "
-                f"{theirs[name][worst]!r}. Neither is to be trusted; please report it."
+                f"ranx and trec_eval disagree on {name} of query {query_ids[worst]!r}: {values[worst]:.9f} "
+                f"against {theirs[name][worst]:.9f}. Neither is to be trusted; please report it."
             )

@@ -60,8 +60,9 @@ class Flip:
         return f"order from rank {apart[0] + 1}: {' '.join(self.measured[span])} (was {' '.join(self.expected[span])})"
 
     def score_changes(self) -> str:
-        """Each score as it was and is."""
-        return ", ".join(f"{name} {before:.4f} → {after:.4f}" for name, (before, after) in self.scores.items())
+        """Each score that is another, as it was and is."""
+        other = {name: pair for name, pair in self.scores.items() if pair[0] != pair[1]}
+        return ", ".join(f"{name} {before:.4f} → {after:.4f}" for name, (before, after) in other.items())
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def as_junit(results: Sequence[Checked]) -> str:
             problem = ET.SubElement(case, kind, type=finding.status.value, message=_legal(_sentence(finding)))
             if kind == "failure":
                 problem.text = _legal(
-                    "\n".join(f"{f.query_id}: {f.documents()}; {f.score_changes()}" for f in result.flips)
+                    "\n".join(f"{f.query_id}: {f.documents()}; {f.score_changes()}".rstrip("; ") for f in result.flips)
                 )
         suite.attrib |= {name: str(count) for name, count in counts.items()}
         totals = {name: totals[name] + counts[name] for name in totals}
