@@ -91,7 +91,9 @@ def _drawn_signs(queries: int, count: int, seed: int) -> Iterator[Values]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979) of the p-values of several tests, by statsmodels."""
+    """Holm's step-down adjustment (1979) of the p-values of several tests, by statsmodels; a single one stays."""
+    if len(p) < 2:  # statsmodels collects garbage at each call, which takes longer than the rest of a comparison
+        return list(p)
     from statsmodels.stats.multitest import multipletests
 
     return [float(value) for value in multipletests(list(p), method="holm")[1]]
