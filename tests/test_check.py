@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 import shutil
 import xml.etree.ElementTree as ET
 
@@ -18,7 +19,7 @@ from reports.checks import Checked, Finding, Flip, Status
 from retrievers import lucene
 from retrievers.bm25 import BM25
 from retrievers.coordination import Coordination
-from tests.conftest import write_beir
+from tests.conftest import ROOT, write_beir
 
 # d4, d3 and d2 share one word with q1, so they tie; by the tie rule the greater id comes first
 DOCS = [("d1", "", "red apples and pears"), ("d2", "", "red wine"), ("d3", "", "red sea water"), ("d4", "", "apples")]
@@ -392,3 +393,17 @@ def test_coordination_drops_nothing_that_counts(job, monkeypatch, tmp_path):
     again = Coordination(Coordination.Options()).search(dataset, dataset.queries, 20, job)
     assert (whole.doc_ids == again.doc_ids).all()
     assert (whole.scores == again.scores).all()
+
+
+def test_the_workflow_runs_it():
+    """Its actions are pinned by major version, and the XML is kept also where the check fails."""
+    text = (ROOT / ".github" / "workflows" / "check.yml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["scores"]["steps"]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
+    [check] = [step for step in steps if "harness check" in step.get("run", "")]
+    assert check["shell"] == "bash"
+    assert steps[-1]["if"] == "always()"
+    assert steps[-1]["with"]["path"].endswith("check.xml")
+    assert "--junit check.xml" in check["run"]
+    assert "harness check" in (ROOT / "tox.ini").read_text()

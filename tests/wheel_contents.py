@@ -9,6 +9,8 @@ if top != {"harness", "retrievers", "models", "reports"}:
 for needed in (
     "harness/data/mini/corpus.jsonl",
     "harness/data/mini/README.md",
+    "harness/data/baselines/mini.yaml",
+    "harness/data/baselines/mini.csv",
     "retrievers/log4j2.xml",
     "harness/py.typed",
 ):
