@@ -51,6 +51,7 @@ class Entry(_Part):
     queries: int | None = None
     inputs: Inputs | None = None
     packages: dict[str, str] = {}  # what it was measured with
+    checkpoint_hash: str | None = None
     per_query: str | None = Field(None, pattern=_SHA256)  # of its lines in the CSV
 
     @model_validator(mode="before")

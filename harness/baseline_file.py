@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from harness.baseline import Entry, Row, Rows, rows_hash
+from harness.baseline import Entry, Expected, Inputs, Row, Rows, rows_hash
 from harness.config import explain, read_yaml
 from retrievers.errors import InputError
 
 SCHEMA = 1
+_INSIDE = {"metrics": sorted(Expected.model_fields), "inputs": sorted(Inputs.model_fields)}
 EMBEDDED = Path(__file__).parent / "data" / "baselines" / "mini.yaml"
 _HEADER = """\
 # Expected scores for `harness check`; docs/checks.md says what each line means.
@@ -63,7 +64,7 @@ def read(path: Path) -> Baseline:
                 raise InputError("the name stands twice; give each entry its own.")
             entries[name] = entry
         except ValidationError as error:
-            problems[name] = f"{path}: {explain(error, sorted(Entry.model_fields))}"
+            problems[name] = f"{path}: {explain(error, sorted(Entry.model_fields), _INSIDE)}"
         except InputError as error:
             problems[name if name not in entries else f"{name} (entry {number})"] = f"{path}: {error}"
     return Baseline(path, tuple(entries.values()), problems, _read_rows(path, entries.values()))
@@ -111,9 +112,8 @@ def write(path: Path, entries: Sequence[Entry], rows: Mapping[str, Rows]) -> boo
 
     The YAML names the hash of each entry's rows, so a pair that was half replaced is noticed.
     """
-    left_out: tuple[object, ...] = (None, "", {}, 0, True)  # what an entry without the key has as well
     listed = [
-        {key: value for key, value in entry.model_dump(mode="json").items() if value not in left_out}
+        {key: value for key, value in entry.model_dump(mode="json").items() if value != Entry.model_fields[key].default}
         for entry in entries
     ]
     for values in listed:

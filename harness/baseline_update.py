@@ -103,6 +103,7 @@ def _measured(entry: Entry, results: Path | None, threads: int | None) -> tuple[
             "queries": len(rows),
             "inputs": collection.inputs,
             "packages": measuring.packages(entry),
+            "checkpoint_hash": measured.checkpoint_hash,
             "per_query": rows_hash(rows),
         }
     )
@@ -132,4 +133,6 @@ def _facts(entry: Entry | None) -> dict[str, str]:
         facts["top 10"] = entry.top_10[:10]
     if entry.inputs:
         facts |= {name: value[:10] for name, value in entry.inputs.model_dump().items()}
+    if entry.checkpoint_hash:
+        facts["checkpoint"] = entry.checkpoint_hash[:10]
     return facts | entry.packages | ({"queries in all": f"{entry.queries:,}"} if entry.queries else {})

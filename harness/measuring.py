@@ -43,6 +43,7 @@ class Measured:
     scores: Mapping[str, Mapping[str, float]]  # query id → metric → value
     top: dict[str, tuple[str, ...]]  # query id → the first documents
     refused: str = ""
+    checkpoint_hash: str | None = None
 
     def rows(self, collection: Collection, metrics: list[str]) -> Rows:
         """A row of each query, for the baseline's CSV."""
@@ -106,7 +107,8 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
             record = list(iterate(config, ["harness", *sys.argv[1:]], keep))[-1].record
         except EvaluatorsDisagree as error:
             return Measured({}, {}, _top(collection, runs), str(error))
-        return Measured(record.metrics, record.per_query(), _top(collection, runs))
+        weights = record.manifest.system.checkpoint_hash
+        return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
 
 
 def packages(entry: Entry) -> dict[str, str]:

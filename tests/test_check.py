@@ -19,6 +19,7 @@ from reports.checks import Checked, Finding, Flip, Status
 from retrievers import lucene
 from retrievers.bm25 import BM25
 from retrievers.coordination import Coordination
+from tests import tiny
 from tests.conftest import ROOT, write_beir
 
 # d4, d3 and d2 share one word with q1, so they tie; by the tie rule the greater id comes first
@@ -32,7 +33,7 @@ def write_tiny(folder, **parts):
 
 
 @pytest.fixture
-def tiny(cli, tmp_path):
+def overlap(cli, tmp_path):
     """A baseline of word overlap on a collection of four documents; returns its path."""
     write_tiny(tmp_path / "tiny")
     made = cli("check", "--update", "-B", "tiny.yaml", "-r", "coordination", "-d", "tiny", "-m", "MRR@10")
@@ -113,10 +114,10 @@ def test_the_tie_rule_reversed_is_a_change_of_the_embedded_baseline(cli, monkeyp
     assert all(row.startswith("ok") for (entry, _), row in found.items() if "bm25" in entry)
 
 
-def test_the_tie_rule_reversed_is_found_by_the_hash_alone(cli, tiny, monkeypatch):
+def test_the_tie_rule_reversed_is_found_by_the_hash_alone(cli, overlap, monkeypatch):
     """No relevant document ties, so every score is as before."""
     reverse_tie_rule(monkeypatch)
-    answer = cli("check", "-B", tiny)
+    answer = cli("check", "-B", overlap)
     found, flips = rows(answer)
     assert answer.code == 1
     assert {check: row.split()[0] for (_, check), row in found.items()} == {
@@ -124,8 +125,8 @@ def test_the_tie_rule_reversed_is_found_by_the_hash_alone(cli, tiny, monkeypatch
     }  # fmt: skip
     assert "1 of 3 queries flipped, 1 of them in order only" in found["tiny coordination", "top 10"]
     assert flips == ["| tiny coordination | q1 | order from rank 2: d2 d3 d4 (was d4 d3 d2) |  |"]
-    edit(tiny, lambda entry: entry.update(check_top_10=False))
-    assert cli("check", "-B", tiny).code == 0
+    edit(overlap, lambda entry: entry.update(check_top_10=False))
+    assert cli("check", "-B", overlap).code == 0
 
 
 @pytest.mark.parametrize(
@@ -137,11 +138,11 @@ def test_the_tie_rule_reversed_is_found_by_the_hash_alone(cli, tiny, monkeypatch
         ({"docs": [*DOCS[:3], ("d4", "", "apple")]}, "corpus", "nothing was run"),
     ],
 )
-def test_other_inputs_are_no_regression(cli, tiny, monkeypatch, parts, name, said):
-    shutil.rmtree(tiny.parent / "tiny")
-    write_tiny(tiny.parent / "tiny", **parts)
+def test_other_inputs_are_no_regression(cli, overlap, monkeypatch, parts, name, said):
+    shutil.rmtree(overlap.parent / "tiny")
+    write_tiny(overlap.parent / "tiny", **parts)
     monkeypatch.setattr(Coordination, "search", lambda *_: pytest.fail("it was searched"))
-    answer = cli("check", "-B", tiny)
+    answer = cli("check", "-B", overlap)
     found, flips = rows(answer)
     assert answer.code == 2, answer
     assert found["tiny coordination", name].startswith("other inputs")
@@ -167,67 +168,67 @@ def test_one_judgment_of_mini_changed(cli, tmp_path, monkeypatch):
     assert (root.get("failures"), root.get("errors")) == ("0", "3")
 
 
-def test_a_tolerance_is_kept_to_on_both_sides(cli, tiny):
+def test_a_tolerance_is_kept_to_on_both_sides(cli, overlap):
     """Each query's relevant document shares most words with it, so MRR is 1."""
-    expected = yaml.safe_load(tiny.read_text())["entries"][0]["metrics"]["MRR@10"]
+    expected = yaml.safe_load(overlap.read_text())["entries"][0]["metrics"]["MRR@10"]
     assert expected == {"value": 1.0, "tolerance": 0.0005}
     for value, tolerance, code in ((0.9996, 0.0005, 0), (0.9994, 0.0005, 1), (0.9, 0.1, 0), (0.9, 0.09, 1), (1, 0, 0)):
         wanted = {"value": value, "tolerance": tolerance}
-        edit(tiny, lambda entry, wanted=wanted: entry["metrics"].update({"MRR@10": wanted}))
-        answer = cli("check", "-B", tiny)
+        edit(overlap, lambda entry, wanted=wanted: entry["metrics"].update({"MRR@10": wanted}))
+        answer = cli("check", "-B", overlap)
         assert answer.code == code, (value, tolerance)
-    edit(tiny, lambda entry: entry["metrics"].update({"MRR@10": {"value": 0.5, "tolerance": 0.01}}))
-    assert "| 0.500000 | 1.000000 | 0.01 | changed |" in cli("check", "-B", tiny).out  # a rise nobody has reviewed
+    edit(overlap, lambda entry: entry["metrics"].update({"MRR@10": {"value": 0.5, "tolerance": 0.01}}))
+    assert "| 0.500000 | 1.000000 | 0.01 | changed |" in cli("check", "-B", overlap).out  # a rise nobody has reviewed
 
 
-def test_update_shows_what_changes_and_only_then_writes(cli, tiny, monkeypatch):
-    before = tiny.read_bytes(), tiny.with_suffix(".csv").read_bytes()
-    again = cli("check", "--update", "-B", tiny)
+def test_update_shows_what_changes_and_only_then_writes(cli, overlap, monkeypatch):
+    before = overlap.read_bytes(), overlap.with_suffix(".csv").read_bytes()
+    again = cli("check", "--update", "-B", overlap)
     assert (again.code, again.out) == (0, "")
     assert "nothing changes in" in again.err
-    assert (tiny.read_bytes(), tiny.with_suffix(".csv").read_bytes()) == before
-    with tiny.with_suffix(".csv").open() as file:
+    assert (overlap.read_bytes(), overlap.with_suffix(".csv").read_bytes()) == before
+    with overlap.with_suffix(".csv").open() as file:
         first = next(csv.DictReader(file))
     assert (first["query_id"], first["top_10"], float(first["MRR@10"])) == ("q1", "d1 d4 d3 d2", 1.0)
 
-    edit(tiny, lambda entry: entry.update(note="ours", metrics={"MRR@10": {"value": 0.5, "tolerance": 0.01}}))
-    edit(tiny, lambda entry: entry.update(top_10="0" * 64))
-    shown = cli("check", "--update", "-B", tiny)
+    edit(overlap, lambda entry: entry.update(note="ours", metrics={"MRR@10": {"value": 0.5, "tolerance": 0.01}}))
+    edit(overlap, lambda entry: entry.update(top_10="0" * 64))
+    shown = cli("check", "--update", "-B", overlap)
     assert "| tiny coordination | MRR@10 | 0.500000 ± 0.01 | 1.000000 ± 0.01 |" in shown.out
     assert "| tiny coordination | top 10 | 0000000000 |" in shown.out
-    entry = yaml.safe_load(tiny.read_text())["entries"][0]
+    entry = yaml.safe_load(overlap.read_text())["entries"][0]
     assert entry["note"] == "ours"
     assert entry["metrics"] == {"MRR@10": {"value": 1.0, "tolerance": 0.01}}
     # by its definition, written out: ids of every query in order
     top = {"q1": "d1 d4 d3 d2", "q2": "d3 d2", "q3": "d1"}
     text = "".join("\0".join([q, *docs.split()]) + "\n" for q, docs in top.items())
     assert entry["top_10"] == hashlib.sha256(text.encode()).hexdigest()
-    assert cli("check", "-B", tiny).code == 0
+    assert cli("check", "-B", overlap).code == 0
 
     more = ("-r", "bm25", "-d", "tiny", "-o", "fields=multifield", "--tolerance", 0)
-    added = cli("check", "--update", "-B", tiny, *more)
+    added = cli("check", "--update", "-B", overlap, *more)
     assert "| tiny bm25 fields=multifield | NDCG@10 |" in added.out
     assert "tiny coordination" not in added.out
-    entries = yaml.safe_load(tiny.read_text())["entries"]
+    entries = yaml.safe_load(overlap.read_text())["entries"]
     assert [entry["name"] for entry in entries] == ["tiny coordination", "tiny bm25 fields=multifield"]
     assert list(entries[1]["packages"]) == ["pyserini"]
-    assert cli("check", "-B", tiny).code == 0
+    assert cli("check", "-B", overlap).code == 0
     reverse_tie_rule(monkeypatch)
-    flipped = cli("check", "--update", "-B", tiny, "-r", "coordination", "-d", "tiny")
+    flipped = cli("check", "--update", "-B", overlap, "-r", "coordination", "-d", "tiny")
     assert "| tiny coordination | queries with another top 10 |  | q1 |" in flipped.out
 
 
-def test_a_failed_update_writes_nothing(cli, tiny):
-    values = yaml.safe_load(tiny.read_text())
+def test_a_failed_update_writes_nothing(cli, overlap):
+    values = yaml.safe_load(overlap.read_text())
     values["entries"].append({"name": "x", "retriever": "coordination", "dataset": "nowhere"})
-    tiny.write_text(yaml.safe_dump(values))
-    before = tiny.read_bytes(), tiny.with_suffix(".csv").read_bytes()
-    answer = cli("check", "--update", "-B", tiny)
+    overlap.write_text(yaml.safe_dump(values))
+    before = overlap.read_bytes(), overlap.with_suffix(".csv").read_bytes()
+    answer = cli("check", "--update", "-B", overlap)
     assert answer.code == 2
     assert "nothing was written to" in answer.err
     assert "x: unknown dataset 'nowhere'" in answer.err
-    assert (tiny.read_bytes(), tiny.with_suffix(".csv").read_bytes()) == before
-    assert not list(tiny.parent.glob(".*.new"))
+    assert (overlap.read_bytes(), overlap.with_suffix(".csv").read_bytes()) == before
+    assert not list(overlap.parent.glob(".*.new"))
 
 
 @pytest.mark.parametrize(
@@ -238,26 +239,26 @@ def test_a_failed_update_writes_nothing(cli, tiny):
         ({"options": {"bb": 1}}, "bb: unknown; there is"),
         ({"metrics": {"NCDG@10": {"value": 0.5}}}, "unknown metric 'NCDG@10'. Did you mean NDCG@k"),
         ({"metrics": {"MRR@10": {"value": 5}}}, "metrics.MRR@10.value: Input should be less than or equal to 1, got 5"),
-        ({"metrics": {"MRR@10": {"valeu": 0.5}}}, "metrics.MRR@10.valeu: unknown"),
+        ({"metrics": {"MRR@10": {"valeu": 0.5}}}, "metrics.MRR@10.valeu: unknown; there is tolerance, value"),
         ({"top_10": "abc"}, "top_10: String should match pattern"),
         ({"top_k": 5}, "MRR@10 cannot be measured on runs of 5 results"),
         ({"inputs": None}, "no expected values or inputs yet"),
-        ({"colour": "red"}, "colour: unknown; there is check_top_10, dataset"),
+        ({"colour": "red"}, "colour: unknown; there is check_top_10, checkpoint_hash, dataset"),
     ],
 )
-def test_a_wrong_entry_keeps_no_other_from_its_check(cli, tiny, wrong, said):
-    values = yaml.safe_load(tiny.read_text())
+def test_a_wrong_entry_keeps_no_other_from_its_check(cli, overlap, wrong, said):
+    values = yaml.safe_load(overlap.read_text())
     values["entries"].insert(0, {**values["entries"][0], "name": "wrong", **wrong})
-    tiny.write_text(yaml.safe_dump(values))
-    answer = cli("check", "-B", tiny, "--junit", "check.xml")
+    overlap.write_text(yaml.safe_dump(values))
+    answer = cli("check", "-B", overlap, "--junit", "check.xml")
     assert answer.code == 2
     assert "Traceback" not in answer.err
     assert said.replace("|", "\\|") in answer.out
     found, _ = rows(answer)
     assert found["wrong", "baseline"].startswith("cannot be checked")
     assert found["tiny coordination", "MRR@10"] == "ok"
-    edit(tiny, lambda entry: entry["metrics"].update({"MRR@10": {"value": 0.5}}), 1)
-    assert cli("check", "-B", tiny).code == 1  # what changed is told before what could not be checked
+    edit(overlap, lambda entry: entry["metrics"].update({"MRR@10": {"value": 0.5}}), 1)
+    assert cli("check", "-B", overlap).code == 1  # what changed is told before what could not be checked
 
 
 @pytest.mark.parametrize(
@@ -298,36 +299,57 @@ def test_bad_words(bad, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.yaml"))
 
 
-def test_two_entries_of_one_name(cli, tiny):
-    values = yaml.safe_load(tiny.read_text())
+def test_two_entries_of_one_name(cli, overlap):
+    values = yaml.safe_load(overlap.read_text())
     values["entries"] *= 2
-    tiny.write_text(yaml.safe_dump(values))
-    answer = cli("check", "-B", tiny)
+    overlap.write_text(yaml.safe_dump(values))
+    answer = cli("check", "-B", overlap)
     assert answer.code == 2
     assert "the name stands twice" in answer.out
 
 
 @pytest.mark.parametrize("damage", ["", "entry,query_id\n", None])
-def test_without_its_csv_a_change_is_found_all_the_same(cli, tiny, damage):
-    path = tiny.with_suffix(".csv")
+def test_without_its_csv_a_change_is_found_all_the_same(cli, overlap, damage):
+    path = overlap.with_suffix(".csv")
     path.write_text(damage) if damage is not None else path.unlink()
-    assert cli("check", "-B", tiny).code == 0
-    edit(tiny, lambda entry: entry.update(top_10="0" * 64))
-    answer = cli("check", "-B", tiny)
+    assert cli("check", "-B", overlap).code == 0
+    edit(overlap, lambda entry: entry.update(top_10="0" * 64))
+    answer = cli("check", "-B", overlap)
     assert answer.code == 1
     assert "the queries that flipped cannot be named" in answer.err
     assert rows(answer)[1] == []
 
 
-def test_a_csv_of_another_time_is_not_believed(cli, tiny):
-    path = tiny.with_suffix(".csv")
+def test_a_csv_of_another_time_is_not_believed(cli, overlap):
+    path = overlap.with_suffix(".csv")
     path.write_text(path.read_text().replace("d1 d4 d3 d2", "d1 d4 d2 d3"))
-    assert baseline_file.read(tiny).rows == {}
+    assert baseline_file.read(overlap).rows == {}
 
 
-def test_other_packages_are_told_where_something_changed(cli, tiny):
-    edit(tiny, lambda entry: entry.update(packages={"pyserini": "0.1"}, top_10="0" * 64))
-    assert "other packages than the baseline's: pyserini None (was 0.1)" in cli("check", "-B", tiny).err
+def test_other_packages_are_told_where_something_changed(cli, overlap):
+    edit(overlap, lambda entry: entry.update(packages={"pyserini": "0.1"}, top_10="0" * 64))
+    assert "other packages than the baseline's: pyserini None (was 0.1)" in cli("check", "-B", overlap).err
+
+
+def test_ones_own_checkpoint(cli, tmp_path):
+    """Other weights in the same folder change the top 10, and are named."""
+    tiny.save_hybrid(tmp_path / "m")
+    write_beir(tmp_path / "c")
+    go = ("-B", "mine.yaml", "-r", "hf:m", "-d", "c")
+    made = cli("check", "--update", *go, "-o", "query_prefix=the ", "-o", "engine=torch", "--tolerance", 0.01)
+    assert made.code == 0, made.err
+    entry = yaml.safe_load((tmp_path / "mine.yaml").read_text())["entries"][0]
+    assert (entry["name"], entry["options"]) == (
+        "c hf:m engine=torch query_prefix=the",
+        {"engine": "torch", "query_prefix": "the "},
+    )
+    assert cli("check", *go).code == 0
+    shutil.rmtree(tmp_path / "m")
+    tiny.save_hybrid(tmp_path / "m", seed=5)
+    answer = cli("check", *go)
+    assert answer.code == 1
+    assert "another checkpoint than the baseline's: " in answer.err
+    assert f"(was {entry['checkpoint_hash'][:10]})" in answer.err
 
 
 def test_a_composite_is_checked_as_a_whole(cli, tmp_path, monkeypatch):
