@@ -127,6 +127,8 @@ def test_the_tie_rule_reversed_is_found_by_the_hash_alone(cli, overlap, monkeypa
     assert flips == ["| tiny coordination | q1 | order from rank 2: d2 d3 d4 (was d4 d3 d2) |  |"]
     edit(overlap, lambda entry: entry.update(check_top_10=False))
     assert cli("check", "-B", overlap).code == 0
+    assert cli("check", "--update", "-B", overlap).code == 0
+    assert yaml.safe_load(overlap.read_text())["entries"][0]["check_top_10"] is False  # an update keeps a choice
 
 
 @pytest.mark.parametrize(
