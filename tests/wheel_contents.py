@@ -12,6 +12,8 @@ for needed in (
     "reports/published/table1.csv",
     "reports/published/table2.csv",
     "reports/published/table3.csv",
+    "harness/data/baselines/mini.yaml",
+    "harness/data/baselines/mini.csv",
     "retrievers/log4j2.xml",
     "harness/py.typed",
 ):
