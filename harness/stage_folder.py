@@ -36,7 +36,7 @@ class StageFolder:
     def start(self) -> Path:
         """The folder to work in, made or found."""
         if not self.begun:
-            self.partial.mkdir()
+            self.partial.mkdir(parents=True)
             _write(self.partial / STARTED, {"key": self.key, "decides": self.decides})
         return self.partial
 

@@ -1,8 +1,8 @@
 """What the stages of a recipe share: where they are, their data, the processes, the loop."""
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from harness import corpora
 from harness.pairs import Training
 from harness.progress import Conductor
-from harness.recipe import CorpusPart, Recipe
+from harness.recipe import CorpusPart, Pretrain, Recipe
 from harness.stage_folder import digest
 from models import loop
 from models.tokens import Ragged, Tokens
@@ -30,15 +30,28 @@ class Context:
     root: Path | None
     accelerator: Any
     job: Conductor
+    folders: dict[str, Path] = field(default_factory=dict)  # of stages that do not lie under `output` by their names
     # the last finished stage of each kind; `encoder` is the last that left one
     latest: dict[str, Path] = field(default_factory=dict)
     _stamps: dict[CorpusPart, Any] = field(default_factory=dict)
+    _opened: dict[tuple[str, ...], Training] = field(default_factory=dict)
 
-    @cached_property
+    def of(self, recipe: Recipe, output: Path, folders: dict[str, Path]) -> "Context":
+        """Another recipe on the same processes and under the same root; what was opened is not opened again."""
+        return replace(self, recipe=recipe, output=output, folders=folders, latest={})
+
+    def place(self, name: str) -> Path:
+        """The folder of a stage, or of the `base`."""
+        return self.folders.get(name, self.output / name)
+
+    @property
     def training(self) -> Training:
         """The training collections, opened."""
-        with self.accelerator.main_process_first():
-            return Training(self.recipe.data.train, self.root, self.job)
+        names = self.recipe.data.train
+        if names not in self._opened:
+            with self.accelerator.main_process_first():
+                self._opened[names] = Training(names, self.root, self.job)
+        return self._opened[names]
 
     def stamp(self, parts: tuple[CorpusPart, ...]) -> list[Any]:
         """What changes when these corpora do; each is read for it once. Raises InputError for one that is not there."""
@@ -55,7 +68,7 @@ class Context:
     @property
     def encoder(self) -> Path:
         """The checkpoint of the encoder so far."""
-        return self.latest.get("encoder") or self.output / "base"
+        return self.latest.get("encoder") or self.place("base")
 
     @property
     def share(self) -> dict[str, int]:
@@ -63,11 +76,13 @@ class Context:
         return {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
 
     def trained(self, name: str) -> dict[str, Any]:
-        """What a checkpoint says of how it was trained."""
-        stage = self.recipe.stages[name]
-        return {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed} | stage.model_dump(
-            mode="json", exclude_defaults=True
-        )
+        """What a checkpoint says of how it was trained; `pretraining` are its decoding tasks, by Table 3's names."""
+        stages = self.recipe.stages
+        so_far = itertools.takewhile(lambda before: before != name, stages)
+        tasks = [stage.objective.config().decoding for n in (*so_far, name) if isinstance(stage := stages[n], Pretrain)]
+        known = {"pretraining": ", then ".join(str(task) for task in dict.fromkeys(tasks))} if tasks else {}
+        facts = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed} | known
+        return facts | stages[name].model_dump(mode="json", exclude_defaults=True)
 
 
 def token_pairs(context: Context, tokenizer: Any, query: int, passage: int) -> tuple[Tokens, Tokens]:

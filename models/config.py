@@ -67,6 +67,16 @@ class PretrainConfig:
         if len(self.corruption) != 3 or min(self.corruption) < 0 or abs(sum(self.corruption) - 1) > 1e-9:
             raise ValueError(f"corruption is {self.corruption}; want three shares that add up to 1")
 
+    @property
+    def decoding(self) -> str | None:
+        """The decoding tasks by the names of Table 3; None for masked-language modelling alone.
+
+        "CLS decoding" is the reconstruction from the CLS vector, "OT decoding" the bag of words from the ordinary tokens.
+        """
+        tasks = {"CLS": self.reconstruction_weight > 0, "OT": self.kind == "DupMAE" and self.bow_loss_weight > 0}
+        names = " and ".join(name for name, there in tasks.items() if there)
+        return f"{names} decoding" if names else None
+
     @classmethod
     def paper(cls, kind: Kind, **changes: Any) -> "PretrainConfig":
         """As the paper has it."""
