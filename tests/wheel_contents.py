@@ -9,6 +9,9 @@ if top != {"harness", "retrievers", "models", "reports"}:
 for needed in (
     "harness/data/mini/corpus.jsonl",
     "harness/data/mini/README.md",
+    "reports/published/table1.csv",
+    "reports/published/table2.csv",
+    "reports/published/table3.csv",
     "retrievers/log4j2.xml",
     "harness/py.typed",
 ):
