@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
 from harness.cli_train import train_command
 
@@ -170,6 +171,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 
 app.command("train")(train_command)
+app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
 
 

@@ -71,7 +71,7 @@ class PretrainConfig:
     def decoding(self) -> str | None:
         """The decoding tasks by the names of Table 3; None for masked-language modelling alone.
 
-        "CLS decoding" is the reconstruction from the CLS vector, "OT decoding" the bag of words from the ordinary tokens.
+        "CLS decoding" rebuilds the text from the CLS vector, "OT decoding" its bag of words from the ordinary tokens.
         """
         tasks = {"CLS": self.reconstruction_weight > 0, "OT": self.kind == "DupMAE" and self.bow_loss_weight > 0}
         names = " and ".join(name for name, there in tasks.items() if there)
