@@ -99,8 +99,8 @@ def objective(given: Objective, pretraining: str) -> Objective:
     """`given` with the decoding tasks of one pre-training alone.
 
     CLS decoding is kind RetroMAE: DupMAE with a bag-of-words weight of 0 has the same losses (in the preset `paper`;
-    the authors' codes for the two also differ in the decoder's query). OT decoding is DupMAE without reconstruction. Raises
-    InputError where a weight of `given` is 0 already.
+    the authors' codes for the two also differ in the decoder's query). OT decoding is DupMAE without reconstruction.
+    Raises InputError where a weight of `given` is 0 already.
     """
     change = {name: value for name, value in given.change.items() if pretraining != CLS or not name.startswith("bow_")}
     if pretraining == OT:

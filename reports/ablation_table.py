@@ -221,8 +221,8 @@ def _one(ablation: Ablation) -> str:
         facts += " Mean ± sample standard deviation (n - 1) over the seeds."
     if not ablation.comparable:
         facts += (
-            f"\n\nNot comparable with what is published, which is of {_PRINTED_ON} with H = 768: what can be compared is "
-            "the order of the rows."
+            f"\n\nNot comparable with what is published, which is of {_PRINTED_ON} with H = 768: what can be compared "
+            "is the order of the rows."
         )
     columns = [
         *("row", "pre-training", "representation"),
