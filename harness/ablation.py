@@ -10,7 +10,7 @@ from harness.recipe_file import placed
 from harness.runner import iterate
 from harness.training import alone, open_context, prepare, run
 from harness.training_context import Context
-from reports import ablation_table
+from reports import ablation_results, ablation_table
 from reports.records import Record
 
 _DEPTH = 1000  # R@1000
@@ -51,7 +51,7 @@ def _measure(arm: Arm, context: Context, output: Path, command: Sequence[str]) -
 
 def report(records: Sequence[Record], output: Path) -> str:
     """Table 3 as Markdown; `table3.csv` and `claims.csv` are written into `output`."""
-    found = ablation_table.gather(records)
+    found = ablation_results.gather(records)
     for name, table in (
         ("table3.csv", ablation_table.frame(found)),
         ("claims.csv", ablation_table.claims_frame(found)),

@@ -27,6 +27,7 @@ from models.mae import DupMAE, RetroMAE
 from models.masking import Collator, Vocabulary
 from reports import ablation as table3
 from reports import ablation_table, records
+from reports.ablation_results import gather, seeds_of
 from reports.errors import RecordError
 from reports.paper import published
 from retrievers.errors import InputError
@@ -47,7 +48,7 @@ RECIPE = {
     },
     "data": {"corpora": [str(MINI)], "train": ["taught/train"], "evaluate": ["taught/test"]},
     "stages": {
-        "pretrain": {"kind": "pretrain", "steps": 3, "batch": 8, "micro_batch": 8, "length": 16, **LOOP},
+        "pretrain": {"kind": "pretrain", "steps": 3, "batch": 8, "micro_batch": 4, "length": 16, **LOOP},
         "in_batch": {"kind": "finetune", "steps": 3, "batch": 4, "passage_length": 16, **LOOP},
         "mine": {"kind": "mine", "depth": 8},
         "hard": {"kind": "finetune", "negatives": 1, "steps": 2, "batch": 4, "passage_length": 16, **LOOP},
@@ -276,7 +277,7 @@ def test_a_finished_ablation_is_found_planned_as_done_and_refused_to_another(who
 
 def test_a_row_is_told_by_the_manifest_alone(whole):
     found = made(whole[0])
-    [record] = [r for r in found if table3.rows_of(r) == ("RetroMAE",) and ablation_table.seeds_of([r]) == (42,)]
+    [record] = [r for r in found if table3.rows_of(r) == ("RetroMAE",) and seeds_of([r]) == (42,)]
 
     def changed(**options):
         manifest = record.manifest
@@ -290,15 +291,15 @@ def test_a_row_is_told_by_the_manifest_alone(whole):
         assert table3.rows_of(changed(trained=trained | other)) == ()
     assert table3.rows_of(changed(hidden=None)) == table3.rows_of(changed(dense=12)) == ()
     with pytest.raises(RecordError, match="makes it no row of Table 3"):
-        ablation_table.gather([changed(dense=12)])
+        gather([changed(dense=12)])
     with pytest.raises(RecordError, match=r"no record for RetroMAE\. Run the ablation to its end"):
-        ablation_table.gather([r for r in found if r is not record and ablation_table.seeds_of([r]) == (42,)])
+        gather([r for r in found if r is not record and seeds_of([r]) == (42,)])
     with pytest.raises(RecordError, match=r"RetroMAE want one record for each of the seeds \[42, 43\]"):
-        ablation_table.gather([r for r in found if r is not record])
-    one = [r for r in found if ablation_table.seeds_of([r]) == (42,)]
+        gather([r for r in found if r is not record])
+    one = [r for r in found if seeds_of([r]) == (42,)]
     with pytest.raises(RecordError, match="want one record for each"):
-        ablation_table.gather([*one, record])
-    [alone] = ablation_table.gather(one)
+        gather([*one, record])
+    [alone] = gather(one)
     assert alone.rows["RetroMAE"].sd("MRR@10") is None
     assert alone.rows["RetroMAE"].per_query("MRR@10") == {q: v["MRR@10"] for q, v in record.per_query().items()}
 
