@@ -43,7 +43,7 @@ def _words(stage: object) -> str:
     assert isinstance(stage, Pretrain | Finetune)
     length = f"{stage.steps:,} steps" if stage.steps else f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}"
     if isinstance(stage, Pretrain):
-        return f"pre-train, {stage.objective.config().decoding}, {length} of {stage.batch:,}"
+        return f"pre-train, {stage.objective.config().tasks}, {length} of {stage.batch:,}"
     how = f"{stage.negatives} hard negative{'s' * (stage.negatives > 1)}" if stage.negatives else "in-batch"
     return f"fine-tune {label(stage.dense or 0, stage.lexical or 0)}, {how}, {length} of {stage.batch:,}"
 

@@ -90,7 +90,7 @@ def _arm(recipe: Recipe, hidden: int, output: Path, seed: int, pretraining: str,
         elif isinstance(stage, Finetune):
             stages[name] = stage.model_copy(update={"dense": dense, "lexical": lexical})
     rows = tuple(row.name for row in ROWS if (row.pretraining, row.representation) == (pretraining, representation))
-    system = "retromae-finetune" if rows == ("RetroMAE",) and recipe.system == "dupmae" else recipe.system
+    system = "retromae-finetune" if rows == ("RetroMAE",) else "dupmae"
     changed = recipe.model_copy(update={"stages": stages, "seed": seed, "system": system})
     return Arm(changed, output, folders, rows)
 
@@ -106,7 +106,7 @@ def objective(given: Objective, pretraining: str) -> Objective:
     if pretraining == OT:
         change["reconstruction_weight"] = 0.0
     found = Objective(preset=given.preset, kind="RetroMAE" if pretraining == CLS else "DupMAE", change=change)
-    if found.config().decoding != pretraining:
+    if found.config().tasks != pretraining:
         raise InputError(
             f"objective.change is {given.change}, which leaves no {pretraining} to pre-train. Leave bow_loss_weight "
             "and reconstruction_weight above 0: the ablation itself takes the one or the other out."

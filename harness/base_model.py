@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.recipe import Base
-from models import checkpoint, hub
+from models import checkpoint, hub, hybrid
 from models.errors import CheckpointError, first_line
 from models.hybrid import HybridSpec
 from retrievers.errors import InputError
@@ -22,8 +22,10 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int) -> None:
     Raises InputError for a `model` that BertConfig refuses; CheckpointError for a checkpoint that is no masked-LM.
     """
     if base.checkpoint is not None:
-        loaded = load_masked_lm(hub.locate(base.checkpoint))
-        checkpoint.save(folder, loaded[0], loaded[1], HybridSpec())
+        source = hub.locate(base.checkpoint)
+        loaded = load_masked_lm(source)
+        before = hybrid.read(source) or HybridSpec()
+        checkpoint.save(folder, loaded[0], loaded[1], HybridSpec(trained=before.learned))
         return
     import torch
     from transformers import BertConfig, BertForMaskedLM

@@ -11,6 +11,7 @@ import typer
 
 from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
+from harness.cli_table import table_command
 from harness.cli_train import train_command
 
 app = typer.Typer(
@@ -173,6 +174,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 app.command("train")(train_command)
 app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
+app.command("table")(table_command)
 
 
 @app.command("list")

@@ -15,7 +15,7 @@ from harness.stage_folder import digest
 from harness.students import load_student, special_ids
 from harness.training_context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
 from harness.validation import Validator
-from models import checkpoint, tokens
+from models import checkpoint, hybrid, tokens
 from models.biencoder import BiEncoder
 from models.checkpoint import Loaded
 from models.examples import AUTO, FinetuneConfig
@@ -47,7 +47,8 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
     if context.main:
         # runs as its CLS vector; --lexical adds the other half, which nothing has weighed against it yet
         spec = HybridSpec(query_length=min(32, stage.length), passage_length=stage.length)
-        checkpoint.save(folder, model, tokenizer, spec.replace(trained=context.trained(name)))
+        trained = context.trained(name, hybrid.read(context.encoder) or HybridSpec())
+        checkpoint.save(folder, model, tokenizer, spec.replace(trained=trained))
     return {"steps": settings.steps, "texts": len(texts)}
 
 
@@ -108,7 +109,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
     fit_stage(context, name, task, settings, folder, validate)
     if context.main:
-        final = spec.replace(trained=context.trained(name), **task.extra())
+        final = spec.replace(trained=context.trained(name, spec), **task.extra())
         checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
     return {"steps": settings.steps, "queries": len(data.queries), **task.extra()}
 

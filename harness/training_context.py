@@ -1,6 +1,5 @@
 """What the stages of a recipe share: where they are, their data, the processes, the loop."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +10,10 @@ import numpy as np
 from harness import corpora
 from harness.pairs import Training
 from harness.progress import Conductor
-from harness.recipe import CorpusPart, Pretrain, Recipe
+from harness.recipe import CorpusPart, Finetune, Pretrain, Recipe
 from harness.stage_folder import digest
 from models import loop
+from models.hybrid import HybridSpec
 from models.tokens import Ragged, Tokens
 from retrievers.errors import InputError
 
@@ -75,14 +75,27 @@ class Context:
         """Which of how many processes this is."""
         return {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
 
-    def trained(self, name: str) -> dict[str, Any]:
-        """What a checkpoint says of how it was trained; `pretraining` are its decoding tasks, by Table 3's names."""
-        stages = self.recipe.stages
-        so_far = itertools.takewhile(lambda before: before != name, stages)
-        tasks = [stage.objective.config().decoding for n in (*so_far, name) if isinstance(stage := stages[n], Pretrain)]
-        known = {"pretraining": ", then ".join(str(task) for task in dict.fromkeys(tasks))} if tasks else {}
-        facts = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed} | known
-        return facts | stages[name].model_dump(mode="json", exclude_defaults=True)
+    def trained(self, name: str, before: HybridSpec) -> dict[str, Any]:
+        """What a checkpoint says of how it was trained: this stage's settings, and what all stages until now learned.
+
+        `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
+        the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
+        order; these decide which cell of a table a run may fill (`reports.rows`).
+        """
+        stage, data = self.recipe.stages[name], self.recipe.data
+        learned = before.learned
+        if isinstance(stage, Pretrain):
+            parts = [
+                part.name + (f", first {part.documents:,}" if part.documents else "")
+                for part in stage.corpora or data.corpora
+            ]
+            learned["pretraining"] = stage.objective.config().tasks
+            learned["pretrained_on"] = list(dict.fromkeys([*learned.get("pretrained_on", []), *parts]))
+        elif isinstance(stage, Finetune):
+            learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *data.train]))
+            learned["finetuned_as"] = [before.dense, before.lexical]
+        own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
+        return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 
 
 def token_pairs(context: Context, tokenizer: Any, query: int, passage: int) -> tuple[Tokens, Tokens]:

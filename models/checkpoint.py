@@ -36,6 +36,11 @@ class Loaded:
     hidden: int
     vocabulary: int
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of the encoder: its layers, H and V."""
+        return {"layers": self.model.config.num_hidden_layers, "hidden": self.hidden, "vocabulary": self.vocabulary}
+
 
 def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.

@@ -68,14 +68,14 @@ class PretrainConfig:
             raise ValueError(f"corruption is {self.corruption}; want three shares that add up to 1")
 
     @property
-    def decoding(self) -> str | None:
-        """The decoding tasks by the names of Table 3; None for masked-language modelling alone.
+    def tasks(self) -> str:
+        """The decoding tasks that have a weight, as Table 3 names them: "CLS decoding", "OT decoding", both, or none.
 
-        "CLS decoding" rebuilds the text from the CLS vector, "OT decoding" its bag of words from the ordinary tokens.
+        CLS decoding is the reconstruction from the CLS vector, OT decoding the bag of words from the ordinary tokens.
         """
-        tasks = {"CLS": self.reconstruction_weight > 0, "OT": self.kind == "DupMAE" and self.bow_loss_weight > 0}
-        names = " and ".join(name for name, there in tasks.items() if there)
-        return f"{names} decoding" if names else None
+        cls = self.reconstruction_weight > 0
+        bow = self.kind == "DupMAE" and self.bow_loss_weight > 0
+        return "CLS and OT decoding" if cls and bow else "CLS decoding" if cls else "OT decoding" if bow else "none"
 
     @classmethod
     def paper(cls, kind: Kind, **changes: Any) -> "PretrainConfig":

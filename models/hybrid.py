@@ -13,6 +13,9 @@ POOLINGS = ("cls", "mean")
 SIMILARITIES = ("dot", "cosine")
 _LARGEST = 1e6  # of a scale or a temperature
 MAX_VOCABULARY = 65_535  # term ids are stored as uint16
+# of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks and the corpora of its
+# pre-training; the collections that it was fine-tuned on, and the widths [D, K] that it had then
+_LEARNED = ("pretraining", "pretrained_on", "finetuned_on", "finetuned_as")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class HybridSpec:
     def replace(self, **changes: Any) -> "HybridSpec":
         """A copy with the changes that are not None."""
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What of `trained` still holds for a checkpoint that is trained on from this one."""
+        return {name: self.trained[name] for name in _LEARNED if name in self.trained}
 
     def write(self, folder: Path) -> None:
         """Write `hybrid.json` into a checkpoint's folder."""

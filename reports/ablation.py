@@ -1,15 +1,15 @@
 """Table 3 by its rows: which pre-training and which representation each stands for, and which row a record is."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from reports import rows
 from reports.records import Record
 
 CLS, OT, BOTH = "CLS decoding", "OT decoding", "CLS and OT decoding"
 PRETRAININGS = (CLS, OT, BOTH)
 REFERENCE = BOTH  # the row that the others are tested against
 METRICS = ("MRR@10", "MRR@100", "R@10", "R@100", "R@1000")
-_PRINTED_K, _PRINTED_HALF = 260, 384
+HARD_NEGATIVES = "hard negatives"  # of `reports.rows.fine_tuning`
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,10 @@ def storage_equal(hidden: int, dense: int) -> int:
     """The K for which D dense values and K lexical pairs take what H dense values take, as the paper counts.
 
     Section 4.2 counts 32 bits a value and 15 bits a term id, so 32 D + 47 K <= 32 H. For H = 768 and D = 384 that is
-    K <= 261.4; the paper prints 260, which takes 24,508 of the 24,576 bits: 261 rounded down to tens, it seems, it does
-    not say. We keep its share, 260 pairs for each 384 values given up, rounded down: 260 there, 43 for H = 128 and
-    D = 64, where 43.6 fit. It always fits, since 260 / 384 < 32 / 47.
+    K <= 261.4; the paper prints 260, which takes 24,508 of the 24,576 bits, and does not say why not 261. So one fewer
+    than fit: 260 there, 42 for H = 128 and D = 64, where 43.6 fit.
     """
-    return (hidden - dense) * _PRINTED_K // _PRINTED_HALF
+    return max(1, 32 * (hidden - dense) // 47 - 1)
 
 
 def widths(representation: str, hidden: int) -> tuple[int, int]:
@@ -79,23 +78,10 @@ def label(dense: int, lexical: int) -> str:
 
 
 def rows_of(record: Record) -> tuple[str, ...]:
-    """The rows of Table 3 that a record stands for, at whatever width its model has; none for most records.
+    """The rows of Table 3 that a record stands for as the paper makes them, fine-tuned to stage 2; mostly none.
 
-    Its manifest decides: the pre-training and the last stage that the checkpoint says it was trained by
-    (`system.options.trained`), which must be the paper's stage 2, and the halves it was run with
-    (`system.options.dense`, `lexical`) against the model's width (`hidden`). A width other than the paper's 768 makes
-    it a miniature; that is for the caller to say.
+    Its manifest decides, as in `reports.rows`: pre-training and last stage of `system.trained`, and the halves that
+    it was run with against the model's width, whatever that is.
     """
-    options = record.manifest.system.options
-    trained: Any = options.get("trained")
-    sizes = [n for name in ("hidden", "dense", "lexical") if isinstance(n := options.get(name), int)]
-    if not isinstance(trained, dict) or len(sizes) < 3:
-        return ()
-    if trained.get("kind") != "finetune" or not trained.get("negatives") or trained.get("distil"):
-        return ()
-    hidden, *halves = sizes
-    return tuple(
-        row.name
-        for row in ROWS
-        if row.pretraining == trained.get("pretraining") and widths(row.representation, hidden) == tuple(halves)
-    )
+    system = record.manifest.system
+    return rows.rows_of(3, system) if rows.fine_tuning(system) == HARD_NEGATIVES else ()

@@ -54,7 +54,7 @@ class Ablation:
     def __init__(self, rows: Mapping[str, Measured]) -> None:
         self.rows = dict(rows)
         self.first = next(iter(self.rows.values())).records[0].manifest
-        self.hidden = int(self.first.system.options["hidden"])
+        self.hidden = int(self.first.system.model["hidden"])
         self.seeds = seeds_of(next(iter(self.rows.values())).records)
 
     @property
@@ -106,7 +106,7 @@ class Claim:
 
 def seeds_of(records: Iterable[Record]) -> tuple[int, ...]:
     """The training seeds of checkpoints, as these say."""
-    return tuple(int(record.manifest.system.options["trained"]["seed"]) for record in records)
+    return tuple(int(record.manifest.system.trained["seed"]) for record in records)
 
 
 def gather(records: Sequence[Record]) -> list[Ablation]:

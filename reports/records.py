@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reports.errors import NewerRecordError, RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: system.trained and system.model; records of 1 are read as if they said nothing of either
 RUN, METRICS, PER_QUERY, MANIFEST = "run.trec.gz", "metrics.json", "per_query.csv", "manifest.json"
 
 
@@ -56,6 +56,9 @@ class System(_Part):
     seed: int | None
     bytes_per_document: float | None  # ours: fp16 values, uint16 term ids
     bytes_per_document_paper: float | None  # the paper's counting: 32-bit values, 15-bit term ids
+    # in the checkpoint's own words, as `harness train` writes them into its hybrid.json; empty where it says nothing
+    trained: dict[str, Any] = {}
+    model: dict[str, int] = {}  # `layers`, `hidden` (H) and `vocabulary` (V) of an encoder; empty where there is none
 
 
 class AppliedRules(_Part):

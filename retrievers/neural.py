@@ -113,8 +113,7 @@ class Neural(Retriever):
 
     def resolved(self) -> dict[str, Any]:
         """The options, with every None replaced by what it came to."""
-        loaded = self.encoder.loaded
-        spec = dataclasses.asdict(loaded.spec) | {"hidden": loaded.hidden}
+        spec = dataclasses.asdict(self.encoder.loaded.spec)
         chosen = self.options.model_dump(mode="json", exclude={"max_length"})
         return chosen | spec | {"titles": self._joined, "device": str(self._device), "precision": self._precision}
 
@@ -140,7 +139,8 @@ class Neural(Retriever):
         """What the record says: sizes as they came out."""
         from retrievers.vectors import bytes_per_document
 
-        spec = self.encoder.loaded.spec
+        loaded = self.encoder.loaded
+        spec = loaded.spec
         ours, paper = bytes_per_document(spec.dense or 0, spec.lexical)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
         halves = (("CLS" if spec.lexical else spec.pooling.upper(), spec.dense), ("OT", spec.lexical))
@@ -159,6 +159,8 @@ class Neural(Retriever):
             checkpoint_hash=self.checkpoint_hash,
             bytes_per_document=ours,
             bytes_per_document_paper=paper,
+            trained=spec.trained,
+            model=loaded.sizes,
         )
 
     def search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:

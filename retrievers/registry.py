@@ -46,6 +46,8 @@ class Identity(BaseModel):
     seed: int | None = None
     bytes_per_document: float | None = None
     bytes_per_document_paper: float | None = None
+    trained: dict[str, Any] = {}  # how, in the checkpoint's own words
+    model: dict[str, int] = {}  # layers, hidden, vocabulary
 
 
 class Retriever(ABC):

@@ -66,6 +66,8 @@ def test_the_record_says_what_was_run(tmp_path, folder):
     system = manifest.system
     assert (system.system, system.stage, system.variant) == ("DupMAE", "hard negatives", "CLS:16, OT:12")
     assert (system.bytes_per_document, system.bytes_per_document_paper) == (2 * 16 + 4 * 12, 4 * 16 + 12 * 5.875)
+    assert system.trained == {"stage": "hard negatives"}
+    assert system.model == {"layers": 2, "hidden": 32, "vocabulary": len(tiny.tokenizer())}
     assert system.checkpoint_hash == hub.content_hash(model)
     assert (system.options["pooling"], system.options["passage_length"], system.options["precision"]) == (
         "cls",

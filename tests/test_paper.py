@@ -70,7 +70,7 @@ def test_table_3_is_as_printed():
 
 @pytest.mark.parametrize(("table", "shape", "filled"), [(1, (16, 5), 57), (2, (19, 9), 171), (3, (8, 5), 40)])
 def test_every_cell_is_a_score_or_blank(table, shape, filled):
-    """Counted in the paper: Table 1 has 80 cells, with 1 + 3 + 3 + 2 + 1 and 1 + 6 * 2 blanks in its first two boxes."""
+    """Counted in the paper: of the 80 cells of Table 1, 1 + 3 + 3 + 2 + 1 and 1 + 6 * 2 are blank."""
     ours = published(table)
     assert (len(ours.rows), len(ours.columns)) == shape
     cells = {(r, c): ours.printed(r, c) for r in ours.rows for c in ours.columns}

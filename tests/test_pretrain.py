@@ -218,6 +218,7 @@ def test_ot_decoding_alone_is_the_masked_lm_and_the_bag_of_words():
     lm = tiny.masked_lm()
     batch = batch_for(both)
     whole = DupMAE(lm, both).eval()(batch)
+    assert PretrainConfig.paper("DupMAE", reconstruction_weight=0.0).tasks == "OT decoding"
     model = DupMAE(lm, PretrainConfig.paper("DupMAE", reconstruction_weight=0.0)).eval()
     found = model(batch)
     assert found.reconstruction is None

@@ -61,7 +61,7 @@ def test_a_changed_or_missing_file_is_named(record, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m | {"schema_version": 99}, "a record of schema 99; this harness reads up to 1"),
+        (lambda m: m | {"schema_version": 99}, "a record of schema 99; this harness reads up to 2"),
         (lambda m: {k: v for k, v in m.items() if k != "data"}, "not a readable record"),
         (lambda m: [], "not a readable record"),
         (lambda m: m | {"files": {}}, "does not name the files of a record"),
@@ -126,3 +126,12 @@ def test_a_failed_write_leaves_what_was_there(record):
         fail()
     assert {path.name: path.read_bytes() for path in record.folder.iterdir()} == before
     assert [path.name for path in record.folder.parent.iterdir()] == [record.folder.name]
+
+
+def test_a_record_of_schema_1_reads_as_one_that_says_nothing_of_training(record):
+    path = record.folder / "manifest.json"
+    raw = json.loads(path.read_text())
+    del raw["system"]["trained"], raw["system"]["model"]
+    path.write_text(json.dumps(raw | {"schema_version": 1}))
+    system = records.read(record.folder).manifest.system
+    assert (system.trained, system.model) == ({}, {})

@@ -99,6 +99,10 @@ def test_temperature_and_scale_are_set_once_and_kept(whole):
     assert first.temperature > 0
     assert first.lexical_scale not in (0, 1)
     assert (first.dense, first.lexical, first.trained["stage"]) == (16, 16, "in_batch")
+    for spec in (first, *later):  # what a table of the paper asks of a checkpoint
+        assert spec.trained["pretraining"] == "CLS and OT decoding"
+        assert len(spec.trained["pretrained_on"]) == len(spec.trained["finetuned_on"]) == 1
+        assert spec.trained["finetuned_as"] == [16, 16]
     for spec in later:
         assert (spec.temperature, spec.lexical_scale) == (first.temperature, first.lexical_scale)
 
