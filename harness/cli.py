@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
 from harness.cli_check import check_command
 from harness.cli_compare import compare_command
@@ -159,6 +160,7 @@ def run_command(
 
 
 app.command("train")(train_command)
+app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
 app.command("table")(table_command)
 app.command("check")(check_command)

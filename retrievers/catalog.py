@@ -30,6 +30,7 @@ class Entry(BaseModel):
     passage_prefix: str | None = None
     titles: bool = True  # joined before the text
     variant: str | None = None  # the only widths that may fill the paper's rows
+    pretraining: str | None = None  # the only decoding tasks that may, where a checkpoint names its own
     paper_rows: tuple[PaperRow, ...] = ()
 
 

@@ -143,10 +143,13 @@ class Neural(Retriever):
         spec = loaded.spec
         ours, paper = bytes_per_document(spec.dense or 0, spec.lexical)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
-        variant = f"CLS:{spec.dense}, OT:{spec.lexical}" if spec.lexical else f"{spec.pooling.upper()}:{spec.dense}"
-        # a checkpoint of the user's claims a row only if it says how it was trained, and is of the row's widths
+        halves = (("CLS" if spec.lexical else spec.pooling.upper(), spec.dense), ("OT", spec.lexical))
+        variant = ", ".join(f"{name}:{width}" for name, width in halves if width)
+        # a checkpoint of the user's claims a row only if it says how it was trained, and is of the row's widths and
+        # pre-training
         known = bool(spec.trained) or not self.options.checkpoint
-        claims = known and self.entry.variant in (None, variant)
+        pretraining = spec.trained.get("pretraining", self.entry.pretraining)
+        claims = known and self.entry.variant in (None, variant) and self.entry.pretraining in (None, pretraining)
         return Identity(
             system=self.entry.system,
             stage=None if stage is None else str(stage),
@@ -170,7 +173,7 @@ class Neural(Retriever):
         from retrievers.encoding import build
 
         torch.set_num_threads(job.threads)
-        if self.entry.variant and not self.spec.lexical:
+        if self.entry.variant and not self.spec.lexical and self.spec.trained.get("lexical") != 0:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         header = self._header(corpus)
         shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job)
