@@ -63,10 +63,13 @@ class Neural(WithCheckpoint):
         spec = loaded.spec
         ours, paper = bytes_per_document(spec.dense or 0, self._terms or spec.lexical)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
-        variant = f"CLS:{spec.dense}, OT:{spec.lexical}" if spec.lexical else f"{spec.pooling.upper()}:{spec.dense}"
-        # a checkpoint of the user's claims a row only if it says how it was trained, and is of the row's widths
-        known = bool(spec.trained) or not self.options.checkpoint
-        claims = known and self.entry.variant in (None, variant)
+        halves = (("CLS" if spec.lexical else spec.pooling.upper(), spec.dense), ("OT", spec.lexical))
+        variant = ", ".join(f"{name}:{width}" for name, width in halves if width)
+        # a checkpoint of the user's claims a row only if it says how it was trained, and is of the row's widths and
+        # pre-training; a published one, if it is used as its entry says
+        known = bool(spec.trained) or not (self.options.checkpoint or self.changed)
+        pretraining = spec.trained.get("pretraining", self.entry.pretraining)
+        claims = known and self.entry.variant in (None, variant) and self.entry.pretraining in (None, pretraining)
         return Identity(
             system=self.entry.system,
             stage=None if stage is None else str(stage),
@@ -90,7 +93,7 @@ class Neural(WithCheckpoint):
         from retrievers.ranking import Searcher, merged
 
         torch.set_num_threads(job.threads)
-        if self.entry.variant and not self.spec.lexical:
+        if self.entry.variant and not self.spec.lexical and self.spec.trained.get("lexical") != 0:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         searcher = Searcher(self.shards(corpus, job), self.device, self.options.engine, job.threads)
         starts = range(0, len(queries), QUERIES_AT_ONCE)

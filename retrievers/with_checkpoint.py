@@ -101,6 +101,12 @@ class WithCheckpoint(Retriever, ABC):
         return hashlib.sha256(both.encode()).hexdigest()
 
     @property
+    def changed(self) -> list[str]:
+        """The options by which a user departs from how the entry's checkpoint is used."""
+        same = ("checkpoint", "engine", "device", "precision", "shard_documents")
+        return [name for name, value in self.options if value is not None and name not in same]
+
+    @property
     def titles(self) -> "Form":
         """How a passage's title comes before its text."""
         chosen = self.options.titles
