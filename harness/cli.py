@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli_bench import bench_command
+from harness.cli_dissect import dissect_command
+from harness.cli_plot import plot_app
 from harness.cli_table import table_command
 from harness.cli_train import train_command
 
@@ -172,6 +174,8 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 app.command("train")(train_command)
 app.command("bench")(bench_command)
+app.command("dissect")(dissect_command)
+app.add_typer(plot_app, name="plot")
 app.command("table")(table_command)
 
 
