@@ -2,14 +2,11 @@
 
 import dataclasses
 import importlib.util
-import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from retrievers.catalog import Entry, entries
 from retrievers.errors import InputError
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from retrievers.encoding import TextEncoder
     from retrievers.store import Shard
 
-_QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
+QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
 
 
 class Neural(Retriever):
@@ -85,7 +82,8 @@ class Neural(Retriever):
         return self.entry.titles if self.options.titles is None else self.options.titles
 
     @cached_property
-    def _device(self) -> "torch.device":
+    def device(self) -> "torch.device":
+        """Where the encoder and the search run. Raises InputError for a GPU that is not there."""
         import torch
 
         wanted = self.options.device
@@ -97,7 +95,7 @@ class Neural(Retriever):
     def _precision(self) -> str:
         if self.options.precision != "auto":
             return self.options.precision
-        return "bf16" if self._device.type == "cuda" else "fp32"
+        return "bf16" if self.device.type == "cuda" else "fp32"
 
     @cached_property
     def encoder(self) -> "TextEncoder":
@@ -108,14 +106,14 @@ class Neural(Retriever):
         from retrievers.encoding import TextEncoder
 
         loaded = checkpoint.load(self.folder, self.spec, torch.bfloat16 if self._precision == "bf16" else torch.float32)
-        loaded.encoder.to(self._device)
-        return TextEncoder(loaded, self._device, self._joined)
+        loaded.encoder.to(self.device)
+        return TextEncoder(loaded, self.device, self._joined)
 
     def resolved(self) -> dict[str, Any]:
         """The options, with every None replaced by what it came to."""
         spec = dataclasses.asdict(self.encoder.loaded.spec)
         chosen = self.options.model_dump(mode="json", exclude={"max_length"})
-        return chosen | spec | {"titles": self._joined, "device": str(self._device), "precision": self._precision}
+        return chosen | spec | {"titles": self._joined, "device": str(self.device), "precision": self._precision}
 
     def check(self) -> None:
         """See to the checkpoint's folder, its choice of halves, the device and the engine before anything is read."""
@@ -132,7 +130,7 @@ class Neural(Retriever):
 
     def fingerprint(self) -> str:
         """The checkpoint's bytes and the resolved choices."""
-        parts = (self.checkpoint_hash, dataclasses.asdict(self.spec), self._joined, self._precision, self._device.type)
+        parts = (self.checkpoint_hash, dataclasses.asdict(self.spec), self._joined, self._precision, self.device.type)
         return repr(parts)
 
     def identity(self) -> Identity:
@@ -170,16 +168,25 @@ class Neural(Retriever):
         """
         import torch
 
-        from retrievers.encoding import build
+        from retrievers.ranking import Searcher, merged
 
         torch.set_num_threads(job.threads)
         if self.entry.variant and not self.spec.lexical and self.spec.trained.get("lexical") != 0:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
-        header = self._header(corpus)
-        shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job)
-        own = self._search(list(shards.values()), queries, top_k, job)
+        searcher = Searcher(self.shards(corpus, job), self.device, self.options.engine, job.threads)
+        starts = range(0, len(queries), QUERIES_AT_ONCE)
+        with job.phase("search", len(queries), "queries") as meter:
+            blocks = (self.encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts)
+            own = searcher.run([query.query_id for query in queries], blocks, top_k, meter)
         found = job.gather((own.offsets, own.doc_ids, own.scores))
-        return own if found is None else _merged(own.query_ids, found, top_k)
+        return own if found is None else merged(own.query_ids, found, top_k)
+
+    def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
+        """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
+        from retrievers.encoding import build
+
+        header = self._header(corpus)
+        return list(build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job).values())
 
     def _header(self, corpus: Corpus) -> Any:
         from retrievers.store import Header
@@ -190,44 +197,12 @@ class Neural(Retriever):
             checkpoint_hash=self.checkpoint_hash,
             corpus_hash=corpus.content_hash,
             spec={name: getattr(spec, name) for name in relevant} | {"titles": self._joined},
-            precision=f"{self._precision} on {self._device.type}",
+            precision=f"{self._precision} on {self.device.type}",
             libraries={name: version(name) for name in self.packages},
             batch_rule=self.encoder.batch_rule,
             documents=corpus.count,
             shard_documents=self.options.shard_documents,
         )
-
-    def _search(self, shards: Sequence["Shard"], queries: Sequence[Query], top_k: int, job: Job) -> Run:
-        """Search the shards that this process holds; it may hold none."""
-        from retrievers import store
-        from retrievers.search import exact
-        from retrievers.search.final import Part
-
-        query_ids, blocks = [query.query_id for query in queries], []
-        if not shards:
-            return Run.from_blocks(query_ids, [])
-        # rows of what is here, without gaps where the others' shards would be
-        firsts = list(itertools.accumulate((len(shard.vectors) for shard in shards), initial=0))
-        parts = [Part(first, shard.vectors) for first, shard in zip(firsts, shards, strict=False)]
-        names = store.Ids(dict(zip(firsts, shards, strict=False)))
-        path = exact.path_for(parts, self._device, job.threads, self.options.engine)
-        with job.phase("search", len(queries), "queries") as meter:
-            for start in range(0, len(queries), _QUERIES_AT_ONCE):
-                vectors = self.encoder.queries(queries[start : start + _QUERIES_AT_ONCE])
-                found = exact.named(exact.search(vectors, parts, top_k, path, names, job.threads), names)
-                blocks += [
-                    (np.full(len(ids), number), ids, scores) for number, (ids, scores) in enumerate(found, start)
-                ]
-                meter.advance(len(vectors))
-        return Run.from_blocks(query_ids, blocks)
-
-
-def _merged(query_ids: Sequence[str], found: Sequence[tuple[Any, ...]], top_k: int) -> Run:
-    """The best of what the processes found, each in its own documents."""
-    if len(found) == 1:
-        return Run(tuple(query_ids), *found[0])
-    blocks = [(np.repeat(np.arange(len(query_ids)), np.diff(offsets)), ids, scores) for offsets, ids, scores in found]
-    return Run.from_blocks(query_ids, blocks).first(top_k)
 
 
 def _class_for(entry: Entry, label: str) -> type[Neural]:

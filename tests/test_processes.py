@@ -24,7 +24,7 @@ from harness.progress import Conductor
 from harness.runner import iterate
 from retrievers import mining, registry
 from retrievers.errors import InputError
-from retrievers.neural import _merged
+from retrievers.ranking import merged
 from retrievers.registry import Identity, Options, Retriever
 from retrievers.types import Run
 from tests import tiny
@@ -398,8 +398,8 @@ def test_mining_by_two_equals_one(place, together):
 def test_ties_across_processes_go_to_the_greater_id():
     """Three processes found a and c at 1, b at 1 and z at 2, nothing: of two results z is first, then c."""
     runs = [Run.of({"q": {"a": 1.0, "c": 1.0}}), Run.of({"q": {"b": 1.0, "zz": 2.0}}), Run.of({"q": {}})]
-    merged = _merged(["q"], [(run.offsets, run.doc_ids, run.scores) for run in runs], 2)
-    ids, scores = merged.rows(0)
+    found = merged(["q"], [(run.offsets, run.doc_ids, run.scores) for run in runs], 2)
+    ids, scores = found.rows(0)
     assert ids.tolist() == [b"zz", b"c"]
     assert scores.tolist() == [2.0, 1.0]
 

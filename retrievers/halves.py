@@ -1,0 +1,105 @@
+"""A hybrid taken apart: the halves of one store searched alone and together, and with fewer terms than it holds."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from retrievers.errors import InputError
+from retrievers.neural import QUERIES_AT_ONCE, Neural
+from retrievers.ranking import Searcher, merged
+from retrievers.store import Shard
+from retrievers.types import Corpus, Job, Query, Run
+from retrievers.vectors import HybridQueries, HybridVectors
+
+# whole shards of so many documents are held narrowed at once: K' pairs of a million take 4 MB times K'
+_DOCUMENTS_AT_ONCE = 1 << 20
+
+
+class View(NamedTuple):
+    """What of the stored vectors takes part: the dense half or not, and the `terms` largest pairs of each document."""
+
+    dense: bool
+    terms: int
+
+
+def narrowed(vectors: HybridVectors, view: View) -> HybridVectors:
+    """What `view` leaves of the vectors: [N,D] or [N,0], and [N,K'] of [N,K].
+
+    A document keeps its K' largest weights by value. The encoder keeps the K largest of all V in the same way (equation
+    11), so these are the pairs that it would have kept for K', but for one thing: it compares 32 bits, and 16 are
+    stored. Where weights are equal in these, the lower term ids stay.
+
+    Raises ValueError for more terms than are stored.
+    """
+    stored = vectors.term_ids.shape[1]
+    if view.terms > stored:
+        raise ValueError(f"{view.terms} terms are wanted and {stored} are stored")
+    dense = vectors.dense if view.dense else vectors.dense[:, :0]
+    ids, weights = vectors.term_ids[:, : view.terms], vectors.term_weights[:, : view.terms]
+    if 0 < view.terms < stored:
+        values = np.asarray(vectors.term_weights)  # [N,K]
+        order = np.argsort(-values, axis=1, kind="stable")
+        kept = np.sort(order[:, : view.terms], axis=1)  # [N,K'] columns, so that term ids still ascend
+        ids = np.take_along_axis(np.asarray(vectors.term_ids), kept, 1)
+        weights = np.take_along_axis(values, kept, 1)
+    return HybridVectors(dense, ids, weights)
+
+
+def search(
+    retriever: Neural, corpus: Corpus, queries: Sequence[Query], views: Sequence[View], top_k: int, job: Job
+) -> dict[View, Run]:
+    """Search one store in several ways: the `top_k` documents of each query for each of `views`, exactly.
+
+    A passage is encoded only where the store that `harness run` keeps does not hold it yet, and each query once. All
+    encoded queries are held in memory, 4 bytes times V each. Raises InputError for a checkpoint that lacks a half, or
+    a view of more terms than its K.
+    """
+    torch.set_num_threads(job.threads)
+    spec = retriever.encoder.loaded.spec
+    if not spec.dense or not spec.lexical:
+        raise InputError(
+            f"{retriever.folder} has no {'lexical' if spec.dense else 'dense'} half (D = {spec.dense}, K = "
+            f"{spec.lexical}), so there is nothing to take apart. Name a hybrid checkpoint, or give --lexical K."
+        )
+    if too_many := sorted({view.terms for view in views if view.terms > spec.lexical}):
+        raise InputError(
+            f"{', '.join(map(str, too_many))}: more terms than the {spec.lexical} that are kept of a passage. Ask for "
+            f"1 to {spec.lexical}, or keep more with --lexical."
+        )
+    groups = _groups(retriever.shards(corpus, job))
+    query_ids = [query.query_id for query in queries]
+    found = {view: Run.from_blocks(query_ids, []) for view in views}
+    with job.phase("search", len(queries) * len(found) * len(groups), "queries") as meter:
+        starts = range(0, len(queries), QUERIES_AT_ONCE)
+        blocks = [retriever.encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
+        for group in groups:
+            for view, before in found.items():
+                part = [dataclasses.replace(shard, vectors=narrowed(shard.vectors, view)) for shard in group]
+                asked = [_asked(block, view) for block in blocks]
+                searcher = Searcher(part, retriever.device, retriever.options.engine, job.threads)
+                runs = before, searcher.run(query_ids, asked, top_k, meter)
+                both = [(run.offsets, run.doc_ids, run.scores) for run in runs]
+                found[view] = merged(query_ids, both, top_k)
+    return found
+
+
+def _asked(queries: HybridQueries, view: View) -> HybridQueries:
+    """The halves of the queries that the view's documents have."""
+    dense = queries.dense if view.dense else queries.dense[:, :0]
+    return HybridQueries(dense, queries.lexical if view.terms else queries.lexical[:, :0])
+
+
+def _groups(shards: Sequence[Shard]) -> list[list[Shard]]:
+    """Consecutive shards, so many together that their documents are at most `_DOCUMENTS_AT_ONCE`, and one at least."""
+    groups: list[list[Shard]] = []
+    room = 0
+    for shard in shards:
+        if len(shard.vectors) > room:
+            groups.append([])
+            room = _DOCUMENTS_AT_ONCE
+        groups[-1].append(shard)
+        room -= len(shard.vectors)
+    return groups
