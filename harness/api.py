@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.comparison import Compared, compare_records
 from harness.config import RunConfig, build, make_retriever, reranked_by, share_options
 from harness.datasets import cache
 from harness.fusing import LABEL, fuse_parts, recipe
-from harness.parts import check_one_collection
 from harness.progress import Conductor
 from harness.ranked import Ranking, Result
 from harness.runner import iterate
 from harness.scored import given, label_of, one_dataset, score_given
 from harness.searches import Search, Searches
 from reports import records
-from reports.compare import Comparison, paired_t_test
 from reports.records import Record
 from retrievers.errors import InputError
 from retrievers.rerank import DEPTH
@@ -133,18 +132,21 @@ def fuse(
     return Result(fuse_parts(parts, how, config, command, dataset).record)
 
 
-def compare(a: Result | _Folder, b: Result | _Folder, metric: str = "NDCG@10") -> Comparison:
-    """`b` against `a`, over the same queries: mean difference, two-sided p of a paired t-test, queries won and lost.
+def compare(
+    baseline: Result | _Folder,
+    *others: Result | _Folder,
+    metric: str = "NDCG@10",
+    permutations: int = 100_000,
+    seed: int = 42,
+) -> Compared:
+    """`harness compare`: other records against a baseline, query by query, in one metric.
 
-    Raises InputError where the records are of different collections or rules, or lack the metric.
+    `significance.systems` has of each other system the mean difference, its interval, p by paired t-test and by
+    randomisation, both corrected for several systems, and the queries won, tied and lost. Raises InputError where the
+    records are of different collections or rules, or one lacks the metric.
     """
-    both = [one if isinstance(one, Result) else read(one) for one in (a, b)]
-    check_one_collection([one.record for one in both])
-    for one in both:
-        if metric not in one.metrics:
-            raise InputError(f"{one.folder} has no {metric}; it has {', '.join(one.metrics)}.")
-    first, second = ({q: row[metric] for q, row in one.record.per_query().items()} for one in both)
-    return paired_t_test(first, second)
+    every = [one if isinstance(one, Result) else read(one) for one in (baseline, *others)]
+    return compare_records([one.record for one in every], metric, permutations, seed)
 
 
 def read(folder: _Folder) -> Result:

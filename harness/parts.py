@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import recorded
+from harness.comparison import find
 from harness.config import RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
 from harness.scored import fitted, given, one_dataset
 from reports import records
 from reports.origin import FusedPart
-from reports.records import Data, Record
+from reports.records import Record
 from retrievers import fusion, trec
 from retrievers.errors import InputError
 from retrievers.exchange import aligned
@@ -28,37 +30,15 @@ class Part:
 
 
 def record_of(found: Any, results: Path) -> Record | None:
-    """The record that a word names: its folder, or a beginning of its hash; None for a file, or an object in memory.
+    """The record that a word names, as in `harness.comparison.find`; None for a file, or an object in memory.
 
     Raises InputError for a word that names none, or several; RecordError for a record that cannot be read.
     """
     if isinstance(found, Record):
         return found
-    if not isinstance(found, str | Path):
+    if not isinstance(found, str | Path) or Path(found).expanduser().is_file():
         return None
-    path = Path(found).expanduser()
-    if (path / records.MANIFEST).exists():
-        return records.read(path)
-    if path.is_file():
-        return None
-    hits = sorted(results.glob(f"[!.]*/[!.]*/{path.name}*")) if str(found) == path.name and len(path.name) >= 4 else []
-    if len(hits) == 1:
-        return records.read(hits[0])
-    raise InputError(
-        f"{str(found)!r} is no run: neither a record's folder, nor the hash of one record in {results}"
-        + (f" ({len(hits)} begin so)" if hits else "")
-        + ", nor a TREC file. `harness list runs` shows the records."
-    )
-
-
-def _hashes(data: Data) -> dict[str, object]:
-    return {
-        "corpus": data.corpus_hash,
-        "queries": data.queries_hash,
-        "judgments": data.qrels_hash,
-        "drop_self": data.rules.drop_self,
-        "binary_level": data.rules.binary_level,
-    }
+    return find(str(found), results)
 
 
 def check_one_collection(firsts: Sequence[Record]) -> None:
@@ -69,8 +49,7 @@ def check_one_collection(firsts: Sequence[Record]) -> None:
                 f"{record.folder} is the mean of {len(record.manifest.parts)} collections. Fuse their runs one by one."
             )
         a, b = firsts[0].manifest.data, record.manifest.data
-        other = [name for name, value in _hashes(a).items() if _hashes(b)[name] != value]
-        if other:
+        if other := recorded.differences(a, b):
             raise InputError(
                 f"{firsts[0].folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection: they differ "
                 f"in {', '.join(other)}. Fuse runs of the same collection."
@@ -81,17 +60,16 @@ def dataset_of(firsts: Sequence[Record], named: str | None, config: RunConfig) -
     """The collection that is `named`, else that of the records. Raises InputError where it is not here."""
     if named is not None or not firsts:
         return one_dataset(str(named), config.titles)
-    data, titles = firsts[0].manifest.data, firsts[0].manifest.config.get("titles")
-    folder, split = Path(data.dataset_id), data.name.rsplit("/", 1)[-1]
-    # of a user's folder, the name is its own and its split's alone
-    name = str(folder / split) if data.name == f"{folder.name}/{split}" and folder.is_absolute() else data.name
-    return one_dataset(name, config.titles or (Path(titles) if titles else None))
+    before = firsts[0].manifest
+    titles = before.config.get("titles")
+    return one_dataset(recorded.asked_name(before.data), config.titles or (Path(titles) if titles else None))
 
 
 def check_unchanged(record: Record, dataset: Dataset) -> None:
     """Raise InputError where the collection is not what the record was made with."""
     now = {"corpus": dataset.content_hash, "queries": dataset.queries_hash, "judgments": dataset.qrels_hash}
-    then = _hashes(record.manifest.data)
+    data = record.manifest.data
+    then = {"corpus": data.corpus_hash, "queries": data.queries_hash, "judgments": data.qrels_hash}
     if other := [name for name, value in now.items() if then[name] != value]:
         raise InputError(
             f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "

@@ -37,12 +37,15 @@ def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
     return list(iterate(config, command))
 
 
-def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
+def iterate(
+    config: RunConfig, command: Sequence[str], searched: Callable[[Search, Run], None] | None = None
+) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
     is, since its own record is what the re-ranked one is made from. Where a launcher started several processes, rank 0
-    keeps and yields the records; the others help it to search, and yield nothing.
+    keeps and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that
+    is searched, before it is scored.
 
     Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
     """
@@ -64,7 +67,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     if not team.main:
         searches.help()
         return
-    maker = _Maker(config, command, job, searches)
+    maker = _Maker(config, command, job, searches, searched)
     try:
         for name, datasets in plan:
             made: list[list[Outcome]] = []
@@ -99,9 +102,17 @@ def _once(items: Sequence[T]) -> list[T]:
 class _Maker:
     """Makes records under one configuration."""
 
-    def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor, searches: Searches) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        command: Sequence[str],
+        job: Conductor,
+        searches: Searches,
+        searched: Callable[[Search, Run], None] | None,
+    ) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
         self.shelf = Shelf(config.results, config.force, job)
+        self.searched = searched
 
     def one(self, search: Search) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
@@ -110,11 +121,18 @@ class _Maker:
         dataset.open(self.job)
         for message in dataset.warnings:
             self.job.warn(message)
+
+        def searched() -> Run:
+            result = self.searches.run(search)
+            if self.searched is not None:
+                self.searched(search, result)
+            return result
+
         return self._keep(
             spec,
             dataset,
             self.searches.key(search),
-            lambda: self.searches.run(search),
+            searched,
             lambda result: manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result),
         )
 

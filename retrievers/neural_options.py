@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from retrievers.passages import Form
 from retrievers.registry import Options
 
 
@@ -21,7 +22,13 @@ class NeuralOptions(Options):
     )
     query_prefix: str | None = None
     passage_prefix: str | None = None
-    titles: bool | None = Field(None, description="whether a passage's title comes before its text")
+    titles: bool | Form | None = Field(
+        None, description="how a passage's title comes before its text: space, separator, pair, typed pair, none"
+    )
+    query_checkpoint: str | None = Field(None, description="where queries have an encoder of their own")
+    lexical_pooling: Literal["max", "sum"] | None = Field(None, description="of the lexical half, over the tokens")
+    activation: Literal["none", "log1p_relu"] | None = Field(None, description="of its logits; SPLADE: log1p_relu")
+    lexical_tokens: Literal["ordinary", "all"] | None = Field(None, description="whether CLS and SEP count")
     engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
         "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
     )

@@ -87,11 +87,12 @@ def test_compare(here, beir):
     a = harness.run("bm25", here)
     b = harness.score({"q1": {"d2": 2.0, "d1": 1.0}, "q2": {"d3": 1.0}}, here, name="b")
     found = harness.compare(a, b)
-    assert (found.queries, found.wins, found.ties, found.losses) == (2, 1, 1, 0)
-    assert found.difference == pytest.approx((1 + 2 / np.log2(3) - 2) / (2 + 1 / np.log2(3)) / 2)
-    assert harness.compare(a.folder, str(b.folder)) == found
+    [system] = found.significance.systems
+    assert (found.significance.queries, system.wins, system.ties, system.losses) == (2, 1, 1, 0)
+    assert system.difference == pytest.approx((1 + 2 / np.log2(3) - 2) / (2 + 1 / np.log2(3)) / 2)
+    assert harness.compare(a.folder, str(b.folder)).significance == found.significance
     with pytest.raises(InputError, match="has no NDCG@3; it has MRR@10"):
-        harness.compare(a, b, "NDCG@3")
+        harness.compare(a, b, metric="NDCG@3")
     other = harness.run("bm25", str(beir("other", queries=[("q1", "red"), ("q2", "sea")])))
     with pytest.raises(InputError, match="differ in queries"):
         harness.compare(a, other)
