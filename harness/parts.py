@@ -104,7 +104,8 @@ def part_of(
 
 def shortly(parts: Sequence[Part]) -> str:
     """The parts' retrievers, in a few words."""
-    return " + ".join(part.record.manifest.system.retriever if part.record else part.named.name for part in parts)
+    names = [part.record.manifest.system.retriever if part.record else part.named.name for part in parts]
+    return " + ".join(f"hf:{Path(name).name}" if name.startswith("hf:") else name for name in names)
 
 
 def check_once(parts: Sequence[Part]) -> None:

@@ -59,13 +59,16 @@ def fuse(
     query_ids = runs[0].query_ids
     same = [aligned(run, query_ids) for run in runs]
     longest = -(-max(run.doc_ids.itemsize for run in same) // _WIDTH) * _WIDTH
-    found: dict[str, dict[str, float]] = {}
+    blocks = []
     for low in range(0, len(query_ids), _QUERIES_AT_ONCE):
         block = query_ids[low : low + _QUERIES_AT_ONCE]
-        parts = [_ranx_run(aligned(run, block), by_rank=method == "rrf", longest=longest) for run in same]
-        found |= _fused(parts, method, k, chosen, norm)
-    result = Run.of({query_id: found.get(query_id, {}) for query_id in query_ids})
-    return result if top_k is None else result.first(top_k)
+        parts = [_ranx_run(aligned(run, block), method == "rrf", longest) for run in same]
+        found = _fused(parts, method, k, chosen, norm)
+        ranked = Run.of({query_id: found.get(query_id, {}) for query_id in block})
+        ranked = ranked if top_k is None else ranked.first(top_k)
+        rows_query = np.repeat(np.arange(low, low + len(block)), np.diff(ranked.offsets))
+        blocks.append((rows_query, ranked.doc_ids, ranked.scores))
+    return Run.from_blocks(query_ids, blocks)
 
 
 def checked_weights(weights: Sequence[float] | None, runs: int) -> list[float]:
