@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from harness.config import build
+from harness.rules import FORUMS
 from harness.runner import run
 from models import cross_encoder, reranker
 from models.cross_encoder import Joiner
@@ -29,7 +30,7 @@ from retrievers.errors import InputError
 from retrievers.rerank import Reranker, RerankOptions, below
 from retrievers.types import Document, Query, Run
 from tests import tiny
-from tests.conftest import DOCS, replaced
+from tests.conftest import DOCS, replaced, write_beir
 from tests.test_runner import Fixed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -252,6 +253,32 @@ def test_the_record_says_so(beir, tmp_path, fixed):
     assert {o[0].record.folder for o in (deeper, other)} == {first.record.folder}
     forced = go(tmp_path, dataset, folder, force=True)
     assert ([o.found for o in forced], fixed.searches) == ([False, False], 2)
+
+
+def test_a_mean_of_collections_is_re_ranked_part_by_part(tmp_path, monkeypatch, fixed):
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    for forum in FORUMS:
+        write_beir(tmp_path / "home" / "datasets" / "beir" / "cqadupstack" / forum)
+    found = [outcome.record for outcome in go(tmp_path, "beir/cqadupstack", own(tmp_path / "teacher"))]
+    assert len(found) == 2 * 13
+    plain, again = found[12], found[25]
+    assert [record.manifest.system.retriever for record in (plain, again)] == ["fixed", "fixed+rerank"]
+    assert len(again.manifest.parts) == 12
+    firsts = {record.manifest.system.reranked.first_stage for record in found[13:25]}
+    assert firsts == {record.folder.name for record in found[:12]}
+
+
+def test_a_querys_own_document_is_dropped_before_the_depth_counts(tmp_path, monkeypatch, fixed):
+    """ArguAna: the first stage returns the query's own document on top; the one behind it is re-ranked."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    docs = [("q1", "", "red apples"), *DOCS]
+    write_beir(tmp_path / "home" / "datasets" / "beir" / "arguana", docs=docs)
+    fixed.results = {"q1": {"q1": 9.0, "d1": 2.0, "d2": 1.0}}
+    asked = [{"name": "fixed", "rerank": {"checkpoint": str(own(tmp_path / "teacher")), "depth": 1}}]
+    _, second = go(tmp_path, "beir/arguana", None, retrievers=asked)
+    run_ = trec.read(second.record.folder / records.RUN)
+    assert ids(run_, 0) == ["d1", "d2"]
+    assert run_.rows(0)[1][0] != 2.0
 
 
 def test_the_command(beir, tmp_path, cli):
