@@ -78,12 +78,15 @@ def module_folders(folder: Path) -> list[Path]:
     """The folders beside `folder` itself that a `modules.json` names; none where there is no such file."""
     if not (folder / MODULES).is_file():
         return []
-    return [folder / path for _, path in _modules(folder) if path]
+    return [folder / path for _, path in modules_in(folder) if path]
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """(kind, path) of each module; a kind is the last part of its class's name."""
-    found = _object(folder / MODULES)
+def modules_in(folder: Path) -> list[tuple[str, str]]:
+    """(kind, path) of each module of `modules.json`; a kind is the last part of its class's name.
+
+    Raises CheckpointError for a malformed file or a path outside of the folder.
+    """
+    found = json_in(folder / MODULES)
     try:
         modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in found]
     except (TypeError, KeyError) as error:
@@ -94,7 +97,11 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     return modules
 
 
-def _object(path: Path, default: Any = None) -> Any:
+def json_in(path: Path, default: Any = None) -> Any:
+    """What a JSON file holds; `default`, where one is given, for a file that is not there.
+
+    Raises CheckpointError for a file that cannot be read, or holds another type than the default's.
+    """
     if default is not None and not path.is_file():
         return default
     try:
@@ -109,12 +116,12 @@ def _object(path: Path, default: Any = None) -> Any:
 
 
 def _sentence_transformers(folder: Path) -> Layout:
-    modules = _modules(folder)
+    modules = modules_in(folder)
     kinds = [kind for kind, _ in modules]
     if kinds[:1] not in (["Transformer"], ["MLMTransformer"]):
         raise _impossible(folder, kinds, "it does not begin with a Transformer")
     backbone = folder / modules[0][1]
-    says, lowercase = _texts(folder, backbone, kinds)
+    says, lowercase = text_settings(folder, backbone, kinds)
     if kinds[0] == "MLMTransformer":
         if kinds != ["MLMTransformer", "SpladePooling"]:
             raise _impossible(folder, kinds, "a sparse encoder is MLMTransformer, SpladePooling")
@@ -146,30 +153,30 @@ def _impossible(folder: Path, kinds: list[str], why: str) -> CheckpointError:
     )
 
 
-def _texts(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, Any], bool]:
-    """Lengths and prefixes, and whether texts are put in lower case first."""
+def text_settings(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, Any], bool]:
+    """Lengths and prefixes as fields of HybridSpec, and whether texts are put in lower case first."""
     settings: dict[str, Any] = {}
     for path in sorted(backbone.glob("sentence_*_config.json")):  # an old release named them by the architecture
-        settings |= _object(path, {})
-    length = settings.get("max_seq_length") or _object(backbone / "tokenizer_config.json", {}).get("model_max_length")
+        settings |= json_in(path, {})
+    length = settings.get("max_seq_length") or json_in(backbone / "tokenizer_config.json", {}).get("model_max_length")
     says: dict[str, Any] = {}
     if isinstance(length, int | float) and 0 < length < 1e6:  # libraries write 10^30 for "none"
         says = {"query_length": int(length), "passage_length": int(length)}
-    config = _object(folder / "config_sentence_transformers.json", {})
+    config = json_in(folder / "config_sentence_transformers.json", {})
     prompts = config.get("prompts") or {}
     both = prompts.get(config.get("default_prompt_name") or "", "")
     says["query_prefix"] = prompts.get("query") or both
     says["passage_prefix"] = next((prompts[n] for n in ("document", "passage", "corpus") if prompts.get(n)), both)
     prompted = says["query_prefix"] or says["passage_prefix"]
     if prompted and "Pooling" in kinds:
-        pooling = _object(folder / _modules(folder)[kinds.index("Pooling")][1] / "config.json", {})
+        pooling = json_in(folder / modules_in(folder)[kinds.index("Pooling")][1] / "config.json", {})
         if not pooling.get("include_prompt", True):
             raise _impossible(folder, kinds, "its Pooling leaves the prompt's tokens out, which is not known here")
     return says, bool(settings.get("do_lower_case"))
 
 
 def _pooling(folder: Path) -> str:
-    config = _object(folder / "config.json", {})
+    config = json_in(folder / "config.json", {})
     old = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
     mode = config.get("pooling_mode")
     if mode is None:
@@ -181,7 +188,7 @@ def _pooling(folder: Path) -> str:
 
 
 def _similarity(folder: Path) -> str:
-    name = _object(folder / "config_sentence_transformers.json", {}).get("similarity_fn_name")
+    name = json_in(folder / "config_sentence_transformers.json", {}).get("similarity_fn_name")
     if name not in (None, "dot", "cosine"):
         raise CheckpointError(f"{folder} compares vectors by {name}; there is dot, cosine.")
     # the library's own default is cosine, also where nothing is said
@@ -189,13 +196,13 @@ def _similarity(folder: Path) -> str:
 
 
 def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
-    config = _object(folder / "config.json", {})
+    config = json_in(folder / "config.json", {})
     pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
     if pooling not in hybrid.LEXICAL_POOLINGS or activation != "relu":
         raise CheckpointError(
             f"{folder} pools by {pooling} with activation {activation}; there is max and sum of log(1 + relu)."
         )
-    vocabulary = _object(backbone / "config.json", {}).get("vocab_size")
+    vocabulary = json_in(backbone / "config.json", {}).get("vocab_size")
     if not isinstance(vocabulary, int):
         raise CheckpointError(f"{backbone / 'config.json'} names no vocab_size.")
     return {"dense": 0, "lexical": vocabulary, "lexical_pooling": pooling} | {
@@ -205,5 +212,5 @@ def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
 
 
 def _setting(folder: Path, name: str) -> str | None:
-    value = _object(folder / "config.json", {}).get(name)
+    value = json_in(folder / "config.json", {}).get(name)
     return None if value is None else str(value)
