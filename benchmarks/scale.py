@@ -51,11 +51,8 @@ def one(folder: Path, docs: int, used: int, queries: int, k: int, threads: int) 
     """Open and search the first `used` documents, whole shards; in a process of its own."""
     header = header_of(docs)
     began = time.perf_counter()
-    firsts = {
-        header.span(n)[0]: store.read(folder, header, n, HybridVectors)
-        for n in range(header.shards)
-        if header.span(n)[0] < used
-    }
+    numbers = (n for n in range(header.shards) if header.span(n)[0] < used)
+    firsts = {header.span(n)[0]: store.read(folder, header, n, HybridVectors) for n in numbers}
     opened = time.perf_counter() - began
     parts, names = [Part(first, shard.vectors) for first, shard in firsts.items()], store.Ids(firsts)
     asked = full_queries(queries, HALF, HALF)

@@ -68,6 +68,8 @@ def read(folder: Path) -> Layout:
         return Layout("ours", folder, folder, {name: getattr(own, name) for name in own.__dataclass_fields__})
     if (folder / MODULES).is_file():
         return _sentence_transformers(folder)
+    if (folder / "artifact.metadata").is_file():
+        raise CheckpointError(f"{folder} is a ColBERT checkpoint, which makes a vector of every token: run colbertv2.")
     if {"embeddingHead.weight", "norm.weight"} <= names_in(folder):
         says = {"pooling": "cls", "similarity": "dot"}
         return Layout("ANCE", folder, folder, says, (chain.dense(folder, "embeddingHead"), chain.layer_norm(folder)))

@@ -97,10 +97,21 @@ class _Block:
 
 
 class MaxSim:
-    """The way to the candidates, on any device. `threads` work at once on a CPU, each on blocks of its own."""
+    """The way to the candidates, on any device. `threads` work at once on a CPU, each on blocks of its own.
 
-    def __init__(self, parts: Sequence[TokenPart], device: torch.device, threads: int, tokens: int = 0) -> None:
+    `tokens` of documents at once; `compiled`: by numba's loops, as on a CPU, or by torch's, as elsewhere.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[TokenPart],
+        device: torch.device,
+        threads: int,
+        tokens: int = 0,
+        compiled: bool | None = None,
+    ) -> None:
         self.parts, self.device, self.threads = parts, device, threads
+        self.compiled = device.type == "cpu" if compiled is None else compiled
         kind = "cpu" if device.type == "cpu" else "cuda"
         self.at_once, self.asked_at_once = tokens or _DOCUMENT_TOKENS[kind], _QUERY_TOKENS[kind]
         self.total = sum(len(part.vectors) for part in parts)
@@ -143,7 +154,7 @@ class MaxSim:
     def _scores(self, asked: torch.Tensor, offsets: Offsets) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, scores [Q,n]) of consecutive documents."""
         blocks = self._blocks()
-        if self.device.type != "cpu":
+        if not self.compiled:
             ends = torch.from_numpy(offsets).to(self.device)
             for block in blocks:
                 yield block.first, _on_device(block, asked, ends)
