@@ -9,7 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
+from harness.cli_check import check_command
+from harness.cli_compare import compare_command
+from harness.cli_table import table_command
 from harness.cli_train import train_command
 
 app = typer.Typer(
@@ -93,7 +97,7 @@ def run_command(
     force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
 ) -> None:
     """Run retrievers on collections, score them, and leave a record of each."""
-    from harness.config import build, read_yaml, share_options
+    from harness.config import build, pairs, read_yaml, share_options
     from retrievers.errors import InputError
 
     values = read_yaml(config) if config else {}
@@ -124,10 +128,10 @@ def run_command(
         "precision": precision,
     }
     options = {name: value for name, value in flags.items() if value is not None}
-    pairs = _pairs(option or [])
-    if twice := sorted(options.keys() & pairs.keys()):
+    others = pairs(option or [])
+    if twice := sorted(options.keys() & others.keys()):
         raise InputError(f"{', '.join(twice)}: given by its own flag and by --option. Give it once.")
-    options |= pairs
+    options |= others
     if retriever:
         values["retrievers"] = share_options(retriever, options)
     elif options:
@@ -155,22 +159,12 @@ def run_command(
             outcomes_table(finished)
 
 
-def _pairs(words: list[str]) -> dict[str, Any]:
-    """Split NAME=VALUE; what the value means is up to the option's type."""
-    from harness.config import Raw
-    from retrievers.errors import InputError
-
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"--option {word!r} is not NAME=VALUE.")
-        found[name.strip().replace("-", "_")] = Raw(value)
-    return found
-
-
 app.command("train")(train_command)
+app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
+app.command("table")(table_command)
+app.command("check")(check_command)
+app.command("compare")(compare_command)
 
 
 @app.command("list")

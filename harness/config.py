@@ -1,5 +1,6 @@
 """What a user asks for, checked before anything runs; every error of a file is reported at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -69,14 +70,15 @@ def build(values: dict[str, Any], origin: str) -> RunConfig:
         raise InputError(f"{origin}: {explain(error, sorted(RunConfig.model_fields))}") from error
 
 
-def explain(error: ValidationError, allowed: list[str]) -> str:
-    """One sentence per problem; an unknown key says which there are."""
+def explain(error: ValidationError, allowed: list[str], inside: Mapping[str, list[str]] | None = None) -> str:
+    """One sentence per problem; an unknown key says which there are, also `inside` some of the keys."""
+    inner = {"retrievers": sorted(RetrieverSpec.model_fields), **(inside or {})}
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"]) or "the whole"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            there = sorted(RetrieverSpec.model_fields) if problem["loc"][0] == "retrievers" else allowed
+            there = inner.get(str(problem["loc"][0]), allowed) if len(problem["loc"]) > 1 else allowed
             what = f"unknown; there is {', '.join(there) or 'none'}"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
@@ -141,6 +143,20 @@ class Raw(str):
         if get_origin(annotation) is not dict and str in (annotation, *get_args(annotation)):
             return str(self)
         return read_value(self, f"--option {name}={self}")
+
+
+def pairs(words: list[str]) -> dict[str, Any]:
+    """Split each NAME=VALUE of `--option`; what a value means is up to the option's type.
+
+    Raises InputError for a word without a name or an equals sign.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {word!r} is not NAME=VALUE.")
+        found[name.strip().replace("-", "_")] = Raw(value)
+    return found
 
 
 def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:

@@ -99,9 +99,9 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
                     "name": name,
                     "dataset_id": canonical(name),
                     "counts": counts,
-                    "corpus_hash": _joint(m.manifest.data.corpus_hash for m in members),
-                    "queries_hash": _joint(m.manifest.data.queries_hash for m in members),
-                    "qrels_hash": _joint(m.manifest.data.qrels_hash for m in members),
+                    "corpus_hash": joint(m.manifest.data.corpus_hash for m in members),
+                    "queries_hash": joint(m.manifest.data.queries_hash for m in members),
+                    "qrels_hash": joint(m.manifest.data.qrels_hash for m in members),
                     "rules": first.data.rules.model_copy(update={"mean_of": rules.mean_of, "source": rules.source}),
                 }
             ),
@@ -119,7 +119,8 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
     )
 
 
-def _joint(hashes: Iterable[str]) -> str:
+def joint(hashes: Iterable[str]) -> str:
+    """The hash of a composite, from those of its parts in their order."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

@@ -96,4 +96,4 @@ def _sample(mined: Ragged, count: int, seed: int) -> Ragged:
 
 
 def _start(context: Context, name: str) -> Path:
-    return context.output / name if name == "base" or name in context.recipe.stages else hub.locate(name)
+    return context.place(name) if name == "base" or name in context.recipe.stages else hub.locate(name)

@@ -26,6 +26,16 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def ablations() -> list[str]:
+    """The recipes that come with the harness for `harness ablate`."""
+    return sorted(path.stem for path in (FOLDER / "ablation").glob("*.yaml"))
+
+
+def ablation(name: str) -> str:
+    """What `load` takes for the name of an ablation's recipe: its file, or the name as it is."""
+    return str(FOLDER / "ablation" / f"{name}.yaml") if name in ablations() else name
+
+
 def load(name: str, changes: list[str]) -> Recipe:
     """The recipe of that name or file, with `--set` changes.
 

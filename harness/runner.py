@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -42,11 +42,14 @@ def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
     return list(iterate(config, command))
 
 
-def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
+def iterate(
+    config: RunConfig, command: Sequence[str], searched: Callable[[Search, Run], None] | None = None
+) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. Where a launcher started several processes, rank 0 keeps
-    and yields the records; the others help it to search, and yield nothing.
+    and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that is
+    made, before it is scored.
 
     Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
     """
@@ -64,7 +67,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     if not team.main:
         searches.help()
         return
-    maker = _Maker(config, command, job, searches)
+    maker = _Maker(config, command, job, searches, searched)
     try:
         for name, datasets in plan:
             for spec, retriever in retrievers:
@@ -102,8 +105,16 @@ def _check_writable(results: Path) -> None:
 class _Maker:
     """Makes records under one configuration."""
 
-    def __init__(self, config: RunConfig, command: Sequence[str], job: Conductor, searches: Searches) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        command: Sequence[str],
+        job: Conductor,
+        searches: Searches,
+        searched: Callable[[Search, Run], None] | None,
+    ) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
+        self.searched = searched
 
     def one(self, search: Search) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
@@ -122,6 +133,8 @@ class _Maker:
                 result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
             else:
                 result = self.searches.run(search)
+                if self.searched is not None:
+                    self.searched(search, result)
             with self.job.phase("score", len(dataset.qrels), "queries"):
                 scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
             made = (
@@ -177,7 +190,7 @@ class _Maker:
 
     def _folder(self, dataset: str, retriever: str, key: object) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-        return self.config.results / _slug(dataset) / _slug(retriever) / digest
+        return self.config.results / slug(dataset) / slug(retriever) / digest
 
     @contextlib.contextmanager
     def _lock(self, folder: Path) -> Iterator[None]:
@@ -192,7 +205,8 @@ class _Maker:
             yield
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """`name` as the name of a folder."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 

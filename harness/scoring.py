@@ -23,6 +23,10 @@ _CHECKED_AT_ONCE = 256  # queries that are held as trec_eval's dictionaries, whi
 Values = npt.NDArray[np.float64]
 
 
+class EvaluatorsDisagree(RuntimeError):
+    """ranx and trec_eval give one query different values: a bug in one of them or in ours, such as a tie rule."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One metric at any cutoff: its name here, in ranx and in trec_eval."""
@@ -94,7 +98,7 @@ def score(run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[Me
     Queries of the run without judgments are left out; judged queries without results score 0. `binary_level` is the
     least grade that counts as relevant for the binary metrics.
 
-    Raises RuntimeError where the two evaluators differ by more than 1e-6: a bug in one of them or in ours.
+    Raises EvaluatorsDisagree where the two differ by more than 1e-6.
     """
     query_ids = tuple(sorted(qrels))
     values = by_ranx(run, qrels, query_ids, metrics, binary_level)
@@ -209,12 +213,12 @@ def _trec_value(values: Mapping[str, float], metric: Metric) -> float:
 
 
 def check(query_ids: Sequence[str], ours: Mapping[str, Values], theirs: Mapping[str, Values]) -> None:
-    """Raise RuntimeError where a value of a query [Q] differs by more than 1e-6 between ranx and trec_eval."""
+    """Raise EvaluatorsDisagree where a value of a query [Q] differs by more than 1e-6 between ranx and trec_eval."""
     for name, values in ours.items():
         apart = np.abs(values - theirs[name])
         if not (apart <= TOLERANCE).all():
             worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
-            raise RuntimeError(
-                f"ranx and trec_eval disagree on {name} of query {query_ids[worst]!r}: {values[worst]!r} against "
-                f"{theirs[name][worst]!r}. Neither is to be trusted; please report it."
+            raise EvaluatorsDisagree(
+                f"ranx and trec_eval disagree on {name} of query {query_ids[worst]!r}: {values[worst]:.9f} "
+                f"against {theirs[name][worst]:.9f}. Neither is to be trusted; please report it."
             )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,18 @@ class StageFolder:
         return self._ours(self.partial, STARTED)
 
     def start(self) -> Path:
-        """The folder to work in, made or found."""
+        """The folder to work in, made or found; after a kill it is there with what decides it, or not at all."""
         if not self.begun:
-            self.partial.mkdir()
-            _write(self.partial / STARTED, {"key": self.key, "decides": self.decides})
+            new = self.partial.with_name(f".{self.partial.name}.new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            _write(new / STARTED, {"key": self.key, "decides": self.decides})
+            new.rename(self.partial)
         return self.partial
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the manifest and put the folder in its place."""
         _write(self.partial / MANIFEST, {"key": self.key, **facts, "decides": self.decides})
-        (self.partial / STARTED).unlink()
         mask = os.umask(0)
         os.umask(mask)
         for file in self.partial.iterdir():
@@ -51,6 +54,7 @@ class StageFolder:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         self.partial.rename(self.path)
+        (self.path / STARTED).unlink()  # last, since an unfinished folder without it would be nobody's
 
     def _ours(self, folder: Path, name: str) -> bool:
         if not folder.exists():

@@ -27,7 +27,7 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
     encoders = [name for name, stage in recipe.stages.items() if stage.kind in ("pretrain", "finetune")]
     specs = {name: RetrieverSpec(name=name) for name in recipe.data.against}
     for name in encoders:
-        specs[name] = RetrieverSpec(name=recipe.system, options={"checkpoint": str(context.output / name)})
+        specs[name] = RetrieverSpec(name=recipe.system, options={"checkpoint": str(context.place(name))})
     datasets = [placed(name, context.root) for name in recipe.data.evaluate]
     config = RunConfig(
         retrievers=list(specs.values()),

@@ -3,7 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.datasets import cache
 from harness.locks import held
 from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
-from harness.recipe import Pretrain, Recipe
+from harness.recipe import CorpusPart, Pretrain, Recipe
 from harness.recipe_file import find_root
 from harness.stage_folder import StageFolder, digest
 from harness.training_context import Context, Facts
@@ -41,19 +41,32 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
     Raises InputError for whatever the user can mend, before a stage begins where it can be known then; TrainingError
     where a loss is not finite.
     """
+    context = open_context(recipe, output, threads)
+    with alone(context):
+        run(context, prepare(context), command)
+    return context
+
+
+def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Context:
+    """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
     root, accelerator = find_root(recipe), _accelerator(recipe)
     leave_at_exit()
     job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
-    context = Context(recipe, output, root, accelerator, job)
     manifest.git_commit()  # forks, so it comes before mining may start Java
-    with _alone(output) if context.main else nullcontext():
-        return _train(context, command)
+    return Context(recipe, output, root, accelerator, job)
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Hold the output folder alone; the kernel lets go of the lock of a killed process."""
+def alone(context: Context) -> Iterator[None]:
+    """Hold the output folder alone; the kernel lets go of the lock of a killed process.
+
+    Raises InputError where another process holds it, or where it cannot be made.
+    """
+    if not context.main:
+        yield
+        return
+    output = context.output
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,7 +78,11 @@ def _alone(output: Path) -> Iterator[None]:
         yield
 
 
-def _train(context: Context, command: Sequence[str]) -> Context:
+def prepare(context: Context) -> dict[str, StageFolder]:
+    """Check all that can be checked before a stage begins, make the base, and return the folder of every stage.
+
+    Raises InputError for whatever the user can mend.
+    """
     recipe, accelerator = context.recipe, context.accelerator
     preflight.check_names(recipe, context.root)
     base = _base(context)
@@ -75,16 +92,32 @@ def _train(context: Context, command: Sequence[str]) -> Context:
         preflight.check_examples(recipe, len(context.training.positives))
     if leaked := set(recipe.data.train) & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
+    for place in places.values():
+        if not place.finished and place.begun:
+            _say(context, f"{place.partial} is unfinished; it goes on from its last saved state")
+    return places
+
+
+def survey(context: Context) -> dict[str, StageFolder]:
+    """The folder of the base and of every stage, as `prepare` gives them; nothing is made.
+
+    Raises InputError for what another recipe left there, or for a corpus or a collection that is not there.
+    """
+    base = _base_place(context)[0]
+    return {"base": base} | _places(context, base)
+
+
+def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]) -> None:
+    """Do the stages that are not finished, in order."""
     for name, place in places.items():
         if place.finished:
             _say(context, f"found {place.path}")
         else:
             _do(context, name, place, command)
-        kind = recipe.stages[name].kind
+        kind = context.recipe.stages[name].kind
         context.latest[kind] = place.path
         if kind in ("pretrain", "finetune"):
             context.latest["encoder"] = place.path
-    return context
 
 
 def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
@@ -99,9 +132,8 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
             "data": _data(context, stage),
             "before": before,
         }
-        found[name] = StageFolder(context.output / name, decides)
-        if not found[name].finished and found[name].begun:
-            _say(context, f"{found[name].partial} is unfinished; it goes on from its last saved state")
+        found[name] = StageFolder(context.place(name), decides)
+        _ = found[name].finished or found[name].begun  # refuses what is another's
         before = found[name].key
     return found
 
@@ -148,9 +180,20 @@ def _facts(context: Context, name: str, command: Sequence[str], seconds: float) 
 def _base(context: Context) -> StageFolder:
     """What the first stage starts from, as a folder of its own."""
     recipe = context.recipe
-    parts = [
-        part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora
-    ] or recipe.data.corpora
+    place, parts = _base_place(context)
+    with context.accelerator.main_process_first():
+        if not place.finished and context.main:
+            texts = (text for part in parts for text in corpora.texts(part, context.root))
+            base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
+            place.finish({"created": manifest.now(), "packages": manifest.packages(_PACKAGES)})
+    return place
+
+
+def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
+    """Where the base is to lie, and the corpora that its vocabulary is of."""
+    recipe = context.recipe
+    own = (part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora)
+    parts = tuple(own) or recipe.data.corpora
     decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
     if recipe.base.checkpoint is not None:
         decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
@@ -159,14 +202,8 @@ def _base(context: Context) -> StageFolder:
             raise InputError(
                 "base.model is trained from scratch, and there are no corpora to take its vocabulary from."
             )
-        decides |= {"seed": recipe.seed, "data": context.stamp(tuple(parts))}
-    place = StageFolder(context.output / "base", decides)
-    with context.accelerator.main_process_first():
-        if not place.finished and context.main:
-            texts = (text for part in parts for text in corpora.texts(part, context.root))
-            base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
-            place.finish({"created": manifest.now(), "packages": manifest.packages(_PACKAGES)})
-    return place
+        decides |= {"seed": recipe.seed, "data": context.stamp(parts)}
+    return StageFolder(context.place("base"), decides), parts
 
 
 def _data(context: Context, stage: Any) -> Any:

@@ -1,8 +1,7 @@
 """What the stages of a recipe share: where they are, their data, the processes, the loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,28 @@ class Context:
     root: Path | None
     accelerator: Any
     job: Conductor
+    folders: dict[str, Path] = field(default_factory=dict)  # of stages that do not lie under `output` by their names
     # the last finished stage of each kind; `encoder` is the last that left one
     latest: dict[str, Path] = field(default_factory=dict)
     _stamps: dict[CorpusPart, Any] = field(default_factory=dict)
+    _opened: dict[tuple[str, ...], Training] = field(default_factory=dict)
 
-    @cached_property
+    def of(self, recipe: Recipe, output: Path, folders: dict[str, Path]) -> "Context":
+        """Another recipe on the same processes and under the same root; what was opened is not opened again."""
+        return replace(self, recipe=recipe, output=output, folders=folders, latest={})
+
+    def place(self, name: str) -> Path:
+        """The folder of a stage, or of the `base`."""
+        return self.folders.get(name, self.output / name)
+
+    @property
     def training(self) -> Training:
         """The training collections, opened."""
-        with self.accelerator.main_process_first():
-            return Training(self.recipe.data.train, self.root, self.job)
+        names = self.recipe.data.train
+        if names not in self._opened:
+            with self.accelerator.main_process_first():
+                self._opened[names] = Training(names, self.root, self.job)
+        return self._opened[names]
 
     def stamp(self, parts: tuple[CorpusPart, ...]) -> list[Any]:
         """What changes when these corpora do; each is read for it once. Raises InputError for one that is not there."""
@@ -56,7 +68,7 @@ class Context:
     @property
     def encoder(self) -> Path:
         """The checkpoint of the encoder so far."""
-        return self.latest.get("encoder") or self.output / "base"
+        return self.latest.get("encoder") or self.place("base")
 
     @property
     def share(self) -> dict[str, int]:
@@ -66,9 +78,9 @@ class Context:
     def trained(self, name: str, before: HybridSpec) -> dict[str, Any]:
         """What a checkpoint says of how it was trained: this stage's settings, and what all stages until now learned.
 
-        `before` is of the checkpoint that it started from. `pretraining` names the decoding tasks of Table 3,
-        `pretrained_on` the corpora and `finetuned_on` the collections, each once, in order; a table's cell is claimed
-        by these (see `reports.rows`).
+        `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
+        the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
+        order; these decide which cell of a table a run may fill (`reports.rows`).
         """
         stage, data = self.recipe.stages[name], self.recipe.data
         learned = before.learned
@@ -81,6 +93,7 @@ class Context:
             learned["pretrained_on"] = list(dict.fromkeys([*learned.get("pretrained_on", []), *parts]))
         elif isinstance(stage, Finetune):
             learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *data.train]))
+            learned["finetuned_as"] = [before.dense, before.lexical]
         own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
         return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 

@@ -39,9 +39,10 @@ class Encoder(nn.Module):
         self.backbone, self.head, self.projection, self.spec = backbone, head, projection, spec
         self.register_buffer("special_ids", torch.tensor(special_ids, dtype=torch.long), persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states [B,L,H] of token ids and mask [B,L]."""
-        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Hidden states [B,L,H] of token ids and mask [B,L]; token types are all 0 unless given."""
+        extra = {} if token_types is None else {"token_type_ids": token_types}
+        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
         return hidden
 
     def dense(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ ACTIVATIONS = ("none", "log1p_relu")
 LEXICAL_TOKENS = ("ordinary", "all")
 _LARGEST = 1e6  # of a scale or a temperature
 MAX_VOCABULARY = 65_535  # term ids are stored as uint16
-# of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks, the corpora, the collections
-_LEARNED = ("pretraining", "pretrained_on", "finetuned_on")
+# of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks and the corpora of its
+# pre-training; the collections that it was fine-tuned on, and the widths [D, K] that it had then
+_LEARNED = ("pretraining", "pretrained_on", "finetuned_on", "finetuned_as")
 
 
 @dataclass(frozen=True)

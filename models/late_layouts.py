@@ -23,7 +23,7 @@ from torch import nn
 from models import chain
 from models.chain import Build
 from models.errors import CheckpointError
-from models.layouts import MODULES, json_in, modules_in, text_settings
+from models.layouts import MODULES, Place, json_in, modules_in, text_settings
 from models.weights import names_in
 
 METADATA = "artifact.metadata"
@@ -76,12 +76,9 @@ class LateSpec:
 
 
 @dataclass(frozen=True)
-class LateLayout:
+class LateLayout(Place):
     """`layers` turn hidden states into token vectors; `width` is what the files say of D, None where they do not."""
 
-    kind: str
-    folder: Path
-    backbone: Path  # the folder of config.json, weights and tokenizer
     spec: LateSpec
     layers: tuple[Build, ...]
     width: int | None = None

@@ -27,16 +27,22 @@ from models.errors import CheckpointError
 from models.hybrid import HybridSpec
 from models.weights import names_in
 
-MODULES = "modules.json"
+MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """`says` are fields of HybridSpec; `layers` come after the pooling, in order; `lowercase`: texts are, first."""
+class Place:
+    """What every layout has; `backbone` is the folder of config.json, weights and tokenizer."""
 
     kind: str
     folder: Path
-    backbone: Path  # the folder of config.json, weights and tokenizer
+    backbone: Path
+
+
+@dataclass(frozen=True)
+class Layout(Place):
+    """`says` are fields of HybridSpec; `layers` come after the pooling, in order; `lowercase`: texts are, first."""
+
     says: dict[str, Any] = field(default_factory=dict)
     layers: tuple[Build, ...] = ()
     lowercase: bool = False
@@ -44,6 +50,11 @@ class Layout:
     def spec(self) -> HybridSpec:
         """What the folder says, over the defaults."""
         return HybridSpec(**self.says)
+
+    @property
+    def vocabulary(self) -> int:
+        """V. Raises CheckpointError for a config.json that does not name it."""
+        return _vocabulary(self.backbone)
 
     def after_pooling(self, hidden: int) -> nn.Sequential | None:
         """The layers, for a backbone of width `hidden`; None where there are none.
@@ -76,11 +87,21 @@ def read(folder: Path) -> Layout:
     return Layout("plain", folder, folder)
 
 
+def demand(layout: Place, architecture: str | None, kind: str | None, system: str) -> None:
+    """Raise CheckpointError where a folder is not of the architecture (`model_type`) or layout that `system` wants."""
+    if kind is not None and layout.kind not in (kind, "ours"):
+        raise CheckpointError(f"{layout.folder} is a {layout.kind} checkpoint, and {system} is a {kind} one.")
+    found = json_in(layout.backbone / "config.json").get("model_type")
+    if architecture is not None and found != architecture:
+        raise CheckpointError(f"{layout.folder} is a {found!r} model, and {system} is a {architecture!r} one.")
+
+
 def module_folders(folder: Path) -> list[Path]:
     """The folders beside `folder` itself that a `modules.json` names; none where there is no such file."""
     if not (folder / MODULES).is_file():
         return []
-    return [folder / path for _, path in modules_in(folder) if path]
+    # a Normalize has nothing to keep, so that its folder may be left out
+    return [folder / path for _, path in modules_in(folder) if path and (folder / path).is_dir()]
 
 
 def modules_in(folder: Path) -> list[tuple[str, str]]:
@@ -120,32 +141,41 @@ def json_in(path: Path, default: Any = None) -> Any:
 def _sentence_transformers(folder: Path) -> Layout:
     modules = modules_in(folder)
     kinds = [kind for kind, _ in modules]
+    if "MultiVectorMask" in kinds:
+        raise _impossible(folder, kinds, "it makes a vector of every token; run it as colbertv2")
+    if json_in(folder / _SETTINGS, {}).get("truncate_dim"):
+        raise _impossible(folder, kinds, "its truncate_dim cuts the vectors, which is not done here")
     if kinds[:1] not in (["Transformer"], ["MLMTransformer"]):
         raise _impossible(folder, kinds, "it does not begin with a Transformer")
     backbone = folder / modules[0][1]
     says, lowercase = text_settings(folder, backbone, kinds)
-    if kinds[0] == "MLMTransformer":
-        if kinds != ["MLMTransformer", "SpladePooling"]:
+    if kinds[0] == "MLMTransformer" or "SpladePooling" in kinds:
+        if kinds[1:] != ["SpladePooling"]:
             raise _impossible(folder, kinds, "a sparse encoder is MLMTransformer, SpladePooling")
-        return Layout(
-            "sentence-transformers", folder, backbone, says | _splade(folder / modules[1][1], backbone), (), lowercase
-        )
+        says |= _splade(folder / modules[1][1], backbone)
+        return Layout("sentence-transformers", folder, backbone, says, (), lowercase)
     if kinds[1:2] != ["Pooling"]:
         raise _impossible(folder, kinds, "Pooling does not come behind the Transformer")
     says |= {"pooling": _pooling(folder / modules[1][1]), "similarity": _similarity(folder)}
-    layers: list[Build] = []
-    for place, (kind, path) in enumerate(modules[2:], 2):
-        if kind == "Normalize" and place == len(modules) - 1:
-            says["similarity"] = "cosine"  # the same: of vectors of norm 1 the dot product is the cosine
-        elif kind == "Normalize":
-            layers.append(lambda _: chain.Normalised())
-        elif kind == "Dense":
-            layers.append(chain.dense(folder / path, "linear", _setting(folder / path, "activation_function")))
-        elif kind == "LayerNorm":
-            layers.append(chain.layer_norm(folder / path))
-        elif kind != "Dropout":  # which does nothing but in training
-            raise _impossible(folder, kinds, f"{kind} is not known")
-    return Layout("sentence-transformers", folder, backbone, says, tuple(layers), lowercase)
+    rest = [module for module in modules[2:] if module[0] != "Dropout"]  # which does nothing but in training
+    if rest and rest[-1][0] == "Normalize":
+        says["similarity"] = "cosine"  # the same: of vectors of norm 1 the dot product is the cosine
+        rest.pop()
+    layers = tuple(_layer(folder, kind, path, kinds) for kind, path in rest)
+    return Layout("sentence-transformers", folder, backbone, says, layers, lowercase)
+
+
+def _layer(folder: Path, kind: str, path: str, kinds: list[str]) -> Build:
+    if kind == "Normalize":
+        return lambda _: chain.Normalised()
+    if kind == "LayerNorm":
+        return chain.layer_norm(folder / path)
+    if kind != "Dense":
+        raise _impossible(folder, kinds, f"{kind} is not known")
+    config = json_in(folder / path / "config.json", {})
+    if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+        raise _impossible(folder, kinds, f"{path} does not simply follow on the pooled state")
+    return chain.dense(folder / path, "linear", str(config.get("activation_function", "Tanh")))
 
 
 def _impossible(folder: Path, kinds: list[str], why: str) -> CheckpointError:
@@ -162,9 +192,11 @@ def text_settings(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[
         settings |= json_in(path, {})
     length = settings.get("max_seq_length") or json_in(backbone / "tokenizer_config.json", {}).get("model_max_length")
     says: dict[str, Any] = {}
-    if isinstance(length, int | float) and 0 < length < 1e6:  # libraries write 10^30 for "none"
-        says = {"query_length": int(length), "passage_length": int(length)}
-    config = json_in(folder / "config_sentence_transformers.json", {})
+    for name, own in (("query_length", "query_length"), ("passage_length", "document_length")):
+        chosen = settings.get(own) or length
+        if isinstance(chosen, int | float) and 0 < chosen < 1e6:  # libraries write 10^30 for "none"
+            says[name] = int(chosen)
+    config = json_in(folder / _SETTINGS, {})
     prompts = config.get("prompts") or {}
     both = prompts.get(config.get("default_prompt_name") or "", "")
     says["query_prefix"] = prompts.get("query") or both
@@ -183,14 +215,14 @@ def _pooling(folder: Path) -> str:
     mode = config.get("pooling_mode")
     if mode is None:
         active = [name for name, on in config.items() if name.startswith("pooling_mode_") and on]
-        mode = old.get(active[0], active[0]) if len(active) == 1 else active
+        mode = old.get(active[0], active[0]) if len(active) == 1 else active or "mean"
     if mode not in hybrid.POOLINGS:
         raise CheckpointError(f"{folder} pools by {mode}; there is {', '.join(hybrid.POOLINGS)}.")
     return str(mode)
 
 
 def _similarity(folder: Path) -> str:
-    name = json_in(folder / "config_sentence_transformers.json", {}).get("similarity_fn_name")
+    name = json_in(folder / _SETTINGS, {}).get("similarity_fn_name")
     if name not in (None, "dot", "cosine"):
         raise CheckpointError(f"{folder} compares vectors by {name}; there is dot, cosine.")
     # the library's own default is cosine, also where nothing is said
@@ -204,15 +236,12 @@ def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} pools by {pooling} with activation {activation}; there is max and sum of log(1 + relu)."
         )
-    vocabulary = json_in(backbone / "config.json", {}).get("vocab_size")
-    if not isinstance(vocabulary, int):
+    terms = {"lexical": _vocabulary(backbone), "lexical_tokens": "all"}
+    return {"dense": 0, "lexical_pooling": pooling, "activation": "log1p_relu"} | terms
+
+
+def _vocabulary(backbone: Path) -> int:
+    found = json_in(backbone / "config.json", {}).get("vocab_size")
+    if not isinstance(found, int):
         raise CheckpointError(f"{backbone / 'config.json'} names no vocab_size.")
-    return {"dense": 0, "lexical": vocabulary, "lexical_pooling": pooling} | {
-        "activation": "log1p_relu",
-        "lexical_tokens": "all",
-    }
-
-
-def _setting(folder: Path, name: str) -> str | None:
-    value = json_in(folder / "config.json", {}).get(name)
-    return None if value is None else str(value)
+    return found

@@ -15,6 +15,7 @@ from models.encoder import top_terms
 from retrievers import store
 from retrievers.errors import InputError
 from retrievers.memory import roomy
+from retrievers.passages import Form, Text, prefixed, text_of
 from retrievers.store import Header, Shard, ShardError, V, Vectors
 from retrievers.types import Corpus, Document, Job, Query
 from retrievers.vectors import HybridQueries, HybridVectors
@@ -23,7 +24,8 @@ from retrievers.vectors import HybridQueries, HybridVectors
 # do not depend on which shards were there already.
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 65_536}
 MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
-Batch = tuple[list[int], torch.Tensor, torch.Tensor]  # places, input_ids [B,L], attention_mask [B,L]
+# places; input_ids, attention_mask and, where there are any but 0, token_type_ids, all [B,L]
+Batch = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
 V_co = TypeVar("V_co", bound=Vectors, covariant=True)
@@ -44,11 +46,12 @@ class DocumentEncoder(Protocol[V_co]):
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A loaded checkpoint on a device. `joined` says whether a passage's title comes before its text."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
 
     loaded: Loaded
     device: torch.device
-    joined: bool = True
+    titles: Form = "space"
+    missing_title: str = ""
     kind: ClassVar[type[HybridVectors]] = HybridVectors
 
     @property
@@ -61,7 +64,9 @@ class TextEncoder:
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
         found: list[tuple[list[int], Any, Any]] = []
-        texts = [spec.passage_prefix + (doc.joined if self.joined else doc.text) for doc in docs]
+        separator = self.loaded.tokenizer.sep_token or " "
+        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
+        texts = prefixed(spec.passage_prefix, plain)
         for places, cls, pooled in self._encode(texts, spec.passage_length):
             if spec.dense:
                 dense[places] = _half(cls)
@@ -81,7 +86,7 @@ class TextEncoder:
         spec, n = self.loaded.spec, len(queries)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float32)
         lexical = roomy((n, self.loaded.vocabulary if spec.lexical else 0), np.float32)
-        texts = [spec.query_prefix + query.text for query in queries]
+        texts = prefixed(spec.query_prefix, [query.text for query in queries])
         for places, cls, pooled in self._encode(texts, spec.query_length):
             if spec.dense:
                 dense[places] = cls.cpu().numpy()
@@ -95,30 +100,33 @@ class TextEncoder:
         return HybridQueries(dense, lexical)
 
     @torch.inference_mode()
-    def _encode(self, texts: list[str], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    def _encode(self, texts: list[Text], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Yield (places, dense half [B,D], μ [B,V]) of each batch; a half that the spec lacks is empty."""
         encoder, spec = self.loaded.encoder, self.loaded.spec
-        for places, input_ids, mask in self._batches(texts, length):
-            hidden = encoder(input_ids, mask)  # [B,L,H]
+        for places, input_ids, mask, types in self._batches(texts, length):
+            hidden = encoder(input_ids, mask, types)  # [B,L,H]
             nothing = hidden.new_empty(len(places), 0)
             cls = encoder.dense(hidden, mask) if spec.dense else nothing
             pooled = encoder.lexical(hidden, encoder.ordinary(input_ids, mask)) if spec.lexical else nothing
             yield places, cls, pooled
 
-    def _batches(self, texts: list[str], length: int) -> Iterator[Batch]:
+    def _batches(self, texts: list[Text], length: int) -> Iterator[Batch]:
         tokenizer: Any = self.loaded.tokenizer
+        typed = self.titles == "typed pair"
         found = tokenizer(
-            texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False
+            texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=typed
         )
         tokens: list[list[int]] = found["input_ids"]
         for places in by_length(tokens, self.device.type):
             widest = len(tokens[places[0]])
             input_ids = torch.full((len(places), widest), tokenizer.pad_token_id or 0, dtype=torch.long)
-            mask = torch.zeros((len(places), widest), dtype=torch.long)
+            mask, types = torch.zeros((2, len(places), widest), dtype=torch.long)
             for row, place in enumerate(places):
                 input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
                 mask[row, : len(tokens[place])] = 1
-            yield places, input_ids.to(self.device), mask.to(self.device)
+                if typed:
+                    types[row, : len(tokens[place])] = torch.tensor(found["token_type_ids"][place])
+            yield places, input_ids.to(self.device), mask.to(self.device), types.to(self.device) if typed else None
 
 
 def batch_rule(device: str) -> str:

@@ -11,17 +11,19 @@ import torch
 from models.late import LoadedLate
 from retrievers.encoding import batch_rule, by_length
 from retrievers.errors import InputError
+from retrievers.passages import Form, Text, prefixed, text_of
 from retrievers.token_vectors import TokenQueries, TokenVectors
 from retrievers.types import Document, Query
 
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """A loaded checkpoint on a device. `joined` says whether a passage's title comes before its text."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
 
     loaded: LoadedLate
     device: torch.device
-    joined: bool = True
+    titles: Form = "space"
+    missing_title: str = ""
     kind: ClassVar[type[TokenVectors]] = TokenVectors
 
     @property
@@ -69,13 +71,14 @@ class TokenEncoder:
 
     def _passages(self, docs: Sequence[Document]) -> list[list[int]]:
         spec = self.loaded.spec
-        texts = [spec.passage_prefix + (doc.joined if self.joined else doc.text) for doc in docs]
-        return self._tokens(texts, spec.passage_length, self.loaded.passage_marker)
+        separator = self.loaded.tokenizer.sep_token or " "
+        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
+        return self._tokens(prefixed(spec.passage_prefix, plain), spec.passage_length, self.loaded.passage_marker)
 
     def _kept(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
         return ~np.isin(tokens, self.loaded.skipped)
 
-    def _tokens(self, texts: list[str], length: int, marker: tuple[int, ...]) -> list[list[int]]:
+    def _tokens(self, texts: Sequence[Text], length: int, marker: tuple[int, ...]) -> list[list[int]]:
         """Token ids, at most `length` with the marker, which comes behind the first."""
         if not texts:
             return []

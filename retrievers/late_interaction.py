@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from retrievers.catalog import entries
 from retrievers.errors import InputError
-from retrievers.late_checkpoint import LateEntry, WithLateCheckpoint
+from retrievers.late_checkpoint import WithLateCheckpoint
 from retrievers.late_options import DEPTH, LateOptions
-from retrievers.registry import Identity, PaperRow, Retriever, register
+from retrievers.registry import Identity, Retriever, register
 from retrievers.types import Corpus, Job, Query, Run
 
 if TYPE_CHECKING:
@@ -42,13 +43,7 @@ class LateInteraction(WithLateCheckpoint):
 
     summary = "ColBERTv2: a vector of every token, MaxSim; over all documents or --option first_stage=NAME, depth=N"
     distributed = True
-    entry = LateEntry(
-        system="ColBERTv2",
-        checkpoint="colbert-ir/colbertv2.0",
-        revision="c1e84128e85ef755c096a95bdb06b47793b13acf",
-        paper_rows=(PaperRow(table=1, row="ColBERTv2"),),
-        titles=True,
-    )
+    entry = entries()["colbertv2"]
 
     def __init__(self, options: LateOptions) -> None:
         super().__init__(options)
@@ -84,7 +79,8 @@ class LateInteraction(WithLateCheckpoint):
             packages = {name: version(name) for name in self._first.packages}
             first = (self._first.options.model_dump(mode="json"), self._first.fingerprint(), packages)
         spec = dataclasses.asdict(self.spec)
-        return repr((self.checkpoint_hash, spec, self.titles, self.precision, self.device.type, first))
+        titles = self.titles, self.entry.missing_title
+        return repr((self.checkpoint_hash, spec, titles, self.precision, self.device.type, first))
 
     def resolved(self) -> dict[str, Any]:
         """The options as they took effect: which documents were scored, and how texts became vectors."""
@@ -107,10 +103,12 @@ class LateInteraction(WithLateCheckpoint):
         everywhere = self._plan is not None and self._plan.first is None
         depth = "" if self._plan is None or self._plan.depth is None else f" {self._plan.depth:,}"
         variant = "all documents" if everywhere else f"over {self._first_name}{depth}"
+        own = not (self.options.checkpoint or self.changed)
         return Identity(
             system=self.entry.system,
+            stage=None if self.options.checkpoint else self.entry.stage,
             variant=variant,
-            paper_rows=self.entry.paper_rows if everywhere and not self.options.checkpoint else (),
+            paper_rows=self.entry.paper_rows if own and everywhere else (),
             checkpoint=self.options.checkpoint or self.entry.checkpoint,
             checkpoint_hash=self.checkpoint_hash,
             bytes_per_document=2.0 * loaded.width * tokens / documents if documents else None,

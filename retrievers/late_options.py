@@ -4,20 +4,19 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from retrievers.registry import Options
+from retrievers.on_checkpoint import CheckpointOptions
 
 DEPTH = 1_000
 
 
-class LateOptions(Options):
+class LateOptions(CheckpointOptions):
     """What a user may change. None: as the checkpoint says, else the default."""
 
-    checkpoint: str | None = Field(None, description="folder or hub id")
     max_length: int | None = Field(None, ge=1, description="of passages, in tokens; queries have query_length")
     query_length: int | None = Field(None, ge=1, description="of queries, in tokens; shorter ones are filled up to it")
-    titles: bool | None = Field(None, description="whether a passage's title comes before its text")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    titles: bool | Literal["space", "separator", "none"] | None = Field(
+        None, description="how a passage's title comes before its text: space, separator, none"
+    )
     shard_documents: int = Field(4_096, ge=1, description="documents of a shard, the unit in which encoding resumes")
     first_stage: str | None = Field(
         None,

@@ -88,7 +88,7 @@ class HybridQueries:
         return HybridQueries(self.dense[rows], self.lexical[rows])
 
 
-def bytes_per_document(dense: int, lexical: int) -> tuple[float, float]:
+def bytes_per_document(dense: int, lexical: float) -> tuple[float, float]:
     """What a document takes: (ours, the paper's counting).
 
     Ours: 16-bit values and 16-bit term ids. The paper's: 32-bit values and 15-bit ids (section 4.2, where CLS:384 with

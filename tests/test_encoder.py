@@ -105,7 +105,7 @@ def test_cosine_is_normalised_and_prefixes_titles_and_lengths_count(tmp_path):
     cut = encode(folder, passage_length=4).dense
     assert not np.array_equal(cut[0], plain[0])
     np.testing.assert_array_equal(cut[1], plain[1])
-    untitled = TextEncoder(checkpoint.load(folder, hybrid.read(folder)), torch.device("cpu"), joined=False)
+    untitled = TextEncoder(checkpoint.load(folder, hybrid.read(folder)), torch.device("cpu"), "none")
     assert not np.array_equal(untitled.documents(DOCS, lambda _: None).dense[0], plain[0])
 
 

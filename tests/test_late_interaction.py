@@ -247,6 +247,8 @@ def test_a_first_stage_that_makes_documents_up(place, job, tmp_path):
     [
         ([], ["colbert-ir/colbertv2.0", "hf download", "--checkpoint FOLDER"]),
         (["--checkpoint", "plain"], ["no late-interaction checkpoint", "linear.weight"]),
+        (["--checkpoint", "other"], ["other is a 'roberta' model, and ColBERTv2 is a 'bert' one"]),
+        (["--checkpoint", "m", "-o", "titles=pair"], ["titles", "'space', 'separator' or 'none'"]),
         (["--checkpoint", "m", "--query-length", "400"], ["query_length is 400", "positions for 160"]),
         (["--checkpoint", "m", "-o", "first_stage=bm52"], ["unknown retriever 'bm52'", "Did you mean bm25"]),
         (["--checkpoint", "m", "-o", "first_stage=colbertv2"], ["is late interaction itself"]),
@@ -266,6 +268,9 @@ def test_bad_input(place, tmp_path, bad, monkeypatch, words, said):
     monkeypatch.setattr("retrievers.late_encoding.TokenEncoder.documents", lambda *a: pytest.fail("it encoded"))
     shutil.copytree(place / "m", tmp_path / "m")
     shutil.copytree(place / "m", tmp_path / "plain")
+    shutil.copytree(place / "m", tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "roberta"'))
     state = tensors_only(tmp_path / "plain" / "model.safetensors")
     save_file({k: v for k, v in state.items() if k != "linear.weight"}, tmp_path / "plain" / "model.safetensors")
     message = bad("run", "-r", "colbertv2", *words, "-d", write_beir(tmp_path / "toy"))

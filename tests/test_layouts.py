@@ -29,12 +29,12 @@ TEXTS = ["red apples grow on trees", "water", "what is a river to the sea", "zq 
 SIZE = len(dict.fromkeys(tiny.VOCABULARY))
 _SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
 BACKBONES = {
-    "bert": lambda: tiny.masked_lm().bert,
+    "bert": lambda: tiny.masked_lm(max_position_embeddings=514).bert,
     "distilbert": lambda: DistilBertModel(
         DistilBertConfig(vocab_size=SIZE, dim=32, n_layers=2, n_heads=4, hidden_dim=64, initializer_range=0.3)
     ),
     "roberta": lambda: RobertaModel(
-        RobertaConfig(vocab_size=SIZE, hidden_size=32, max_position_embeddings=160, pad_token_id=0, **_SMALL)
+        RobertaConfig(vocab_size=SIZE, hidden_size=32, max_position_embeddings=514, pad_token_id=0, **_SMALL)
     ),
     "t5": lambda: T5EncoderModel(
         T5Config(vocab_size=SIZE, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, initializer_factor=2.0)

@@ -4,6 +4,7 @@ import pytest
 
 from harness.config import build
 from harness.runner import run
+from reports import tables
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ def test_ndcg_at_10(ir_home, tmp_path, dataset, fields, ndcg):
     assert outcome.record.metrics["NDCG@10"] == pytest.approx(ndcg, abs=0.0005)
     filled = [(row.table, row.row) for row in outcome.record.manifest.system.paper_rows]
     assert filled == ([(2, "BM25")] if fields == "multifield" else [])
+    cell = tables.build(2, [outcome.record]).cells["BM25", {"beir/scifact": "SciFact"}.get(dataset, "NFCorpus")]
+    assert cell.status == ("reproduced" if fields == "multifield" else "not run")
 
 
 def test_a_real_folder(real, tmp_path):

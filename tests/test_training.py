@@ -102,6 +102,7 @@ def test_temperature_and_scale_are_set_once_and_kept(whole):
     for spec in (first, *later):  # what a table of the paper asks of a checkpoint
         assert spec.trained["pretraining"] == "CLS and OT decoding"
         assert len(spec.trained["pretrained_on"]) == len(spec.trained["finetuned_on"]) == 1
+        assert spec.trained["finetuned_as"] == [16, 16]
     for spec in later:
         assert (spec.temperature, spec.lexical_scale) == (first.temperature, first.lexical_scale)
 

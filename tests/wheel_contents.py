@@ -12,6 +12,9 @@ for needed in (
     "reports/published/table1.csv",
     "reports/published/table2.csv",
     "reports/published/table3.csv",
+    "harness/data/baselines/mini.yaml",
+    "harness/data/baselines/mini.csv",
+    "harness/recipes/ablation/small.yaml",
     "retrievers/log4j2.xml",
     "harness/py.typed",
 ):

@@ -1,0 +1,156 @@
+"""`harness check`: measured against stored scores, for CI."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.baseline import Entry
+    from harness.baseline_file import Baseline
+    from reports.checks import Checked
+
+
+def check_command(
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", "-B", help="YAML file of expected scores. [the one of mini]")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline anew from what is measured, and show what changes.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML, for CI systems.")] = None,
+    retriever: Annotated[
+        list[str] | None,
+        typer.Option("--retriever", "-r", help="Only this one's entries; with --update a new entry as well."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Only this collection's entries; of a new entry, its collection. [mini]"),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="--update: NAME=VALUE, an option of the retriever.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="--update: metrics to expect. [NDCG@10, MRR@10, R@100]")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=0, max=1, help="--update: how far a mean may be off. [0.0005]")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Keep the records there. [a temporary folder]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads. [all cores]")] = None,
+    show: Annotated[int, typer.Option("--show", min=0, help="Queries to show that flipped, of each entry.")] = 20,
+) -> None:
+    """Run what a baseline names, and compare: 0 as expected, 1 a score or a top 10 changed, 2 other inputs."""
+    from harness.baseline_file import EMBEDDED, read, replace
+    from retrievers.errors import InputError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("harness check runs as one process. Start it without torchrun or accelerate launch.")
+    path = baseline or EMBEDDED
+    if update:
+        if junit is not None:
+            raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
+        _update(path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads)
+        return
+    if given := [
+        name for name, value in (("option", option), ("metric", metric), ("tolerance", tolerance)) if value is not None
+    ]:
+        raise InputError(f"--{', --'.join(given)}: only with --update; a check takes them from the baseline.")
+    found = read(path)
+    entries = _selected(found, retriever, dataset)
+    from harness.regression import check
+    from reports import checks
+
+    done = []
+    for result in _uninterrupted(check(found, entries, results, threads)):
+        done.append(result)
+        for note in result.notes:
+            typer.echo(f"note: {note}", err=True)
+        if len(result.flips) > show:
+            more = len(result.flips) - show
+            typer.echo(f"note: {result.entry}: {more:,} more queries flipped; --show {len(result.flips)}", err=True)
+    typer.echo(checks.as_markdown(done, show), nl=False)
+    if junit is not None:
+        replace(junit, checks.as_junit(done))
+    findings = [finding for result in done for finding in result.findings]
+    other = [f for f in findings if f.status is not checks.Status.OK]
+    typer.echo(
+        f"{len(findings):,} checks of {len(done):,} entries in {path}: "
+        + (f"{len(other):,} not as expected" if other else "all as expected"),
+        err=True,
+    )
+    raise typer.Exit(checks.exit_status(done))
+
+
+def _uninterrupted(results: "Iterator[Checked]") -> "Iterator[Checked]":
+    """Typer would end an interrupted command with 1, which here means that something changed."""
+    try:
+        yield from results
+    except KeyboardInterrupt:
+        raise _interrupted() from None
+
+
+def _interrupted() -> typer.Exit:
+    typer.echo("interrupted; nothing was written", err=True)
+    return typer.Exit(130)
+
+
+def _selected(found: "Baseline", retrievers: list[str] | None, datasets: list[str] | None) -> "list[Entry]":
+    from retrievers.errors import unknown
+
+    for kind, given, there in (
+        ("retriever", retrievers, {entry.retriever for entry in found.entries}),
+        ("dataset", datasets, {entry.dataset for entry in found.entries}),
+    ):
+        for name in given or []:
+            if name not in there:
+                raise unknown(f"{kind} of {found.path}", name, there, "--update makes a new entry.")
+    return [
+        entry
+        for entry in found.entries
+        if (not retrievers or entry.retriever in retrievers) and (not datasets or entry.dataset in datasets)
+    ]
+
+
+def _update(
+    path: Path,
+    embedded: bool,
+    retriever: list[str] | None,
+    dataset: list[str] | None,
+    option: list[str] | None,
+    metric: list[str] | None,
+    tolerance: float | None,
+    results: Path | None,
+    threads: int | None,
+) -> None:
+    from harness import baseline_update
+    from harness.baseline_file import EMBEDDED, read
+    from harness.config import pairs, share_options
+    from harness.scoring import parse_metrics
+    from reports.markdown import table
+    from retrievers.errors import InputError
+
+    if embedded and not (EMBEDDED.parents[3] / "pyproject.toml").is_file():
+        raise InputError("the baseline of mini is the package's own. Name yours: --baseline FILE.")
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"--baseline {path}: want a name that ends in .yaml; a .csv of the same name goes beside it.")
+    if option and not retriever:
+        raise InputError("--option is an option of a retriever: it needs --retriever.")
+    found = read(path) if path.exists() or not retriever else baseline_update.empty(path)
+    if retriever:
+        entries = baseline_update.wanted(found, share_options(retriever, pairs(option or [])), dataset or ["mini"])
+    else:
+        entries = _selected(found, None, dataset)
+    metrics = [str(name) for name in parse_metrics(metric)] if metric else None
+    try:
+        changes, written = baseline_update.update(found, entries, results, threads, metrics, tolerance)
+    except KeyboardInterrupt:
+        raise _interrupted() from None
+    if changes:
+        typer.echo(table(["entry", "what", "before", "after"], changes, ["before", "after"]), nl=False)
+    typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv').name}", err=True)

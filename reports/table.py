@@ -1,0 +1,29 @@
+"""A built table, and the forms it is given out in."""
+
+from typing import TYPE_CHECKING
+
+from reports import table_latex, table_markdown, table_text
+from reports.cells import Cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Table(Cells):
+    """A table as built, in words, data and typesetting."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a cell, with all that is known of it; see `reports.table_text.COLUMNS`."""
+        return table_text.frame(self)
+
+    def to_csv(self) -> str:
+        """`to_frame` as CSV."""
+        return table_text.as_csv(self)
+
+    def to_markdown(self) -> str:
+        """The table as printed, then every measured cell with all that it shows, then the notes."""
+        return table_markdown.as_markdown(self)
+
+    def to_latex(self) -> str:
+        """The same in LaTeX, for booktabs."""
+        return table_latex.as_latex(self)
