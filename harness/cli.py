@@ -13,6 +13,8 @@ from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
 from harness.cli_check import check_command
 from harness.cli_compare import compare_command
+from harness.cli_dissect import dissect_command
+from harness.cli_plot import plot_app
 from harness.cli_table import table_command
 from harness.cli_train import train_command
 
@@ -162,6 +164,8 @@ def run_command(
 app.command("train")(train_command)
 app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
+app.command("dissect")(dissect_command)
+app.add_typer(plot_app, name="plot")
 app.command("table")(table_command)
 app.command("check")(check_command)
 app.command("compare")(compare_command)

@@ -1,12 +1,17 @@
 """The curves of one training stage, drawn from its log."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from reports import style
 from reports.errors import RecordError
 
 _NOT_LOSSES = {"step", "tokens", "tokens_per_second", "learning_rate", "gradient_norm", "validation"}
+VALIDATION = "validation: "
+_TITLE = 34  # letters of a line
+_FEW = 30  # points that can be told apart
 Lines = list[dict[str, Any]]
 
 
@@ -26,29 +31,40 @@ def series(lines: Lines) -> dict[str, tuple[list[int], list[float]]]:
     found: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
         values = {name: value for name, value in line.items() if name not in _NOT_LOSSES}
-        values |= {f"validation: {name}": value for name, value in line.get("validation", {}).items()}
+        values |= {f"{VALIDATION}{name}": value for name, value in line.get("validation", {}).items()}
         for name, value in values.items():
             steps, column = found.setdefault(name, ([], []))
             steps.append(line["step"])
             column.append(value)
-    return dict(sorted(found.items(), key=lambda item: item[0].startswith("validation: ")))
+    return dict(sorted(found.items(), key=lambda item: item[0].startswith(VALIDATION)))
 
 
 def draw(log: Path, picture: Path, title: str) -> None:
-    """One panel for each loss and each validation score over the steps, as PNG. Raises RecordError as `read_log`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """One panel for each loss and each validation score over the steps, as PNG or SVG.
 
+    Raises RecordError as `read_log`, or for a picture that is neither.
+    """
     panels = series(read_log(log))
+    if not panels:
+        raise RecordError(f"{log}: its lines hold neither a loss nor a validation score, so there is no curve to draw.")
+    style.check_output(picture)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for number, (name, (steps, values)) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, columns, number)
-        axes.plot(steps, values, marker="." if len(steps) < 30 else None)
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
-    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    with style.styled():
+        figure = style.figure(max(5.0, 3.8 * columns), 0.5 + 2.5 * rows)
+        figure.suptitle(title)
+        for number, (name, (steps, values)) in enumerate(panels.items(), 1):
+            axes = figure.add_subplot(rows, columns, number)
+            validation = name.startswith(VALIDATION)
+            axes.plot(
+                steps,
+                values,
+                color=style.VERMILION if validation else style.BLUE,
+                linestyle="--" if validation else "-",
+                marker="o" if len(steps) < _FEW else None,
+                markersize=4,
+            )
+            axes.set_title(textwrap.fill(name, _TITLE))
+            axes.set_xlabel("step")
+            axes.margins(x=0.02)
+        style.save(figure, picture)

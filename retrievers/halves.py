@@ -74,7 +74,7 @@ def search(
     found = {view: Run.from_blocks(query_ids, []) for view in views}
     with job.phase("search", len(queries) * len(found) * len(groups), "queries") as meter:
         starts = range(0, len(queries), QUERIES_AT_ONCE)
-        blocks = [retriever.encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
+        blocks = [retriever.query_encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
         for group in groups:
             for view, before in found.items():
                 part = [dataclasses.replace(shard, vectors=narrowed(shard.vectors, view)) for shard in group]

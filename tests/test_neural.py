@@ -100,7 +100,7 @@ def test_text_options_are_taken_literally(tmp_path, folder, cli):
         assert answer.code == 0, answer.err
         [where] = [line.split()[1] for line in answer.out.splitlines() if line.startswith("wrote")]
         options = json.loads((tmp_path / where / "manifest.json").read_text())["system"]["options"]
-        assert (options["query_prefix"], options["titles"]) == (prefix, False)
+        assert (options["query_prefix"], options["titles"]) == (prefix, "none")
 
 
 def test_every_retriever_is_checked_before_any_collection_is_read(tmp_path, folder, bad, monkeypatch):

@@ -1,0 +1,128 @@
+"""`harness plot`: pictures from records, as PNG or SVG."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+plot_app = typer.Typer(
+    help="Draw pictures from records, as PNG or SVG.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+Output = Annotated[Path, typer.Option("--output", "-O", help="The picture: FILE.png or FILE.svg.")]
+Metric = Annotated[str, typer.Option("--metric", "-m", help="The metric to draw.")]
+Folders = Annotated[list[Path] | None, typer.Argument(help="Records; all under --results if none is named.")]
+Results = Annotated[Path, typer.Option("--results", help="Where records are kept.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only of this collection; repeatable.")]
+Retrievers = Annotated[list[str] | None, typer.Option("--retriever", "-r", help="Only of this retriever; repeatable.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="NAME=TEXT: what to call a system, or the record FOLDER; repeatable."),
+]
+_RESULTS = Path("results")
+
+
+@plot_app.command("bars")
+def bars_command(
+    output: Output,
+    folders: Folders = None,
+    results: Results = _RESULTS,
+    dataset: Datasets = None,
+    retriever: Retrievers = None,
+    metric: Metric = "NDCG@10",
+    label: Labels = None,
+) -> None:
+    """Scores by collection with 95 % intervals, beside what is published."""
+    from harness import pictures
+    from harness.chosen import choose
+
+    chosen = choose(folders, results, dataset, retriever, label)
+    pictures.bars(chosen, metric, output)
+    _wrote(output)
+
+
+@plot_app.command("cost")
+def cost_command(
+    output: Output,
+    folders: Folders = None,
+    results: Results = _RESULTS,
+    dataset: Datasets = None,
+    retriever: Retrievers = None,
+    metric: Metric = "NDCG@10",
+    label: Labels = None,
+) -> None:
+    """Scores against bytes per document, in both countings, and against queries per second."""
+    from harness import pictures
+    from harness.chosen import choose
+
+    chosen = choose(folders, results, dataset, retriever, label)
+    pictures.cost(chosen, metric, output)
+    _wrote(output)
+
+
+@plot_app.command("differences")
+def differences_command(
+    first: Annotated[Path, typer.Argument(help="A record.", metavar="RECORD_A")],
+    second: Annotated[Path, typer.Argument(help="The record to hold against it.", metavar="RECORD_B")],
+    output: Output,
+    metric: Metric = "NDCG@10",
+    label: Labels = None,
+) -> None:
+    """The difference B - A of each query, sorted, with wins, ties and losses."""
+    from harness import pictures
+
+    pictures.differences(first, second, metric, label, output)
+    _wrote(output)
+
+
+@plot_app.command("recall")
+def recall_command(
+    output: Output,
+    folders: Folders = None,
+    results: Results = _RESULTS,
+    dataset: Datasets = None,
+    retriever: Retrievers = None,
+    cutoffs: Annotated[
+        str | None,
+        typer.Option("--cutoffs", help="Such as 1,10,100: score the runs at these. [the R@k of the records]"),
+    ] = None,
+    label: Labels = None,
+) -> None:
+    """Recall by cutoff, from the records' R@k, or from their runs and the collections' judgments."""
+    from harness import pictures
+    from harness.chosen import choose
+
+    chosen = choose(folders, results, dataset, retriever, label)
+    pictures.recall(chosen, cutoffs, output)
+    _wrote(output)
+
+
+@plot_app.command("ablation")
+def ablation_command(
+    table: Annotated[Path, typer.Argument(help="table3.csv of `harness ablate`, or the folder that holds it.")],
+    output: Output,
+    metric: Metric = "MRR@10",
+) -> None:
+    """The rows of Table 3, measured and published."""
+    from reports import plots_ablation, style
+
+    style.check_output(output)
+    path = table / "table3.csv" if table.is_dir() else table
+    with style.styled():
+        style.save(plots_ablation.ablation(plots_ablation.read_cells(path, metric), metric), output)
+    _wrote(output)
+
+
+@plot_app.command("curves")
+def curves_command(
+    stage: Annotated[Path, typer.Argument(help="A stage of `harness train`, or its metrics.jsonl.")], output: Output
+) -> None:
+    """Losses and validation scores of one training stage."""
+    from reports import curves
+
+    log = stage / "metrics.jsonl" if stage.is_dir() else stage
+    curves.draw(log, output, "/".join(log.absolute().parent.parts[-2:]))
+    _wrote(output)
+
+
+def _wrote(output: Path) -> None:
+    typer.echo(f"wrote {output}")

@@ -1,0 +1,142 @@
+"""Records become pictures."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.chosen import Named, labelled
+from reports import plots, records, style
+from reports.errors import RecordError
+from reports.measured import mean_interval, printed
+from retrievers.errors import InputError
+
+
+def differences(first: Path, second: Path, metric: str, labels: Sequence[str] | None, output: Path) -> None:
+    """Draw the differences of two records. Raises RecordError where they are not of one collection and metric."""
+    from reports import plots_pairs
+
+    style.check_output(output)
+    pair = [records.read(folder) for folder in (first, second)]
+    data = [record.manifest.data for record in pair]
+    for what in ("queries_hash", "qrels_hash", "corpus_hash"):
+        if getattr(data[0], what) != getattr(data[1], what):
+            raise RecordError(
+                f"{first} is of {data[0].name} and {second} of {data[1].name}, and their {what.split('_')[0]} differ: "
+                "a query's difference needs two runs of one collection with one set of judgments."
+            )
+    named = labelled(pair, labels)
+    if named[0].label == named[1].label:
+        named = [Named(f"{one.label} {one.record.folder.name}", one.record) for one in named]
+    a, b = ({query: row[metric] for query, row in one.record.per_query().items()} for one in _with(named, metric))
+    names = named[0].label, named[1].label
+    with style.styled():
+        title = f"{data[0].name}: {style.short(names[1], 30)} minus {style.short(names[0], 30)}"
+        style.save(plots_pairs.differences(a, b, names, metric, title), output)
+
+
+def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
+    """The same records. Raises RecordError where one was not scored by the metric."""
+    for one in chosen:
+        if metric not in one.record.metrics:
+            raise RecordError(
+                f"{one.record.folder} has no {metric}; there is {', '.join(one.record.metrics)}. `harness run` with "
+                f"--metric {metric} adds it without searching again."
+            )
+    return chosen
+
+
+def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path) -> None:
+    """Draw recall by cutoff: of the records' own R@k, or scored anew from their runs at `cutoffs` ("1,10,100")."""
+    style.check_output(output)
+    if cutoffs is None:
+        lines = [_line(one, _known(one)) for one in chosen]
+        if empty := [one for one, line in zip(chosen, lines, strict=True) if not line.at]:
+            raise RecordError(f"{empty[0].record.folder} has no R@k. Name --cutoffs, or run with --metric R@10.")
+    else:
+        wanted = _cutoffs(cutoffs)
+        lines = [_line(one, _scored(one, wanted)) for one in chosen]
+    with style.styled():
+        style.save(plots.recall(lines), output)
+
+
+def _line(one: Named, at: dict[int, float]) -> plots.Recall:
+    return plots.Recall(one.label, one.record.manifest.data.name, at)
+
+
+def _known(one: Named) -> dict[int, float]:
+    values = one.record.metrics.items()
+    return {int(name.removeprefix("R@")): value for name, value in values if re.fullmatch(r"R@\d+", name)}
+
+
+def _cutoffs(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"[1-9]\d{0,8}", word) for word in words):
+        raise InputError(f"--cutoffs {text!r}: want ranks from 1 up with commas between them, such as 1,10,100.")
+    return sorted({int(word) for word in words})
+
+
+def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
+    """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
+    from harness.datasets import cache, resolve
+    from harness.progress import Conductor
+    from harness.scoring import parse_metrics, score
+    from retrievers import trec
+
+    data, top_k = one.record.manifest.data, one.record.manifest.top_k
+    if deep := [k for k in cutoffs if k > top_k]:
+        raise InputError(f"--cutoffs {', '.join(map(str, deep))}: the run {one.record.folder} has {top_k:,} results.")
+    # a folder's name in a record is its own last word and the split; its path stands in the id
+    place = f"{data.dataset_id}/{data.name.rsplit('/', 1)[-1]}" if Path(data.dataset_id).is_absolute() else data.name
+    found = resolve(place)
+    if len(found) > 1:
+        raise InputError(
+            f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."
+        )
+    dataset = found[0]
+    dataset.open(Conductor(cache()))
+    if dataset.qrels_hash != data.qrels_hash:
+        raise InputError(
+            f"the judgments of {data.name} are no longer those that {one.record.folder} was scored with. Run it again, "
+            "or leave out --cutoffs."
+        )
+    metrics = parse_metrics(f"R@{k}" for k in cutoffs)
+    values = score(trec.read(one.record.folder / records.RUN), dataset.qrels, metrics, data.rules.binary_level).mean()
+    return {k: values[f"R@{k}"] for k in cutoffs}
+
+
+def bars(chosen: Sequence[Named], metric: str, output: Path) -> None:
+    """Draw `plots.bars` of the records."""
+    style.check_output(output)
+    points = _points(chosen, metric)
+    with style.styled():
+        style.save(plots.bars(points, metric), output)
+
+
+def cost(chosen: Sequence[Named], metric: str, output: Path) -> None:
+    """Draw `plots.cost` of the records."""
+    style.check_output(output)
+    points = _points(chosen, metric)
+    with style.styled():
+        style.save(plots.cost(points, metric), output)
+
+
+def _points(chosen: Sequence[Named], metric: str) -> list[plots.Point]:
+    return [_point(one, metric) for one in _with(chosen, metric)]
+
+
+def _point(one: Named, metric: str) -> plots.Point:
+    manifest = one.record.manifest
+    hardware = manifest.cost.hardware
+    low, high = mean_interval(one.record, metric)
+    return plots.Point(
+        system=one.label,
+        dataset=manifest.data.name,
+        value=one.record.metrics[metric],
+        low=low,
+        high=high,
+        published=printed(one.record, metric),
+        bytes_here=manifest.system.bytes_per_document,
+        bytes_paper=manifest.system.bytes_per_document_paper,
+        queries_per_second=manifest.cost.queries_per_second,
+        machine=", ".join(str(hardware.get(name)) for name in ("processor", "cores", "threads", "processes")),
+    )

@@ -1,0 +1,124 @@
+"""One style of all pictures: told apart by shape as well as by colour, and equal bytes for equal figures.
+
+Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any common form of colour blindness
+can tell apart; black and hollow diamonds are kept for what is published, never for what was measured.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reports.errors import RecordError
+
+SUFFIXES = (".png", ".svg")
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+INK, FAINT = "#222222", "#8A8A8A"
+# hollow, black: how a published value looks in every picture
+PUBLISHED: dict[str, Any] = {
+    "marker": "D", "linestyle": "none", "color": INK, "markerfacecolor": "white", "markeredgewidth": 1.4,
+    "markersize": 6.5, "zorder": 5,
+}  # fmt: skip
+_DPI = 120
+_SETTINGS: Any = {  # matplotlib's own type for this is a list of all its settings
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.5,
+    "svg.hashsalt": "dupmae-harness",  # ids within an SVG depend on the figure alone
+    "svg.fonttype": "path",
+}
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+_MARKERS = ("o", "s", "^", "v", "P", "X", "*")
+_HATCHES = ("", "////", "....", "xxx", "\\\\\\\\", "--", "++")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+
+class Look(NamedTuple):
+    """How one system looks in a picture."""
+
+    colour: str
+    marker: str
+    hatch: str
+    line: Any
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, in their order; two share none up to 210, and neighbours differ in all four respects."""
+    names = list(dict.fromkeys(names))
+    return {
+        name: Look(
+            _COLOURS[n % len(_COLOURS)],
+            _MARKERS[n % len(_MARKERS)],
+            _HATCHES[n % len(_HATCHES)],
+            _LINES[n % len(_LINES)],
+        )
+        for n, name in enumerate(names)
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Within it, figures are made and saved in this style; matplotlib's own settings are as before behind it."""
+    import matplotlib
+
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches, of no window and no global list."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def check_output(path: Path) -> None:
+    """Raise RecordError for a picture's name that does not say PNG or SVG, or whose folder is not there."""
+    if path.suffix.lower() not in SUFFIXES:
+        got = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise RecordError(f"the picture {path} {got}; it is told by that: name a file {' or '.join(SUFFIXES)}.")
+    if not path.absolute().parent.is_dir():
+        raise RecordError(f"there is no folder {path.absolute().parent} for the picture {path.name}. Make it first.")
+
+
+def save(made: Any, path: Path) -> None:
+    """Write a figure as PNG or SVG, by the suffix; equal figures give equal bytes. Call it within `styled`.
+
+    Written under a temporary name and renamed. Raises RecordError as `check_output`, OSError for a full disk.
+    """
+    check_output(path)
+    kind = path.suffix.lower().removeprefix(".")
+    # no time and no version of a program
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        made.savefig(new, format=kind, dpi=_DPI, metadata=metadata)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def legend_below(made: Any, handles: Sequence[Any], columns: int) -> None:
+    """One legend for all panels, under them."""
+    made.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))))
+
+
+def short(name: str, most: int = 44) -> str:
+    """A name that fits beside a picture: the end of a path says more than its beginning."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"

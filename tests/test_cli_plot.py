@@ -1,0 +1,144 @@
+"""`harness plot` from records on disk."""
+
+import json
+
+import pytest
+
+from reports import plots, plots_pairs
+from tests import made
+from tests.made import COLLECTIONS
+
+KINDS = ("bars", "cost", "recall")
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Two systems on one collection, one of them on a second one as well."""
+    where = made.data(COLLECTIONS["SciFact"])
+    values = {"NDCG@10": made.around(0.6), "R@10": made.around(0.7), "R@100": made.around(0.8, 0.1)}
+    results = tmp_path / "results"
+    return {
+        "bm25": made.write(results / "s" / "bm25" / "1", made.bm25(), where, values),
+        "dup": made.write(results / "s" / "dup" / "1", made.system(), where, values),
+        "other": made.write(
+            results / "n" / "dup" / "1", made.system(), where.model_copy(update={"name": "other"}), values
+        ),
+    }
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What is handed to the pictures."""
+    found = {}
+    for module, name in ((plots, "bars"), (plots, "recall"), (plots_pairs, "differences")):
+        whole = getattr(module, name)
+
+        def spy(*args, _whole=whole, _name=name):
+            found[_name] = args
+            return _whole(*args)
+
+        monkeypatch.setattr(module, name, spy)
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_every_picture_of_records(records, cli, tmp_path, suffix):
+    with_cost(records["bm25"].folder)
+    for kind in KINDS:
+        answer = cli("plot", kind, "-O", f"{kind}.{suffix}")
+        assert (answer.code, answer.out) == (0, f"wrote {kind}.{suffix}\n"), answer.err
+        assert (tmp_path / f"{kind}.{suffix}").stat().st_size > 3_000
+    answer = cli("plot", "differences", records["bm25"].folder, records["dup"].folder, "-O", f"d.{suffix}")
+    assert answer.code == 0, answer.err
+
+
+def with_cost(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["cost"]["queries_per_second"] = 12.5
+    path.write_text(json.dumps(manifest))
+
+
+def test_points_hold_what_the_records_do(records, cli, seen):
+    assert cli("plot", "bars", "-d", "n", "-O", "a.png").code == 0
+    points = {point.system: point for point in seen["bars"][0]}
+    assert set(points) == {"BM25", "DupMAE"}
+    assert (points["BM25"].value, points["BM25"].published) == (pytest.approx(0.6), 0.665)
+    assert points["BM25"].low < 0.6 < points["BM25"].high
+    assert cli("plot", "recall", records["dup"].folder, "--label", "DupMAE=mine", "-O", "a.png").code == 0
+    [line] = seen["recall"][0]
+    assert (line.system, line.at) == ("mine", {10: pytest.approx(0.7), 100: pytest.approx(0.8)})
+
+
+def test_of_two_records_for_one_bar_the_newest_is_drawn_and_the_other_named(records, cli, seen, tmp_path):
+    where = made.data(COLLECTIONS["SciFact"])
+    newer = made.write(tmp_path / "results/s/bm25/0", made.bm25(), where, {"NDCG@10": made.around(0.3)}, "2027-01-01")
+    answer = cli("plot", "bars", "-d", "n", "-O", "a.png")
+    assert answer.code == 0
+    assert f"{newer.folder.relative_to(tmp_path)} is newer" in answer.err
+    assert f"{records['bm25'].folder.relative_to(tmp_path)} is left out" in answer.err
+    assert [p.value for p in seen["bars"][0] if p.system == "BM25"] == [pytest.approx(0.3)]
+    both = cli("plot", "bars", "-d", "n", "--label", "results/s/bm25/0/=b 0.9", "-O", "a.png")
+    assert (both.code, both.err) == (0, "")
+    assert [p.value for p in seen["bars"][0] if p.system == "b 0.9"] == [pytest.approx(0.3)]
+    answer = cli("plot", "bars", newer.folder, records["bm25"].folder, "-O", "b.png")
+    assert answer.code == 2
+    assert "tell them apart by --label FOLDER=TEXT" in answer.err
+
+
+def test_an_unreadable_record_is_named_and_the_rest_is_drawn(records, cli, tmp_path):
+    (records["other"].folder / "metrics.json").write_text("{}")
+    answer = cli("plot", "bars", "-O", "a.png")
+    assert answer.code == 0
+    assert "metrics.json: not what the manifest says" in answer.err
+
+
+def test_recall_of_a_real_run_at_any_cutoff(beir, cli, seen, tmp_path):
+    """BM25 has q1's first relevant document (d1, of two) on rank 1 and q2's only one on rank 1: R@1 = (1/2 + 1) / 2."""
+    assert cli("run", "-r", "bm25", "-d", beir()).code == 0
+    answer = cli("plot", "recall", "--cutoffs", "2,1", "-O", "a.svg")
+    assert answer.code == 0, answer.err
+    assert seen["recall"][0][0].at[1] == 0.75
+    assert seen["recall"][0][0].at[2] >= 0.75
+    beir("tiny", qrels={"test": [("q1", "d1", 1)]})
+    answer = cli("plot", "recall", "--cutoffs", "1", "-O", "b.svg")
+    assert answer.code == 2
+    assert "no longer those" in answer.err
+    assert not (tmp_path / "b.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bars", "-O", "a.gif"), "ends in '.gif'; it is told by that: name a file .png or .svg"),
+        (("bars", "-O", "no/a.png"), "there is no folder"),
+        (("bars", "--results", "nothing", "-O", "a.png"), "there is no folder nothing"),
+        (("bars", "--results", "empty", "-O", "a.png"), "no finished run in empty"),
+        (("bars", "-d", "x", "-O", "a.png"), "no record is of it; there is n, other"),
+        (("bars", "-r", "x", "-O", "a.png"), "no record is of it; there is anything"),
+        (("bars", "-m", "NDCG@7", "-O", "a.png"), "has no NDCG@7; there is NDCG@10, R@10, R@100"),
+        (("bars", "--label", "x", "-O", "a.png"), "'x' is not NAME=TEXT"),
+        (("bars", "--label", "x=y", "-O", "a.png"), "no system or record has this name; there is DupMAE, BM25"),
+        (("cost", "-O", "a.png"), "no record says how many bytes"),
+        (("recall", "--cutoffs", "0", "-O", "a.png"), "want ranks from 1 up"),
+        (("recall", "--cutoffs", "9999", "-O", "a.png"), "has 1,000 results"),
+        (("differences", "absent", "absent", "-O", "a.png"), "not a readable record"),
+        (("ablation", "absent", "-O", "a.png"), "cannot be read"),
+        (("curves", "absent", "-O", "a.png"), "not the log of a training"),
+    ],
+)
+def test_bad_input(records, cli, tmp_path, words, message):
+    (tmp_path / "empty").mkdir()
+    answer = cli("plot", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert not list(tmp_path.glob("*.png")) + list(tmp_path.glob(".*.tmp"))
+
+
+def test_records_of_other_queries_have_no_differences(records, cli, tmp_path):
+    where = made.data(COLLECTIONS["SciFact"]).model_copy(update={"queries_hash": "else"})
+    other = made.write(tmp_path / "x" / "y" / "z", made.bm25(), where, {"NDCG@10": made.around(0.3)})
+    answer = cli("plot", "differences", records["bm25"].folder, other.folder, "-O", "a.png")
+    assert answer.code == 2
+    assert "their queries differ" in answer.err
