@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -160,7 +160,7 @@ class Raw(str):
 
     def read(self, name: str, annotation: Any) -> Any:
         """The value for a field of that annotation. Raises InputError where it cannot be read."""
-        if str in (annotation, *get_args(annotation)):
+        if get_origin(annotation) is not dict and str in (annotation, *get_args(annotation)):
             return str(self)
         return read_value(self, f"--option {name}={self}")
 

@@ -4,6 +4,7 @@ Our layout: a Hugging Face masked-LM folder, `hybrid.json`, and `cls_projection.
 where D is not H. A plain checkpoint is D = H, K = 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,24 +49,10 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's positions, or missing or
     foreign weights.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     layout = layouts.read(folder)
     folder = layout.backbone
-    if (folder / CROSS_ENCODER).is_file():
-        raise CheckpointError(f"{folder} is a cross-encoder: it scores pairs and makes no vectors. Name an encoder.")
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}.")
-    if not any(path.name in TOKENIZERS or path.suffix == ".model" for path in folder.iterdir()):
-        raise CheckpointError(
-            f"{folder} has no tokenizer: none of {', '.join(TOKENIZERS)}, *.model. Put it beside the weights."
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # whatever the libraries make of a malformed file
-        raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({first_line(error)}).") from error
-    _check_architecture(folder, config, spec)
+    config, tokenizer = parts(folder)
+    check_architecture(folder, config, spec.lexical > 0)
     hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
     if layout.lowercase and tokenizer("A").input_ids != tokenizer("a").input_ids:
         raise CheckpointError(f"{layout.folder} puts texts in lower case before its tokenizer, which is not done here.")
@@ -87,19 +74,48 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     )
     backbone = model.base_model if spec.lexical else model
     encoder = Encoder(backbone, head, projection.to(dtype) if projection else None, spec, special).eval()
+    refuse_broken(folder, encoder)
+    return Loaded(encoder, tokenizer, model, spec, hidden, vocabulary)
+
+
+def parts(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of an encoder's folder.
+
+    Raises CheckpointError for a cross-encoder, no weights, no tokenizer, or files that cannot be read.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if (folder / CROSS_ENCODER).is_file():
+        raise CheckpointError(f"{folder} is a cross-encoder: it scores pairs and makes no vectors. Name an encoder.")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}.")
+    if not any(path.name in TOKENIZERS or path.suffix == ".model" for path in folder.iterdir()):
+        raise CheckpointError(
+            f"{folder} has no tokenizer: none of {', '.join(TOKENIZERS)}, *.model. Put it beside the weights."
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever the libraries make of a malformed file
+        raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({first_line(error)}).") from error
+    return config, tokenizer
+
+
+def refuse_broken(folder: Path, encoder: nn.Module) -> None:
+    """Raise CheckpointError for weights that are not finite."""
     broken = [name for name, weight in encoder.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         raise CheckpointError(
             f"{folder}: {', '.join(broken[:3])} holds values that are not finite. Training went wrong."
         )
-    return Loaded(encoder, tokenizer, model, spec, hidden, vocabulary)
 
 
-def _check_architecture(folder: Path, config: Any, spec: HybridSpec) -> None:
+def check_architecture(folder: Path, config: Any, with_head: bool) -> None:
+    """Raise CheckpointError for a model that is no encoder, or has no masked-LM head where one is wanted."""
     from transformers import MODEL_FOR_MASKED_LM_MAPPING
 
     if config.model_type in ENCODER_HALVES:
-        if spec.lexical:
+        if with_head:
             raise CheckpointError(
                 f"{folder} is the encoder of a {config.model_type!r} model: it has no masked-LM head, and a lexical "
                 "half is made of its logits. Ask for the dense half alone (lexical 0)."
@@ -125,20 +141,27 @@ def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) ->
         )
     if spec.lexical > config.vocab_size:
         raise CheckpointError(f"lexical is {spec.lexical:,}, more than the {config.vocab_size:,} terms of {folder}.")
-    if len(tokenizer) > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
-            "rows. They do not belong together: take the tokenizer that was saved with the weights."
-        )
     if spec.lexical and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
         raise CheckpointError(
             f"{folder}: the tokenizer does not name its CLS and SEP tokens, which the lexical half must leave out. "
             "Name cls_token and sep_token in tokenizer_config.json."
         )
+    lengths = {"query_length": spec.query_length, "passage_length": spec.passage_length}
+    check_tokens(folder, config, tokenizer, lengths, tokenizer.num_special_tokens_to_add())
+
+
+def check_tokens(folder: Path, config: Any, tokenizer: Any, lengths: Mapping[str, int], special: int) -> None:
+    """Raise CheckpointError for a tokenizer that does not fit the model, or a length that does not.
+
+    A length is in tokens, of which `special` are there whatever the text is.
+    """
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
+            "rows. They do not belong together: take the tokenizer that was saved with the weights."
+        )
     most = positions(config)
-    special = tokenizer.num_special_tokens_to_add()
-    for name in ("query_length", "passage_length"):
-        length = getattr(spec, name)
+    for name, length in lengths.items():
         if length > most:
             raise CheckpointError(f"{name} is {length}; {folder} has positions for {most} tokens at most.")
         if length <= special:

@@ -12,7 +12,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(
     r"(config|config_sentence_transformers|cross_encoder|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
-    r"|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
+    r"|artifact\.metadata|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
 )
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -34,6 +34,7 @@ def locate(name: str, revision: str | None = None) -> Path:
 
     wanted = [
         "*.json",
+        "artifact.metadata",
         "*.txt",
         "*.model",
         "model*.safetensors",

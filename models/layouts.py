@@ -31,12 +31,18 @@ MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """`says` are fields of HybridSpec; `layers` come after the pooling, in order; `lowercase`: texts are, first."""
+class Place:
+    """What every layout has; `backbone` is the folder of config.json, weights and tokenizer."""
 
     kind: str
     folder: Path
-    backbone: Path  # the folder of config.json, weights and tokenizer
+    backbone: Path
+
+
+@dataclass(frozen=True)
+class Layout(Place):
+    """`says` are fields of HybridSpec; `layers` come after the pooling, in order; `lowercase`: texts are, first."""
+
     says: dict[str, Any] = field(default_factory=dict)
     layers: tuple[Build, ...] = ()
     lowercase: bool = False
@@ -73,17 +79,19 @@ def read(folder: Path) -> Layout:
         return Layout("ours", folder, folder, {name: getattr(own, name) for name in own.__dataclass_fields__})
     if (folder / MODULES).is_file():
         return _sentence_transformers(folder)
+    if (folder / "artifact.metadata").is_file():
+        raise CheckpointError(f"{folder} is a ColBERT checkpoint, which makes a vector of every token: run colbertv2.")
     if {"embeddingHead.weight", "norm.weight"} <= names_in(folder):
         says = {"pooling": "cls", "similarity": "dot"}
         return Layout("ANCE", folder, folder, says, (chain.dense(folder, "embeddingHead"), chain.layer_norm(folder)))
     return Layout("plain", folder, folder)
 
 
-def demand(layout: Layout, architecture: str | None, kind: str | None, system: str) -> None:
+def demand(layout: Place, architecture: str | None, kind: str | None, system: str) -> None:
     """Raise CheckpointError where a folder is not of the architecture (`model_type`) or layout that `system` wants."""
     if kind is not None and layout.kind not in (kind, "ours"):
         raise CheckpointError(f"{layout.folder} is a {layout.kind} checkpoint, and {system} is a {kind} one.")
-    found = _object(layout.backbone / "config.json").get("model_type")
+    found = json_in(layout.backbone / "config.json").get("model_type")
     if architecture is not None and found != architecture:
         raise CheckpointError(f"{layout.folder} is a {found!r} model, and {system} is a {architecture!r} one.")
 
@@ -93,12 +101,15 @@ def module_folders(folder: Path) -> list[Path]:
     if not (folder / MODULES).is_file():
         return []
     # a Normalize has nothing to keep, so that its folder may be left out
-    return [folder / path for _, path in _modules(folder) if path and (folder / path).is_dir()]
+    return [folder / path for _, path in modules_in(folder) if path and (folder / path).is_dir()]
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """(kind, path) of each module; a kind is the last part of its class's name."""
-    found = _object(folder / MODULES)
+def modules_in(folder: Path) -> list[tuple[str, str]]:
+    """(kind, path) of each module of `modules.json`; a kind is the last part of its class's name.
+
+    Raises CheckpointError for a malformed file or a path outside of the folder.
+    """
+    found = json_in(folder / MODULES)
     try:
         modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in found]
     except (TypeError, KeyError) as error:
@@ -109,7 +120,11 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     return modules
 
 
-def _object(path: Path, default: Any = None) -> Any:
+def json_in(path: Path, default: Any = None) -> Any:
+    """What a JSON file holds; `default`, where one is given, for a file that is not there.
+
+    Raises CheckpointError for a file that cannot be read, or holds another type than the default's.
+    """
     if default is not None and not path.is_file():
         return default
     try:
@@ -124,16 +139,16 @@ def _object(path: Path, default: Any = None) -> Any:
 
 
 def _sentence_transformers(folder: Path) -> Layout:
-    modules = _modules(folder)
+    modules = modules_in(folder)
     kinds = [kind for kind, _ in modules]
     if "MultiVectorMask" in kinds:
         raise _impossible(folder, kinds, "it makes a vector of every token; run it as colbertv2")
-    if _object(folder / _SETTINGS, {}).get("truncate_dim"):
+    if json_in(folder / _SETTINGS, {}).get("truncate_dim"):
         raise _impossible(folder, kinds, "its truncate_dim cuts the vectors, which is not done here")
     if kinds[:1] not in (["Transformer"], ["MLMTransformer"]):
         raise _impossible(folder, kinds, "it does not begin with a Transformer")
     backbone = folder / modules[0][1]
-    says, lowercase = _texts(folder, backbone, kinds)
+    says, lowercase = text_settings(folder, backbone, kinds)
     if kinds[0] == "MLMTransformer" or "SpladePooling" in kinds:
         if kinds[1:] != ["SpladePooling"]:
             raise _impossible(folder, kinds, "a sparse encoder is MLMTransformer, SpladePooling")
@@ -157,7 +172,7 @@ def _layer(folder: Path, kind: str, path: str, kinds: list[str]) -> Build:
         return chain.layer_norm(folder / path)
     if kind != "Dense":
         raise _impossible(folder, kinds, f"{kind} is not known")
-    config = _object(folder / path / "config.json", {})
+    config = json_in(folder / path / "config.json", {})
     if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
         raise _impossible(folder, kinds, f"{path} does not simply follow on the pooled state")
     return chain.dense(folder / path, "linear", str(config.get("activation_function", "Tanh")))
@@ -170,32 +185,32 @@ def _impossible(folder: Path, kinds: list[str], why: str) -> CheckpointError:
     )
 
 
-def _texts(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, Any], bool]:
-    """Lengths and prefixes, and whether texts are put in lower case first."""
+def text_settings(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[str, Any], bool]:
+    """Lengths and prefixes as fields of HybridSpec, and whether texts are put in lower case first."""
     settings: dict[str, Any] = {}
     for path in sorted(backbone.glob("sentence_*_config.json")):  # an old release named them by the architecture
-        settings |= _object(path, {})
-    length = settings.get("max_seq_length") or _object(backbone / "tokenizer_config.json", {}).get("model_max_length")
+        settings |= json_in(path, {})
+    length = settings.get("max_seq_length") or json_in(backbone / "tokenizer_config.json", {}).get("model_max_length")
     says: dict[str, Any] = {}
     for name, own in (("query_length", "query_length"), ("passage_length", "document_length")):
         chosen = settings.get(own) or length
         if isinstance(chosen, int | float) and 0 < chosen < 1e6:  # libraries write 10^30 for "none"
             says[name] = int(chosen)
-    config = _object(folder / _SETTINGS, {})
+    config = json_in(folder / _SETTINGS, {})
     prompts = config.get("prompts") or {}
     both = prompts.get(config.get("default_prompt_name") or "", "")
     says["query_prefix"] = prompts.get("query") or both
     says["passage_prefix"] = next((prompts[n] for n in ("document", "passage", "corpus") if prompts.get(n)), both)
     prompted = says["query_prefix"] or says["passage_prefix"]
     if prompted and "Pooling" in kinds:
-        pooling = _object(folder / _modules(folder)[kinds.index("Pooling")][1] / "config.json", {})
+        pooling = json_in(folder / modules_in(folder)[kinds.index("Pooling")][1] / "config.json", {})
         if not pooling.get("include_prompt", True):
             raise _impossible(folder, kinds, "its Pooling leaves the prompt's tokens out, which is not known here")
     return says, bool(settings.get("do_lower_case"))
 
 
 def _pooling(folder: Path) -> str:
-    config = _object(folder / "config.json", {})
+    config = json_in(folder / "config.json", {})
     old = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
     mode = config.get("pooling_mode")
     if mode is None:
@@ -207,7 +222,7 @@ def _pooling(folder: Path) -> str:
 
 
 def _similarity(folder: Path) -> str:
-    name = _object(folder / _SETTINGS, {}).get("similarity_fn_name")
+    name = json_in(folder / _SETTINGS, {}).get("similarity_fn_name")
     if name not in (None, "dot", "cosine"):
         raise CheckpointError(f"{folder} compares vectors by {name}; there is dot, cosine.")
     # the library's own default is cosine, also where nothing is said
@@ -215,7 +230,7 @@ def _similarity(folder: Path) -> str:
 
 
 def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
-    config = _object(folder / "config.json", {})
+    config = json_in(folder / "config.json", {})
     pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
     if pooling not in hybrid.LEXICAL_POOLINGS or activation != "relu":
         raise CheckpointError(
@@ -226,7 +241,7 @@ def _splade(folder: Path, backbone: Path) -> dict[str, Any]:
 
 
 def _vocabulary(backbone: Path) -> int:
-    found = _object(backbone / "config.json", {}).get("vocab_size")
+    found = json_in(backbone / "config.json", {}).get("vocab_size")
     if not isinstance(found, int):
         raise CheckpointError(f"{backbone / 'config.json'} names no vocab_size.")
     return found

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from retrievers import store
 from retrievers.errors import InputError
 from retrievers.memory import roomy
 from retrievers.passages import Form, Text, prefixed, text_of
-from retrievers.store import Header, Shard, ShardError
+from retrievers.store import Header, Shard, ShardError, V, Vectors
 from retrievers.types import Corpus, Document, Job, Query
 from retrievers.vectors import HybridQueries, HybridVectors
 
@@ -28,6 +28,22 @@ MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
 Batch = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
+V_co = TypeVar("V_co", bound=Vectors, covariant=True)
+
+
+class DocumentEncoder(Protocol[V_co]):
+    """What makes the vectors of a store."""
+
+    @property
+    def kind(self) -> type[V_co]:
+        """The class of the vectors."""
+        ...
+
+    def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> V_co:
+        """Encode passages; `done` hears of each batch how many it held."""
+        ...
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
@@ -36,12 +52,12 @@ class TextEncoder:
     device: torch.device
     titles: Form = "space"
     missing_title: str = ""
+    kind: ClassVar[type[HybridVectors]] = HybridVectors
 
     @property
     def batch_rule(self) -> str:
         """Named in the store's header: equal rules give equal batches."""
-        kind = self.device.type
-        return f"by length within a shard, {TOKENS_PER_BATCH[kind]} padded tokens, {MOST_PER_BATCH[kind]} texts"
+        return batch_rule(self.device.type)
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
         """Encode passages: [n,D] and the K largest terms of each; a smaller K where none of them has so many."""
@@ -101,12 +117,8 @@ class TextEncoder:
             texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=typed
         )
         tokens: list[list[int]] = found["input_ids"]
-        order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))  # longest first: fails early
-        kind, start = self.device.type, 0
-        while start < len(order):
-            widest = len(tokens[order[start]])
-            places = order[start : start + max(1, min(MOST_PER_BATCH[kind], TOKENS_PER_BATCH[kind] // widest))]
-            start += len(places)
+        for places in by_length(tokens, self.device.type):
+            widest = len(tokens[places[0]])
             input_ids = torch.full((len(places), widest), tokenizer.pad_token_id or 0, dtype=torch.long)
             mask, types = torch.zeros((2, len(places), widest), dtype=torch.long)
             for row, place in enumerate(places):
@@ -117,11 +129,27 @@ class TextEncoder:
             yield places, input_ids.to(self.device), mask.to(self.device), types.to(self.device) if typed else None
 
 
+def batch_rule(device: str) -> str:
+    """What `by_length` does, in words."""
+    return f"by length within a shard, {TOKENS_PER_BATCH[device]} padded tokens, {MOST_PER_BATCH[device]} texts"
+
+
+def by_length(tokens: Sequence[Sequence[int]], device: str) -> Iterator[list[int]]:
+    """Yield the places of each batch's texts in `tokens`, longest first: what does not fit into memory fails early."""
+    order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))
+    start = 0
+    while start < len(order):
+        widest = max(1, len(tokens[order[start]]))
+        places = order[start : start + max(1, min(MOST_PER_BATCH[device], TOKENS_PER_BATCH[device] // widest))]
+        start += len(places)
+        yield places
+
+
 def _half(values: torch.Tensor) -> Any:
     return values.to(torch.float16).cpu().numpy()
 
 
-def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> dict[int, Shard]:
+def build(folder: Path, header: Header, encoder: DocumentEncoder[V], corpus: Corpus, job: Job) -> dict[int, Shard[V]]:
     """Return the shards of a store by number, encoding those that are missing or damaged and only those.
 
     Where several processes work together, each makes and returns every so-manieth shard. Of two equal commands one
@@ -139,20 +167,20 @@ def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, jo
     try:
         if job.rank == 0 or not (folder / "store.json").exists():  # another machine has a folder of its own
             (folder / "store.json").write_text(store.describe(header))
-        found = {number: _whole(folder, header, number, job) for number in numbers}
+        found = {number: _whole(folder, header, number, encoder.kind, job) for number in numbers}
         missing = [number for number, shard in found.items() if shard is None]
         if missing:
             _encode(folder, header, missing, len(numbers), encoder, corpus, job)
-        return {n: shard or store.read(folder, header, n) for n, shard in found.items()}
+        return {n: shard or store.read(folder, header, n, encoder.kind) for n, shard in found.items()}
     except ShardError as error:
         raise InputError(f"{folder}: {error}, though it was just written. Is the disk sound?") from error
     finally:
         lock.release()
 
 
-def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
+def _whole(folder: Path, header: Header, number: int, kind: type[V], job: Job) -> Shard[V] | None:
     try:
-        return store.read(folder, header, number)
+        return store.read(folder, header, number, kind)
     except ShardError as error:
         if store.path_of(folder, number).exists():
             job.warn(f"{error}; only this shard is encoded again ({folder})")
@@ -160,7 +188,13 @@ def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
 
 
 def _encode(
-    folder: Path, header: Header, missing: Sequence[int], wanted: int, encoder: TextEncoder, corpus: Corpus, job: Job
+    folder: Path,
+    header: Header,
+    missing: Sequence[int],
+    wanted: int,
+    encoder: DocumentEncoder[V],
+    corpus: Corpus,
+    job: Job,
 ) -> None:
     if len(missing) < wanted:
         job.note(f"{wanted - len(missing)} of {wanted} shards are encoded already and are kept")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrievers.catalog import Entry, entries
 from retrievers.errors import InputError
-from retrievers.registry import About, Identity, Retriever, register, register_prefix
+from retrievers.registry import Identity, Retriever, register, register_prefix
 from retrievers.types import Corpus, Job, Query, Run
 from retrievers.with_checkpoint import WithCheckpoint
 
@@ -23,13 +23,6 @@ class Neural(WithCheckpoint):
 
     distributed = True
     _terms: float | None = None  # of a document, on average, where it is not K
-
-    @classmethod
-    def about(cls) -> About:
-        """What the catalog says."""
-        entry = cls.entry
-        sizes = entry.width, entry.bytes_per_document
-        return About(entry.system, entry.paper_rows, entry.kind, *sizes, entry.checkpoint, entry.status, entry.verified)
 
     def resolved(self) -> dict[str, Any]:
         """The options, with every None replaced by what it came to."""
@@ -152,5 +145,5 @@ def _from_hub(name: str) -> type[Retriever]:
         raise InputError("hf: needs a folder or hub id behind it, such as hf:./my-model.")
     entry = Entry(system=name, summary=f"the checkpoint {name}", source="the command line", checkpoint=name)
     cls = _class_for(entry, f"hf:{name}")
-    cls.named_by_user = True
+    cls.prefix = "hf:"
     return cls

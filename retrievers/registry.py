@@ -12,7 +12,7 @@ from retrievers.errors import InputError, unknown
 from retrievers.types import Corpus, Job, Query, Run
 
 ENTRY_POINT_GROUP = "harness.retrievers"
-_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.coordination", "retrievers.neural")
+_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.coordination", "retrievers.neural", "retrievers.late_interaction")
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}
 

@@ -1,47 +1,26 @@
-"""A retriever that runs a checkpoint: which one, how it is used, on what device, and loaded."""
+"""A retriever of one vector a text: the choice of halves that its checkpoint is used with, and its encoders."""
 
 import hashlib
 from abc import ABC
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from retrievers.catalog import Entry
 from retrievers.errors import InputError
 from retrievers.neural_options import NeuralOptions
-from retrievers.registry import Retriever
+from retrievers.on_checkpoint import OnCheckpoint
 
 if TYPE_CHECKING:
-    import torch
-
     from models.hybrid import HybridSpec
     from retrievers.encoding import TextEncoder
-    from retrievers.passages import Form
 
 
-class WithCheckpoint(Retriever, ABC):
+class WithCheckpoint(OnCheckpoint, ABC):
     """What options, the checkpoint's own files and the catalog's entry come to; nothing is loaded unasked."""
 
     Options = NeuralOptions
-    packages = ("tokenizers", "torch", "transformers")
-    entry: ClassVar[Entry]
-    named_by_user: ClassVar[bool] = False  # hf:NAME, which leaves no room for --checkpoint
+    aside = (*OnCheckpoint.aside, "engine")
     options: NeuralOptions
-
-    @cached_property
-    def folder(self) -> Path:
-        """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
-        from models import hub
-
-        name = self.options.checkpoint or self.entry.checkpoint
-        if self.named_by_user and self.options.checkpoint:
-            raise InputError(
-                f"hf:{self.entry.checkpoint} names the checkpoint already, and --checkpoint names {name}. Give one."
-            )
-        if name is None:
-            why = self.entry.missing or f"{self.entry.unpublished} It is a row of published numbers only."
-            raise InputError(f"{self.entry.system}: {why}")
-        return hub.locate(name, None if self.options.checkpoint else self.entry.revision)
 
     @cached_property
     def spec(self) -> "HybridSpec":
@@ -84,13 +63,6 @@ class WithCheckpoint(Retriever, ABC):
         return hub.locate(name, None if self.options.query_checkpoint else self.entry.query_revision)
 
     @cached_property
-    def checkpoint_hash(self) -> str:
-        """Over the files that decide the passages' vectors."""
-        from models import hub
-
-        return hub.content_hash(self.folder)
-
-    @cached_property
     def hashes(self) -> str:
         """Of the checkpoint; of both, where queries have one of their own."""
         from models import hub
@@ -99,37 +71,6 @@ class WithCheckpoint(Retriever, ABC):
             return self.checkpoint_hash
         both = f"{self.checkpoint_hash} {hub.content_hash(self.query_folder)}"
         return hashlib.sha256(both.encode()).hexdigest()
-
-    @property
-    def changed(self) -> list[str]:
-        """The options by which a user departs from how the entry's checkpoint is used."""
-        same = ("checkpoint", "engine", "device", "precision", "shard_documents")
-        return [name for name, value in self.options if value is not None and name not in same]
-
-    @property
-    def titles(self) -> "Form":
-        """How a passage's title comes before its text."""
-        chosen = self.options.titles
-        if isinstance(chosen, str):
-            return chosen
-        return "none" if chosen is False else self.entry.titles
-
-    @cached_property
-    def device(self) -> "torch.device":
-        """Where the encoder and the search run. Raises InputError for a GPU that is not there."""
-        import torch
-
-        wanted = self.options.device
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device cuda: no GPU is visible to torch. Use auto or cpu, or install a CUDA build.")
-        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-    @property
-    def precision(self) -> str:
-        """Of the encoder's arithmetic: fp32 or bf16."""
-        if self.options.precision != "auto":
-            return self.options.precision
-        return "bf16" if self.device.type == "cuda" else "fp32"
 
     @cached_property
     def encoder(self) -> "TextEncoder":

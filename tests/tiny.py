@@ -14,8 +14,9 @@ WORDS = "red apples grow on trees green pears water runs to the sea what is a ri
 VOCABULARY = [*SPECIAL, *WORDS, *LETTERS, *(f"##{c}" for c in LETTERS)]
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(VOCABULARY))}
+def tokenizer(*more: str) -> PreTrainedTokenizerFast:
+    """`more` words come behind the vocabulary."""
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*VOCABULARY, *more]))}
     core = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer()
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeVar
 
 from retrievers.search import loops
 from retrievers.store import forget
@@ -14,6 +16,52 @@ from retrievers.vectors import HybridQueries, HybridVectors
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 DocIds = Callable[[Rows], Strings]
+
+
+class Asked(Protocol):
+    """A block of queries."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def width(self) -> int:
+        """D of their vectors."""
+        ...
+
+    def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> Self:
+        """The queries at `rows`."""
+        ...
+
+
+Q = TypeVar("Q", bound=Asked, default=HybridQueries)
+Q_contra = TypeVar("Q_contra", bound=Asked, contravariant=True)
+
+
+class Documents(Protocol[Q_contra]):
+    """Consecutive documents of a store."""
+
+    @property
+    def first(self) -> int:
+        """The row number of the first one."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The row number behind the last one."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D of their vectors."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of the memory of what was read of them."""
+        ...
+
+    def final(self, queries: Q_contra, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
+        """Write the score of each query with those of its ascending `rows` that lie in here."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +75,15 @@ class Part:
     def end(self) -> int:
         """The row number behind the last one."""
         return self.first + len(self.vectors)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.vectors.width
+
+    def final(self, queries: HybridQueries, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
+        """See `final_scores`."""
+        final_scores(queries, self, rows, scores)
 
     def forget(self) -> None:
         """Let go of the memory of what was read of them."""
