@@ -1,6 +1,7 @@
 """The harness as a library: the records of the command line, and runs as other libraries hold them."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -148,7 +149,7 @@ def test_the_page_of_the_docs_adds_a_retriever_in_under_15_lines(tmp_path):
     (source / "pyproject.toml").write_text(block("toml"))
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(site), str(source)], check=True, capture_output=True)
-    ran = run_process(*block("", 2).split()[1:], env={"PYTHONPATH": str(site)}, cwd=tmp_path)
+    ran = run_process(*block("", 2).split()[1:], env={"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     rows = [line.split() for line in ran.stdout.splitlines() if line.startswith("mini")]
     scores = {row[1]: float(row[-1]) for row in rows}
