@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import recorded
-from harness.runner import slug
 from harness.scoring import parse_metrics
+from harness.shelf import slug
 from reports import compare, records
 from reports.compare import Change, Judged, Significance
 from reports.errors import RecordError
@@ -134,23 +134,10 @@ def _described(folder: Path) -> str:
 def _check_collections(found: Sequence[Record]) -> None:
     first = found[0]
     for record in found[1:]:
-        a, b = first.manifest.data, record.manifest.data
-        parts = [
-            f"{name} ({one} against {other})"
-            for name, one, other in (
-                ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
-                ("titles", a.rules.titles, b.rules.titles),
-                ("queries", a.queries_hash[:10], b.queries_hash[:10]),
-                ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
-                ("drop_self", a.rules.drop_self, b.rules.drop_self),
-                ("binary_level", a.rules.binary_level, b.rules.binary_level),
-            )
-            if one != other
-        ]
-        if parts:
+        if parts := recorded.differences(first.manifest.data, record.manifest.data):
             raise InputError(
-                f"{first.folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection. They differ in "
-                f"{', '.join(parts)}. Compare runs of the same collection."
+                f"{first.folder} ({first.manifest.data.name}) and {record.folder} ({record.manifest.data.name}) are "
+                f"not of one collection. They differ in {', '.join(parts)}. Compare runs of the same collection."
             )
 
 

@@ -17,7 +17,7 @@ from models.encoder import Encoder, mlm_head
 from models.errors import CheckpointError, first_line
 from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
-from models.weights import ENCODER_HALVES, load_model, quiet, tensors_only
+from models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
@@ -160,13 +160,10 @@ def check_tokens(folder: Path, config: Any, tokenizer: Any, lengths: Mapping[str
             f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
             "rows. They do not belong together: take the tokenizer that was saved with the weights."
         )
-    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
-    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
-    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
-    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
+    most = positions(config)
     for name, length in lengths.items():
-        if length > positions:
-            raise CheckpointError(f"{name} is {length}; {folder} has positions for {positions} tokens at most.")
+        if length > most:
+            raise CheckpointError(f"{name} is {length}; {folder} has positions for {most} tokens at most.")
         if length <= special:
             raise CheckpointError(
                 f"{name} is {length}, which leaves room for nothing but the {special} special tokens. Raise it."

@@ -11,7 +11,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(
-    r"(config|config_sentence_transformers|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"(config|config_sentence_transformers|cross_encoder|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
     r"|artifact\.metadata|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
 )
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -64,7 +64,7 @@ def locate(name: str, revision: str | None = None) -> Path:
 def content_hash(folder: Path) -> str:
     """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
     digest = hashlib.sha256()
-    for inner in [folder, *module_folders(folder)]:
+    for inner in filter(Path.is_dir, [folder, *module_folders(folder)]):  # an empty one is lost in wheels and git
         for path in sorted(p for p in inner.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
             with path.open("rb") as file:
                 name = path.relative_to(folder).as_posix()

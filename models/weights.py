@@ -88,6 +88,14 @@ def load_model(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -
     return model
 
 
+def positions(config: Any) -> int:
+    """The most tokens that a model has positions for; very many where its positions are relative."""
+    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
+    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
+    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
+    return int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' load report to itself: we check what is missing, and say so in one line."""

@@ -276,3 +276,14 @@ def test_lower_case_that_the_tokenizer_does_not_see_to(tmp_path):
 def test_no_terms_from_the_encoder_of_an_encoder_decoder(tmp_path):
     backbone(tmp_path / "m", "t5")
     refused(tmp_path / "m", "has no masked-LM head", lexical=4)
+
+
+def test_a_module_without_files_need_not_be_there(tmp_path):
+    """Wheels and git keep no empty folder, such as that of Normalize; the hash of what is there is the same."""
+    folder, _ = saved(tmp_path, lambda: Pooling(32, "mean"), Normalize)
+    [empty] = [path for path in folder.iterdir() if path.name.endswith("_Normalize")]
+    for path in empty.iterdir():
+        path.unlink()
+    before = hub.content_hash(folder)
+    empty.rmdir()
+    assert hub.content_hash(folder) == before
