@@ -11,6 +11,7 @@ from harness.runner import iterate
 from harness.training import alone, open_context, prepare, run
 from harness.training_context import Context
 from reports import ablation_results, ablation_table
+from reports.files import write_whole
 from reports.records import Record
 
 _DEPTH = 1000  # R@1000
@@ -56,7 +57,5 @@ def report(records: Sequence[Record], output: Path) -> str:
         ("table3.csv", ablation_table.frame(found)),
         ("claims.csv", ablation_table.claims_frame(found)),
     ):
-        new = output / f".{name}.new"
-        table.to_csv(new, index=False, lineterminator="\n")
-        new.replace(output / name)
+        write_whole(output / name, table.to_csv(index=False, lineterminator="\n"))
     return ablation_table.as_markdown(found)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from harness.baseline import Entry, Expected, Inputs, Row, Rows, rows_hash
 from harness.config import explain, read_yaml
-from retrievers.errors import InputError
+from reports.files import write_whole
+from retrievers.errors import InputError, unknown
 
 SCHEMA = 1
 _INSIDE = {"metrics": sorted(Expected.model_fields), "inputs": sorted(Inputs.model_fields)}
@@ -26,12 +27,35 @@ _HEADER = """\
 
 @dataclass(frozen=True)
 class Baseline:
-    """The entries that can be used, what is wrong with the others ({name: message}), and the rows of each entry."""
+    """The entries that can be used, what is wrong with the others ({name: message}), and the rows of each entry.
+
+    `of` holds what the others say of themselves: {name: (retriever, dataset)}.
+    """
 
     path: Path
     entries: tuple[Entry, ...]
     problems: dict[str, str]
     rows: dict[str, Rows]
+    of: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def only(self, retrievers: Sequence[str], datasets: Sequence[str]) -> "Baseline":
+        """The entries of the named retrievers and collections, of all where none is named.
+
+        Raises InputError for a name that no entry has.
+        """
+        both = [(entry.retriever, entry.dataset) for entry in self.entries] + list(self.of.values())
+        for place, (kind, given) in enumerate((("retriever", retrievers), ("dataset", datasets))):
+            there = {pair[place] for pair in both}
+            for name in given:
+                if name not in there:
+                    raise unknown(f"{kind} of {self.path}", name, there, "--update makes a new entry.")
+
+        def asked(retriever: str, dataset: str) -> bool:
+            return (not retrievers or retriever in retrievers) and (not datasets or dataset in datasets)
+
+        entries = tuple(entry for entry in self.entries if asked(entry.retriever, entry.dataset))
+        problems = {name: problem for name, problem in self.problems.items() if asked(*self.of[name])}
+        return replace(self, entries=entries, problems=problems)
 
 
 def read(path: Path) -> Baseline:
@@ -56,6 +80,7 @@ def read(path: Path) -> Baseline:
         raise InputError(f"{path}: {extra}want `schema: {SCHEMA}` and a list `entries` of one entry at least.")
     entries: dict[str, Entry] = {}
     problems: dict[str, str] = {}
+    of: dict[str, tuple[str, str]] = {}
     for number, item in enumerate(listed, 1):
         name = str(item["name"]) if isinstance(item, dict) and "name" in item else f"entry {number}"
         try:
@@ -64,10 +89,15 @@ def read(path: Path) -> Baseline:
                 raise InputError("the name stands twice; give each entry its own.")
             entries[name] = entry
         except ValidationError as error:
-            problems[name] = f"{path}: {explain(error, sorted(Entry.model_fields), _INSIDE)}"
+            problem = f"{path}: {explain(error, sorted(Entry.model_fields), _INSIDE)}"
         except InputError as error:
-            problems[name if name not in entries else f"{name} (entry {number})"] = f"{path}: {error}"
-    return Baseline(path, tuple(entries.values()), problems, _read_rows(path, entries.values()))
+            problem = f"{path}: {error}"
+        else:
+            continue
+        name = name if name not in entries else f"{name} (entry {number})"
+        said = item if isinstance(item, dict) else {}
+        problems[name], of[name] = problem, (str(said.get("retriever")), str(said.get("dataset", "mini")))
+    return Baseline(path, tuple(entries.values()), problems, _read_rows(path, entries.values()), of)
 
 
 def _read_rows(path: Path, entries: Iterable[Entry]) -> dict[str, Rows]:
@@ -121,7 +151,7 @@ def write(path: Path, entries: Sequence[Entry], rows: Mapping[str, Rows]) -> boo
     whole = {"schema": SCHEMA, "entries": listed}
     body = yaml.dump(whole, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=120, allow_unicode=True)
     # the CSV first: until the YAML follows, the old one says that these rows are not its own
-    written = [replace(path.with_suffix(".csv"), _csv(entries, rows)), replace(path, _HEADER + body)]
+    written = [write_whole(path.with_suffix(".csv"), _csv(entries, rows)), write_whole(path, _HEADER + body)]
     return any(written)
 
 
@@ -135,17 +165,3 @@ def _csv(entries: Sequence[Entry], rows: Mapping[str, Rows]) -> str:
             scores = [repr(row.scores[name]) if name in row.scores else "" for name in metrics]
             table.writerow([entry.name, query_id, *scores, row.text, row.judgments, " ".join(row.top)])
     return out.getvalue()
-
-
-def replace(path: Path, text: str) -> bool:
-    """Write a text to a temporary name, then over `path`; returns False where it is there already."""
-    if path.is_file() and path.read_bytes() == text.encode():
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-    return True

@@ -228,7 +228,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        where = error.filename or "in the results folder (--results) or the cache (HARNESS_HOME)"
+        where = error.filename or "in the results folder (--results), the cache (HARNESS_HOME) or standard output"
         _fail(f"{error.strerror}: {where}. Make room or permission there and run again.")
 
 

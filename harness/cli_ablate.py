@@ -27,6 +27,7 @@ def ablate_command(
 ) -> None:
     """Train and measure the eight rows of Table 3: pre-trainings and representations, resumed where it stopped."""
     from harness import recipe_file
+    from reports.files import check_folder
     from retrievers.errors import InputError
 
     there = ", ".join(recipe_file.ablations())
@@ -36,6 +37,7 @@ def ablate_command(
         raise InputError(f"--output {str(output)!r} names no folder of its own. Give one, such as ablations/mine.")
     chosen = recipe_file.load(recipe_file.ablation(recipe), change or [])
     place = output or Path("ablations") / chosen.name
+    check_folder(place)
     command = ["harness", *sys.argv[1:]]
     from harness import ablation, ablation_plan, arms
 

@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.baseline import Entry
-    from harness.baseline_file import Baseline
     from reports.checks import Checked
 
 
@@ -46,12 +44,15 @@ def check_command(
     show: Annotated[int, typer.Option("--show", min=0, help="Queries to show that flipped, of each entry.")] = 20,
 ) -> None:
     """Run what a baseline names, and compare: 0 as expected, 1 a score or a top 10 changed, 2 other inputs."""
-    from harness.baseline_file import EMBEDDED, read, replace
+    from harness.baseline_file import EMBEDDED, read
+    from reports import files
     from retrievers.errors import InputError
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("harness check runs as one process. Start it without torchrun or accelerate launch.")
     path = baseline or EMBEDDED
+    if results is not None:
+        files.check_folder(results)
     if update:
         if junit is not None:
             raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
@@ -61,13 +62,16 @@ def check_command(
         name for name, value in (("option", option), ("metric", metric), ("tolerance", tolerance)) if value is not None
     ]:
         raise InputError(f"--{', --'.join(given)}: only with --update; a check takes them from the baseline.")
-    found = read(path)
-    entries = _selected(found, retriever, dataset)
+    if junit is not None:
+        files.check_output(junit, make=True)
+        if junit.resolve() in (path.resolve(), path.with_suffix(".csv").resolve()):
+            raise InputError(f"--junit {junit} is the baseline itself, which it would overwrite. Name another file.")
+    found = read(path).only(retriever or [], dataset or [])
     from harness.regression import check
     from reports import checks
 
     done = []
-    for result in _uninterrupted(check(found, entries, results, threads)):
+    for result in _uninterrupted(check(found, found.entries, results, threads)):
         done.append(result)
         for note in result.notes:
             typer.echo(f"note: {note}", err=True)
@@ -76,7 +80,7 @@ def check_command(
             typer.echo(f"note: {result.entry}: {more:,} more queries flipped; --show {len(result.flips)}", err=True)
     typer.echo(checks.as_markdown(done, show), nl=False)
     if junit is not None:
-        replace(junit, checks.as_junit(done))
+        files.write_whole(junit, checks.as_junit(done))
     findings = [finding for result in done for finding in result.findings]
     other = [f for f in findings if f.status is not checks.Status.OK]
     typer.echo(
@@ -100,23 +104,6 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-def _selected(found: "Baseline", retrievers: list[str] | None, datasets: list[str] | None) -> "list[Entry]":
-    from retrievers.errors import unknown
-
-    for kind, given, there in (
-        ("retriever", retrievers, {entry.retriever for entry in found.entries}),
-        ("dataset", datasets, {entry.dataset for entry in found.entries}),
-    ):
-        for name in given or []:
-            if name not in there:
-                raise unknown(f"{kind} of {found.path}", name, there, "--update makes a new entry.")
-    return [
-        entry
-        for entry in found.entries
-        if (not retrievers or entry.retriever in retrievers) and (not datasets or entry.dataset in datasets)
-    ]
-
-
 def _update(
     path: Path,
     embedded: bool,
@@ -132,6 +119,7 @@ def _update(
     from harness.baseline_file import EMBEDDED, read
     from harness.config import pairs, share_options
     from harness.scoring import parse_metrics
+    from reports.files import check_output
     from reports.markdown import table
     from retrievers.errors import InputError
 
@@ -139,13 +127,15 @@ def _update(
         raise InputError("the baseline of mini is the package's own. Name yours: --baseline FILE.")
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"--baseline {path}: want a name that ends in .yaml; a .csv of the same name goes beside it.")
+    for file in (path, path.with_suffix(".csv")):
+        check_output(file, make=True)
     if option and not retriever:
         raise InputError("--option is an option of a retriever: it needs --retriever.")
     found = read(path) if path.exists() or not retriever else baseline_update.empty(path)
     if retriever:
         entries = baseline_update.wanted(found, share_options(retriever, pairs(option or [])), dataset or ["mini"])
     else:
-        entries = _selected(found, None, dataset)
+        entries = list(found.only([], dataset or []).entries)
     metrics = [str(name) for name in parse_metrics(metric)] if metric else None
     try:
         changes, written = baseline_update.update(found, entries, results, threads, metrics, tolerance)
@@ -153,4 +143,4 @@ def _update(
         raise _interrupted() from None
     if changes:
         typer.echo(table(["entry", "what", "before", "after"], changes, ["before", "after"]), nl=False)
-    typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv').name}", err=True)
+    typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv')}", err=True)

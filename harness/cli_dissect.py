@@ -42,6 +42,7 @@ def dissect_command(
     from harness.progress import Conductor
     from harness.scoring import parse_metrics
     from reports.dissection import as_markdown, write
+    from reports.files import check_folder
     from retrievers.errors import InputError
     from retrievers.neural import Neural
 
@@ -57,6 +58,8 @@ def dissect_command(
     if deep := [str(m) for m in metrics if m.cutoff > top_k]:
         raise InputError(f"{', '.join(deep)} cannot be measured on runs of {top_k:,} results: raise --top-k.")
     widths = None if k_terms is None else widths_of(k_terms)
+    if output is not None:
+        check_folder(output)
     options = {"checkpoint": checkpoint, "lexical": lexical, "device": device, "precision": precision}
     retriever = make_retriever(RetrieverSpec(name="dupmae", options=options))
     assert isinstance(retriever, Neural)

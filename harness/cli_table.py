@@ -22,7 +22,7 @@ def table_command(
     ] = None,
 ) -> None:
     """Print Table 1, 2 or 3 of the paper: measured scores beside published ones, and what each comparison is worth."""
-    from reports import records, tables
+    from reports import files, records, tables
     from retrievers.errors import InputError, unknown
 
     if form not in _FORMATS:
@@ -34,8 +34,8 @@ def table_command(
     folder = results or Path("results")
     if results is not None and not results.is_dir():
         raise InputError(f"there is no folder {results}. Run something first, or name the folder that has the records.")
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise InputError(f"--output {output} cannot be written: it is a folder, or the folder it is in is not there.")
+    if output is not None:
+        files.check_output(output)
     found, problems = records.find(folder)
     if not found:
         problems.append(f"no record in {folder}: every cell is what the paper printed. `harness run` makes records.")
@@ -54,7 +54,5 @@ def table_command(
     if output is None:
         typer.echo(text, nl=False)
         return
-    new = output.with_name(f".{output.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(output)
+    files.write_whole(output, text)
     typer.echo(f"wrote {output}", err=True)

@@ -32,7 +32,13 @@ def ablations() -> list[str]:
 
 
 def ablation(name: str) -> str:
-    """What `load` takes for the name of an ablation's recipe: its file, or the name as it is."""
+    """What `load` takes for the name of an ablation's recipe: its file, or the name as it is.
+
+    Raises InputError for a name that is neither a recipe's nor a file's.
+    """
+    there = sorted({*ablations(), *names()})
+    if name not in there and "/" not in name and Path(name).suffix not in (".yaml", ".yml") and not Path(name).exists():
+        raise unknown("recipe", name, there, "Or name a YAML file.")
     return str(FOLDER / "ablation" / f"{name}.yaml") if name in ablations() else name
 
 

@@ -115,8 +115,15 @@ def _score(entry: Entry, name: str, expected: Expected, measured: Measured, rows
     inside = abs(now - value) <= tolerance + 5e-7
     status = Status.OK if inside else Status.CHANGED
     return Finding(
-        entry.name, name, status, before, f"{now:.6f}", allowed, "" if inside else _significance(name, measured, rows)
+        entry.name, name, status, before, f"{now:.6f}", allowed, "" if inside else _told(name, value, measured, rows)
     )
+
+
+def _told(name: str, value: float, measured: Measured, rows: Rows | None) -> str:
+    """Whether the change is significant; nothing of it where the rows beside the file are not those of its score."""
+    if rows and abs(sum(row.scores[name] for row in rows.values()) / len(rows) - value) > 1e-6:
+        return "the rows of the CSV have another mean than this score: restore both, or --update"
+    return _significance(name, measured, rows)
 
 
 def _significance(name: str, measured: Measured, rows: Rows | None) -> str:

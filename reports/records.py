@@ -13,6 +13,7 @@ A record is a folder `results/<dataset>/<retriever>/<short hash>/` with four fil
 """
 
 import csv
+import datetime
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from reports.errors import NewerRecordError, RecordError
 from reports.origin import FusedPart, Reranking, RunFile
@@ -118,6 +119,12 @@ class Manifest(_Part):
     parts: list[str]
     files: dict[str, str]  # SHA-256 of the other three
 
+    @field_validator("created")
+    @classmethod
+    def _time(cls, value: str) -> str:
+        datetime.datetime.fromisoformat(value)  # by which the newest of several is told
+        return value
+
 
 class _Metrics(_Part):
     queries: int
@@ -161,6 +168,11 @@ def read(folder: Path) -> Record:
         metrics = _Metrics.model_validate_json((folder / METRICS).read_bytes()).mean
     except RecordError:
         raise
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise RecordError(
+            f"{folder}: not a readable record ({'; '.join(wrong)[:200]}). Run again with --force."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:  # undecodable and malformed JSON are ValueErrors
         reason = " ".join(str(error).split())
         raise RecordError(f"{folder}: not a readable record ({reason[:200]}). Run again with --force.") from error

@@ -38,6 +38,17 @@ def rows_of(table: int, system: System) -> tuple[str, ...]:
     return tuple(claim.row for claim in system.paper_rows if claim.table == table and claim.row in there)
 
 
+def silence(system: System) -> str:
+    """Why a checkpoint of DupMAE or RetroMAE is no row of any table, where that can be told; else ""."""
+    if system.system not in _TRAINED_BY_USERS:
+        return ""
+    if representation(system) is None:
+        return "its D and K are none of the paper's representations at its H"
+    if _tasks(system) is None:
+        return "its checkpoint does not say which decoding tasks it was pre-trained by"
+    return ""
+
+
 def _rows_by_training(table: int, system: System) -> tuple[str, ...]:
     halves, tasks = representation(system), _tasks(system)
     if halves is None or tasks is None:

@@ -196,9 +196,14 @@ class _Builder:
         left = [record for number, record in enumerate(self.records) if number not in self.used]
         if not left:
             return
-        some = "; ".join(_label(record) for record in left[:_SOME]) + ("; …" if len(left) > _SOME else "")
+        some = "; ".join(_label(r) + _why(r) for r in left[:_SOME]) + ("; …" if len(left) > _SOME else "")
         count = f"{len(left)} record{'s fill' if len(left) > 1 else ' fills'}"
         self.remarks.append(f"{count} no cell of Table {self.printed.number} by what the manifest says: {some}")
+
+
+def _why(record: Record) -> str:
+    reason = rows.silence(record.manifest.system)
+    return f" ({reason})" if reason else ""
 
 
 def _label(record: Record) -> str:

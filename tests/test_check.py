@@ -328,6 +328,43 @@ def test_a_csv_of_another_time_is_not_believed(cli, overlap):
     assert baseline_file.read(overlap).rows == {}
 
 
+def test_a_score_that_is_not_its_rows_mean_has_no_significance(cli, overlap):
+    """An expected score edited by hand: the rows of the CSV say nothing of that change."""
+    edit(overlap, lambda entry: entry["metrics"]["MRR@10"].update(value=0.1234))
+    answer = cli("check", "-B", overlap)
+    assert answer.code == 1
+    assert "the rows of the CSV have another mean" in rows(answer)[0]["tiny coordination", "MRR@10"]
+
+
+def test_a_filter_names_what_is_wrong_with_the_one_asked_for_alone(cli, overlap):
+    """Where every entry is wrong, the mistake is told, and not that there is no such retriever."""
+    whole = overlap.read_text()
+    edit(overlap, lambda entry: entry["metrics"]["MRR@10"].update(tolerance=-1))
+    answer = cli("check", "-B", overlap, "-r", "coordination")
+    assert answer.code == 2
+    assert "metrics.MRR@10.tolerance" in answer.out
+    values = yaml.safe_load(whole)
+    values["entries"].append({**values["entries"][0], "name": "wrong", "retriever": "bm25", "top_10": "x"})
+    overlap.write_text(yaml.safe_dump(values))
+    assert cli("check", "-B", overlap, "-r", "coordination").code == 0
+    assert cli("check", "-B", overlap).code == 2
+
+
+def test_outputs_are_looked_at_before_the_work(overlap, bad, tmp_path):
+    kept = overlap.read_bytes()
+    (tmp_path / "file").write_text("kept")
+    for words, message in (
+        (("--junit", overlap), "is the baseline itself"),
+        (("--junit", overlap.with_suffix(".csv")), "is the baseline itself"),
+        (("--junit", tmp_path), "is a folder"),
+        (("--results", tmp_path / "file"), "is a file"),
+        (("--update", "-r", "bm25", "-B", tmp_path / "file" / "x.yaml"), "there is no folder"),
+    ):
+        given = words if "-B" in words else ("-B", overlap, *words)
+        assert message in bad("check", *given)
+    assert overlap.read_bytes() == kept
+
+
 def test_other_packages_are_told_where_something_changed(cli, overlap):
     edit(overlap, lambda entry: entry.update(packages={"pyserini": "0.1"}, top_10="0" * 64))
     assert "other packages than the baseline's: pyserini None (was 0.1)" in cli("check", "-B", overlap).err

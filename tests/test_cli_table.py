@@ -32,7 +32,7 @@ def test_a_file_takes_it_whole_or_not_at_all(cli, results, bad, tmp_path):
     assert (tmp_path / "t.md").read_text().startswith("**Table 3")
     assert "wrote t.md" in answer.err
     assert not list(tmp_path.glob(".*.new"))
-    assert "cannot be written" in bad("table", 3, "--output", "no/t.md", results=tmp_path / "none")
+    assert "there is no folder" in bad("table", 3, "--output", "no/t.md", results=tmp_path / "none")
 
 
 def test_no_records_is_said_and_the_table_built(cli, tmp_path):

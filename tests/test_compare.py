@@ -195,7 +195,7 @@ def test_a_newer_schema(bad, mini, tmp_path):
     _, (one, two, _) = mini
     newer = shutil.copytree(two.folder, tmp_path / "newer")
     text = (newer / "manifest.json").read_text()
-    (newer / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 99'))
+    (newer / "manifest.json").write_text(text.replace('"schema_version": 2', '"schema_version": 99'))
     assert "a record of schema 99" in bad("compare", one.folder, newer)
 
 

@@ -166,3 +166,17 @@ def test_the_sizes_are_those_of_ir_datasets():
         found = [ir_datasets.load(name).metadata() for name in ids]
         for kind, size in (("docs", one.documents), ("queries", one.queries), ("qrels", one.judgments)):
             assert sum(part[kind]["count"] for part in found) == size, (one.name, kind)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "lexical", "why"),
+    [
+        (BOTH, 64, None),
+        (BOTH, 32, "none of the paper's representations"),
+        (None, 64, "does not say which decoding tasks"),
+    ],
+)
+def test_a_checkpoint_that_is_no_row_says_why(tasks, lexical, why):
+    """By its widths (at H = 128 there is 64 + 64, not 64 + 32), or by a pre-training that it does not name."""
+    told = rows.silence(system(64, lexical, tasks, model={"layers": 4, "hidden": 128, "vocabulary": 4096}))
+    assert told == "" if why is None else why in told
