@@ -60,7 +60,7 @@ def test_python_m(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-r", "bm52"], ["unknown retriever 'bm52'", "Did you mean bm25", "There is: bm25"]),
+        (["-r", "bm52"], ["unknown retriever 'bm52'", "Did you mean bm25", "bm25, cls"]),
         (["-r", "bm25", "-d", "beir/scifct"], ["unknown dataset 'beir/scifct'", "Did you mean"]),
         (["-r", "bm25", "-d", "tiny/tets"], ["unknown split", "'tets'", "Did you mean test"]),
         (["-r", "bm25", "-m", "ndgc@10"], ["unknown metric 'ndgc@10'", "Did you mean NDCG@k"]),

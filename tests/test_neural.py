@@ -17,8 +17,7 @@ from harness.config import build
 from harness.runner import run
 from models import checkpoint, hub
 from models.hybrid import HybridSpec
-from retrievers import registry, trec
-from retrievers.catalog import entries
+from retrievers import trec
 from tests import tiny
 from tests.conftest import run_process, write_beir
 from tests.test_encoder import naive
@@ -148,17 +147,6 @@ def test_another_checkpoint_under_the_same_name_is_another_run(tmp_path, folder)
     shutil.rmtree(tmp_path / "m")
     second = go(tmp_path, folder, "dupmae", checkpoint=str(tiny.save_hybrid(tmp_path / "m", seed=1)))
     assert first.folder != second.folder
-
-
-def test_the_catalog_is_sound():
-    names = entries()
-    assert {"cls", "retromae", "retromae-beir", "retromae-finetune", "dupmae"} <= set(names)
-    tables = {row.table for name, entry in names.items() if name.startswith("retromae") for row in entry.paper_rows}
-    assert tables == {1, 2, 3}
-    for name, entry in names.items():
-        assert entry.source
-        assert (entry.checkpoint is None) == (entry.missing is not None)
-        assert registry.get(name).summary == entry.summary
 
 
 @pytest.mark.parametrize(
