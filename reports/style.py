@@ -125,7 +125,7 @@ def save(made: Any, path: Path) -> None:
 def legend_below(made: Any, handles: Sequence[Any], columns: int) -> None:
     """One legend for all panels, under them: in at most so many columns, and no wider than they are.
 
-    Where one column is too wide, its words are broken over several lines; a legend of many lines makes the figure higher.
+    Where one column is too wide, its words are broken over several lines; one of many lines makes the figure higher.
     """
     width, height = made.get_size_inches()
     # a key is 2 letters wide, with as much space around it
