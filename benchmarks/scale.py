@@ -24,6 +24,7 @@ from retrievers import store
 from retrievers.search import exact
 from retrievers.search.compiled import Compiled
 from retrievers.search.final import Part
+from retrievers.vectors import HybridVectors
 
 HALF, SHARD, ROUNDS = 384, 16_384, 3
 SHARES = (0.05, 0.125, 0.25, 0.5, 1.0)
@@ -50,9 +51,8 @@ def one(folder: Path, docs: int, used: int, queries: int, k: int, threads: int) 
     """Open and search the first `used` documents, whole shards; in a process of its own."""
     header = header_of(docs)
     began = time.perf_counter()
-    firsts = {
-        header.span(n)[0]: store.read(folder, header, n) for n in range(header.shards) if header.span(n)[0] < used
-    }
+    numbers = (n for n in range(header.shards) if header.span(n)[0] < used)
+    firsts = {header.span(n)[0]: store.read(folder, header, n, HybridVectors) for n in numbers}
     opened = time.perf_counter() - began
     parts, names = [Part(first, shard.vectors) for first, shard in firsts.items()], store.Ids(firsts)
     asked = full_queries(queries, HALF, HALF)

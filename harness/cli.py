@@ -14,7 +14,10 @@ from harness.cli_bench import bench_command
 from harness.cli_check import check_command
 from harness.cli_compare import compare_command
 from harness.cli_dissect import dissect_command
+from harness.cli_export import export_command
+from harness.cli_fuse import fuse_command
 from harness.cli_plot import plot_app
+from harness.cli_score import score_command
 from harness.cli_table import table_command
 from harness.cli_train import train_command
 
@@ -91,6 +94,10 @@ def run_command(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for any other option of a retriever.")
     ] = None,
+    rerank: Annotated[
+        str | None, typer.Option("--rerank", help="Cross-encoder, folder or hub id, that re-ranks each retriever.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Documents of a query that are re-ranked. [100]")] = None,
     titles: Annotated[
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
     ] = None,
@@ -99,7 +106,7 @@ def run_command(
     force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
 ) -> None:
     """Run retrievers on collections, score them, and leave a record of each."""
-    from harness.config import build, pairs, read_yaml, share_options
+    from harness.config import build, pairs, read_yaml, reranked_by, share_options
     from retrievers.errors import InputError
 
     values = read_yaml(config) if config else {}
@@ -135,7 +142,9 @@ def run_command(
         raise InputError(f"{', '.join(twice)}: given by its own flag and by --option. Give it once.")
     options |= others
     if retriever:
-        values["retrievers"] = share_options(retriever, options)
+        values["retrievers"] = reranked_by(rerank, depth, share_options(retriever, options))
+    elif rerank is not None or depth is not None:
+        raise InputError("--rerank and --depth need --retriever; in a --config they are written under a retriever.")
     elif options:
         raise InputError(
             f"{', '.join(options)}: options of a retriever need --retriever; in a --config they are written there."
@@ -164,6 +173,9 @@ def run_command(
 app.command("train")(train_command)
 app.command("ablate")(ablate_command)
 app.command("bench")(bench_command)
+app.command("score")(score_command)
+app.command("fuse")(fuse_command)
+app.command("export")(export_command)
 app.command("dissect")(dissect_command)
 app.add_typer(plot_app, name="plot")
 app.command("table")(table_command)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import recorded
-from harness.runner import slug
 from harness.scoring import parse_metrics
+from harness.shelf import slug
 from reports import compare, records
 from reports.compare import Change, Judged, Significance
 from reports.errors import RecordError
@@ -50,7 +50,7 @@ def compare_records(
         if folder in folders[:number]:
             raise InputError(f"{found[number].folder} is given twice. Give each record once.")
     [name] = [str(parsed) for parsed in parse_metrics([metric])]
-    _check_collections(found)
+    check_collections(found)
     for record in found:
         if name not in record.metrics:
             raise InputError(
@@ -59,7 +59,7 @@ def compare_records(
             )
     labels = _labels(found)
     by_name = dict(zip(labels, found, strict=True))
-    values = {label: _values(record, name) for label, record in by_name.items()}
+    values = {label: values_of(record, name) for label, record in by_name.items()}
     significance = compare.against_baseline(labels[0], values, permutations, seed)
     changes = {label: compare.changes(values[labels[0]], values[label], most_changed) for label in labels[1:]}
     warnings = []
@@ -131,26 +131,14 @@ def _described(folder: Path) -> str:
     return f"{folder.name} ({options or 'no options'}; {manifest.created[:16]})"
 
 
-def _check_collections(found: Sequence[Record]) -> None:
+def check_collections(found: Sequence[Record]) -> None:
+    """Raise InputError where records differ in corpus, titles, queries, judgments or rules."""
     first = found[0]
     for record in found[1:]:
-        a, b = first.manifest.data, record.manifest.data
-        parts = [
-            f"{name} ({one} against {other})"
-            for name, one, other in (
-                ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
-                ("titles", a.rules.titles, b.rules.titles),
-                ("queries", a.queries_hash[:10], b.queries_hash[:10]),
-                ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
-                ("drop_self", a.rules.drop_self, b.rules.drop_self),
-                ("binary_level", a.rules.binary_level, b.rules.binary_level),
-            )
-            if one != other
-        ]
-        if parts:
+        if parts := recorded.differences(first.manifest.data, record.manifest.data):
             raise InputError(
-                f"{first.folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection. They differ in "
-                f"{', '.join(parts)}. Compare runs of the same collection."
+                f"{first.folder} ({first.manifest.data.name}) and {record.folder} ({record.manifest.data.name}) are "
+                f"not of one collection. They differ in {', '.join(parts)}. Compare runs of the same collection."
             )
 
 
@@ -168,7 +156,8 @@ def _labels(found: Sequence[Record]) -> list[str]:
     return [f"{name} {found[n].folder}" if labels.count(name) > 1 else name for n, name in enumerate(labels)]
 
 
-def _values(record: Record, metric: str) -> dict[str, float]:
+def values_of(record: Record, metric: str) -> dict[str, float]:
+    """{query id: value} by one metric. Raises RecordError where the record lacks it at a query."""
     try:
         return {query: row[metric] for query, row in record.per_query().items()}
     except (KeyError, TypeError, ValueError) as error:

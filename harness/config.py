@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness.scoring import DEFAULT_METRICS, parse_metrics
 from retrievers.errors import InputError
 from retrievers.registry import Retriever, get
+from retrievers.rerank import RerankOptions
 
 
 class _Strict(BaseModel):
@@ -17,10 +18,21 @@ class _Strict(BaseModel):
 
 
 class RetrieverSpec(_Strict):
-    """A retriever by name, with the options that differ from its defaults."""
+    """A retriever by name, with the options that differ from its defaults, and what re-ranks it, if anything."""
 
     name: str
     options: dict[str, Any] = {}
+    rerank: RerankOptions | None = None
+
+    @property
+    def label(self) -> str:
+        """What its records are filed and shown under."""
+        return f"{self.name}+rerank" if self.rerank else self.name
+
+    @property
+    def stages(self) -> tuple["RetrieverSpec", ...]:
+        """Itself, and before it the first stage alone where it is re-ranked; each has a record of its own."""
+        return (self.model_copy(update={"rerank": None}), self) if self.rerank else (self,)
 
 
 class RunConfig(_Strict):
@@ -55,6 +67,13 @@ class RunConfig(_Strict):
             raise ValueError(f"{', '.join(deep)} cannot be measured on runs of {self.top_k} results: raise top_k")
         return self
 
+    @model_validator(mode="after")
+    def _depths(self) -> "RunConfig":
+        deep = max((spec.rerank.depth for spec in self.retrievers if spec.rerank), default=0)
+        if deep > self.top_k:
+            raise ValueError(f"a depth of {deep:,} cannot be re-ranked in runs of {self.top_k:,} results: raise top_k")
+        return self
+
     def metric_names(self) -> list[str]:
         """The metrics asked for, else the default ones that `top_k` results can give, else the like at `top_k`."""
         chosen = parse_metrics(self.metrics or DEFAULT_METRICS)
@@ -79,6 +98,7 @@ def explain(error: ValidationError, allowed: list[str], inside: Mapping[str, lis
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             there = inner.get(str(problem["loc"][0]), allowed) if len(problem["loc"]) > 1 else allowed
+            there = sorted(RerankOptions.model_fields) if "rerank" in problem["loc"] else there
             what = f"unknown; there is {', '.join(there) or 'none'}"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
@@ -140,7 +160,7 @@ class Raw(str):
 
     def read(self, name: str, annotation: Any) -> Any:
         """The value for a field of that annotation. Raises InputError where it cannot be read."""
-        if str in (annotation, *get_args(annotation)):
+        if get_origin(annotation) is not dict and str in (annotation, *get_args(annotation)):
             return str(self)
         return read_value(self, f"--option {name}={self}")
 
@@ -180,3 +200,16 @@ def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSp
         )
         for name in names
     ]
+
+
+def reranked_by(checkpoint: str | None, depth: int | None, specs: list[RetrieverSpec]) -> list[RetrieverSpec]:
+    """Each of `specs`, re-ranked by `checkpoint` where one is given. Raises InputError for a value out of range."""
+    if checkpoint is None and depth is not None:
+        raise InputError("--depth says how far to re-rank, and nothing re-ranks. Give --rerank CHECKPOINT as well.")
+    if checkpoint is None:
+        return specs
+    try:
+        options = RerankOptions.model_validate({"checkpoint": checkpoint} | ({} if depth is None else {"depth": depth}))
+    except ValidationError as error:
+        raise InputError(f"--rerank: {explain(error, sorted(RerankOptions.model_fields))}") from error
+    return [spec.model_copy(update={"rerank": options}) for spec in specs]

@@ -12,11 +12,11 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness import __version__
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
+from harness.version import __version__
 from reports import records
 from reports.records import Manifest, Record
 from retrievers.registry import Retriever
@@ -35,7 +35,6 @@ def of_run(
     result: Run,
 ) -> Manifest:
     """The manifest of one retriever on one dataset; `files` is filled in when it is written."""
-    rules = dataset.rules
     identity = retriever.identity()
     return Manifest(
         schema_version=records.SCHEMA_VERSION,
@@ -48,37 +47,38 @@ def of_run(
             **identity.model_dump(exclude={"paper_rows"}),
             paper_rows=tuple(records.PaperRow(table=row.table, row=row.row) for row in identity.paper_rows),
         ),
-        data=records.Data(
-            name=dataset.name,
-            dataset_id=dataset.dataset_id,
-            source=dataset.source.kind,
-            location=dataset.source.location,
-            counts=dataset.counts.model_dump() | {"queries_without_results": result.silent},
-            corpus_hash=dataset.content_hash,
-            queries_hash=dataset.queries_hash,
-            qrels_hash=dataset.qrels_hash,
-            rules=records.AppliedRules(
-                drop_self=rules.drop_self,
-                binary_level=rules.binary_level,
-                mean_of=rules.mean_of,
-                source=rules.source,
-                titles=_titles(dataset),
-                titles_hash=records.sha256(dataset.titles) if dataset.titles else None,
-            ),
-        ),
+        data=data(dataset, result.silent),
         top_k=config.top_k,
         top_k_searched=min(config.top_k, dataset.count),
-        cost=records.Cost(
-            hardware=hardware(job.threads) | {"processes": job.team.count if retriever.distributed else 1},
-            seconds={name: round(seconds, 3) for name, seconds in job.seconds.items()},
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            queries_per_second=round(len(result) / job.seconds["search"], 2) if job.seconds.get("search") else None,
-        ),
+        cost=cost(job, job.team.count if retriever.distributed else 1, len(result)),
         packages=packages(retriever.packages),
         git_commit=git_commit(),
         warnings=list(job.warnings),
         parts=[],
         files={},
+    )
+
+
+def data(dataset: Dataset, silent: int) -> records.Data:
+    """What was searched; `silent` queries had no results."""
+    rules = dataset.rules
+    return records.Data(
+        name=dataset.name,
+        dataset_id=dataset.dataset_id,
+        source=dataset.source.kind,
+        location=dataset.source.location,
+        counts=dataset.counts.model_dump() | {"queries_without_results": silent},
+        corpus_hash=dataset.content_hash,
+        queries_hash=dataset.queries_hash,
+        qrels_hash=dataset.qrels_hash,
+        rules=records.AppliedRules(
+            drop_self=rules.drop_self,
+            binary_level=rules.binary_level,
+            mean_of=rules.mean_of,
+            source=rules.source,
+            titles=_titles(dataset),
+            titles_hash=records.sha256(dataset.titles) if dataset.titles else None,
+        ),
     )
 
 
@@ -127,6 +127,17 @@ def joint(hashes: Iterable[str]) -> str:
 def now() -> str:
     """The time, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def cost(job: Conductor, processes: int, queries: int | None) -> records.Cost:
+    """What a record took; `queries` are those that were searched."""
+    searched = job.seconds.get("search")
+    return records.Cost(
+        hardware=hardware(job.threads) | {"processes": processes},
+        seconds={name: round(seconds, 3) for name, seconds in job.seconds.items()},
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        queries_per_second=round(queries / searched, 2) if queries and searched else None,
+    )
 
 
 def _titles(dataset: Dataset) -> str:

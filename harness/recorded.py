@@ -24,7 +24,7 @@ def topics(manifest: Manifest) -> Topics:
     read here, or has other queries or judgments than the record's hashes say.
     """
     data = manifest.data
-    datasets = resolve(_name(data))
+    datasets = resolve(asked_name(data))
     for dataset in datasets:
         _read(dataset)
     if _hashes(datasets) != (data.queries_hash, data.qrels_hash):
@@ -45,7 +45,23 @@ def part_label(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _name(data: Data) -> str:
+def differences(a: Data, b: Data) -> list[str]:
+    """In what two collections differ, as far as it decides a run or its scores; empty where they are one."""
+    return [
+        f"{name} ({one} against {other})"
+        for name, one, other in (
+            ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
+            ("titles", a.rules.titles, b.rules.titles),
+            ("queries", a.queries_hash[:10], b.queries_hash[:10]),
+            ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
+            ("drop_self", a.rules.drop_self, b.rules.drop_self),
+            ("binary_level", a.rules.binary_level, b.rules.binary_level),
+        )
+        if one != other
+    ]
+
+
+def asked_name(data: Data) -> str:
     """What to ask the loader for; of a folder, the name is its own and its split's alone."""
     return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name
 

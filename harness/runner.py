@@ -1,31 +1,26 @@
 """The conductor: retriever, dataset → run → scores → record; what is finished is found again."""
 
-import contextlib
-import hashlib
-import json
-import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from harness import manifest
+from harness import derived, manifest
 from harness.config import RetrieverSpec, RunConfig, make_retriever
-from harness.datasets import cache, resolve
-from harness.locks import held
+from harness.datasets import Dataset, cache, resolve
 from harness.processes import Processes
 from harness.progress import Conductor
 from harness.rules import canonical, rules_for
-from harness.scoring import Scores, parse_metrics, score
+from harness.scoring import Scores
 from harness.searches import Search, Searches
+from harness.shelf import Shelf, check_writable
 from reports import records
-from reports.errors import NewerRecordError, RecordError
 from reports.records import Record
 from retrievers import trec
-from retrievers.errors import InputError
+from retrievers.exchange import aligned
+from retrievers.registry import Retriever
+from retrievers.rerank import Reranker
 from retrievers.types import Run
 
 
@@ -47,19 +42,24 @@ def iterate(
 ) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
-    All names and options are checked before anything is read. Where a launcher started several processes, rank 0 keeps
-    and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that is
-    made, before it is scored.
+    All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
+    is, since its own record is what the re-ranked one is made from. Where a launcher started several processes, rank 0
+    keeps and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that
+    is searched, before it is scored.
 
     Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
     """
     team = Processes.launched()  # before a retriever looks for its device
-    retrievers = [(spec, make_retriever(spec)) for spec in _once(config.retrievers)]
+    specs = _once([stage for spec in config.retrievers for stage in spec.stages])
+    retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
+    rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
     plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
     if team.main:
-        _check_writable(config.results)
+        check_writable(config.results)
     for _, retriever in retrievers:
         retriever.check()
+    for reranker in rerankers.values():
+        reranker.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
     job = Conductor(cache(), config.threads, team)
     every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]
@@ -70,10 +70,16 @@ def iterate(
     maker = _Maker(config, command, job, searches, searched)
     try:
         for name, datasets in plan:
-            for spec, retriever in retrievers:
-                parts = []
-                for dataset in datasets:
-                    parts.append(maker.one(Search(spec, retriever, dataset)))
+            made: list[list[Outcome]] = []
+            for number, spec in enumerate(specs):
+                parts: list[Outcome] = []
+                made.append(parts)
+                for place, dataset in enumerate(datasets):
+                    if number in rerankers:
+                        first = made[specs.index(spec.stages[0])][place].record
+                        parts.append(maker.reranked(spec, rerankers[number], first, dataset))
+                    else:
+                        parts.append(maker.one(Search(spec, _of(spec, retrievers), dataset)))
                     yield parts[-1]
                 if rules_for(canonical(name)).mean_of:
                     yield maker.mean(name, spec, parts)
@@ -82,24 +88,15 @@ def iterate(
     searches.over()
 
 
+def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriever]]) -> Retriever:
+    return next(retriever for spec, retriever in retrievers if spec == wanted)
+
+
 T = TypeVar("T")
 
 
 def _once(items: Sequence[T]) -> list[T]:
     return [item for number, item in enumerate(items) if item not in items[:number]]
-
-
-def _check_writable(results: Path) -> None:
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=results, prefix=".space-") as probe:
-            probe.write(b"\0" * 65536)
-            probe.flush()
-    except OSError as error:
-        raise InputError(
-            f"cannot write results into {results.absolute()}: {error.strerror}. Make room or permission there, or "
-            "name another folder with --results."
-        ) from error
 
 
 class _Maker:
@@ -114,6 +111,7 @@ class _Maker:
         searched: Callable[[Search, Run], None] | None,
     ) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
+        self.shelf = Shelf(config.results, config.force, job)
         self.searched = searched
 
     def one(self, search: Search) -> Outcome:
@@ -123,26 +121,50 @@ class _Maker:
         dataset.open(self.job)
         for message in dataset.warnings:
             self.job.warn(message)
-        folder = self._folder(dataset.name, spec.name, self.searches.key(search))
-        with self._lock(folder):
-            found = self._finished(folder)
-            names = self.config.metric_names()
-            if found is not None and set(names) <= set(found.metrics):
-                return Outcome(found, found=True)
-            if found is not None:  # the run is there, only a metric is wanted that was not asked for then
-                result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
-            else:
-                result = self.searches.run(search)
-                if self.searched is not None:
-                    self.searched(search, result)
-            with self.job.phase("score", len(dataset.qrels), "queries"):
-                scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
-            made = (
-                found.manifest
-                if found is not None
-                else manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result)
-            )
-            return Outcome(self._write(folder, spec.name, result, scores, scores.mean(), made), found=False)
+
+        def searched() -> Run:
+            result = self.searches.run(search)
+            if self.searched is not None:
+                self.searched(search, result)
+            return result
+
+        return self._keep(
+            spec,
+            dataset,
+            self.searches.key(search),
+            searched,
+            lambda result: manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result),
+        )
+
+    def reranked(self, spec: RetrieverSpec, reranker: Reranker, first: Record, dataset: Dataset) -> Outcome:
+        """Find or make the record of a first stage's record re-ranked; rank 0 does it alone."""
+        self.job.restart()
+        for message in first.manifest.warnings:
+            self.job.warn(message)
+        asked = {"first": [first.folder.name, first.manifest.files[records.RUN]], "rerank": reranker.fingerprint()}
+
+        def make() -> Run:
+            run = aligned(trec.read(first.folder / records.RUN), [query.query_id for query in dataset.queries])
+            return reranker.rerank(run, dataset, dataset.queries, self.job)
+
+        return self._keep(
+            spec,
+            dataset,
+            {"schema": records.SCHEMA_VERSION} | asked,
+            make,
+            lambda _: derived.of_reranked(self.config, self.command, self.job, spec, reranker, first),
+        )
+
+    def _keep(
+        self,
+        spec: RetrieverSpec,
+        dataset: Dataset,
+        key: object,
+        make: Callable[[], Run],
+        describe: Callable[[Run], records.Manifest],
+    ) -> Outcome:
+        folder = self.shelf.folder(dataset.name, spec.label, key)
+        return Outcome(*self.shelf.keep(folder, spec.label, dataset, self.config.metric_names(), make, describe))
 
     def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
         """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
@@ -151,9 +173,9 @@ class _Maker:
         """
         self.job.restart()
         members = [part.record for part in parts]
-        folder = self._folder(name, spec.name, [member.folder.name for member in members])
-        with self._lock(folder):
-            found = self._finished(folder)
+        folder = self.shelf.folder(name, spec.label, [member.folder.name for member in members])
+        with self.shelf.lock(folder):
+            found = self.shelf.finished(folder)
             if found is not None and set(self.config.metric_names()) <= set(found.metrics):
                 return Outcome(found, found=True)
             labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
@@ -165,49 +187,7 @@ class _Maker:
             scores = Scores(tuple(query_ids), {m: np.array([row[m] for row in rows]) for m in metrics})
             mean = {m: float(np.mean([member.metrics[m] for member in members])) for m in metrics}
             made = manifest.of_mean(self.config, self.command, name, members)
-            return Outcome(self._write(folder, spec.name, _join(labels, runs), scores, mean, made), found=False)
-
-    def _write(
-        self, folder: Path, tag: str, result: Run, scores: Scores, mean: dict[str, float], made: records.Manifest
-    ) -> Record:
-        with records.writing(folder) as new:
-            trec.write(result, new / records.RUN, re.sub(r"\s+", "_", tag))
-            records.write_scores(new, scores.query_ids, {m: v.tolist() for m, v in scores.values.items()}, mean)
-            records.write_manifest(new, made)
-        return records.read(folder)
-
-    def _finished(self, folder: Path) -> Record | None:
-        """The record in `folder` if it is whole; `--force` finds nothing."""
-        if self.config.force or not folder.exists():
-            return None
-        try:
-            return records.read(folder)
-        except NewerRecordError:
-            raise
-        except RecordError as error:
-            self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
-            return None
-
-    def _folder(self, dataset: str, retriever: str, key: object) -> Path:
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-        return self.config.results / slug(dataset) / slug(retriever) / digest
-
-    @contextlib.contextmanager
-    def _lock(self, folder: Path) -> Iterator[None]:
-        """Hold a record alone; the kernel lets go of the lock of a killed process."""
-        locks = self.config.results / ".locks"
-        locks.mkdir(exist_ok=True)
-        with held(
-            locks / "-".join(folder.parts[-3:]),
-            f"another process is writing {folder} right now. Wait for it (this command will then find the finished "
-            "run), or write elsewhere with --results.",
-        ):
-            yield
-
-
-def slug(name: str) -> str:
-    """`name` as the name of a folder."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+            return Outcome(self.shelf.write(folder, spec.label, _join(labels, runs), scores, mean, made), found=False)
 
 
 def _join(labels: Sequence[str], runs: Sequence[Run]) -> Run:

@@ -47,16 +47,26 @@ def _label(retriever: str, variant: str | None) -> str:
 
 
 def retrievers_table() -> None:
-    """Every retriever, its options and what it is."""
+    """Every retriever and what is known of it; then the options, once for all that share them."""
     from retrievers.registry import available, prefixes, problems
 
-    table = _table("retriever", "options", "what it is")
+    columns = ("retriever", "system", "paper rows", "kind", "a document", "bytes", "checkpoint", "status", "verified")
+    table, sharing = _table(*columns, "what it is"), dict[str, list[str]]()
     for name, cls in sorted(available().items()):
+        about = cls.about()
+        rows = ", ".join(f"{row.table}: {row.row}" for row in about.paper_rows)
+        size = "" if about.bytes_per_document is None else f"{about.bytes_per_document:,.0f}"
+        words = (about.system, rows, about.kind, about.width, size, about.checkpoint or "", about.status)
+        table.add_row(name, *words, about.verified or "", cls.summary)
         options = ", ".join(f"{key}={field.default}" for key, field in cls.Options.model_fields.items())
-        table.add_row(name, options or "none", cls.summary)
+        sharing.setdefault(options or "none", []).append(name)
     for label, summary in prefixes().items():
-        table.add_row(label, "as cls", summary)
-    _console().print(table)
+        table.add_row(label, *[""] * 6, "runnable", "", summary)
+        sharing[next(options for options, names in sharing.items() if "cls" in names)].append(label)
+    console = _console()
+    console.print(table)
+    for options, names in sharing.items():
+        console.print(f"\noptions of {', '.join(names)}:\n  {options}")
     for problem in problems().values():
         _console(stderr=True).print(f"warning: {problem}")
 

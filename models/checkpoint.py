@@ -4,10 +4,7 @@ Our layout: a Hugging Face masked-LM folder, `hybrid.json`, and `cls_projection.
 where D is not H. A plain checkpoint is D = H, K = 0.
 """
 
-import inspect
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import hybrid
+from models import chain, hybrid, layouts
 from models.encoder import Encoder, mlm_head
 from models.errors import CheckpointError, first_line
 from models.hub import TOKENIZERS, WEIGHTS
 from models.hybrid import HybridSpec
+from models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
@@ -45,10 +43,45 @@ class Loaded:
 def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.
 
-    Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run. Raises
+    Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run. `models.layouts` says
+    what other libraries' folders hold beside a backbone; their widths and layers are taken as they are. Raises
     CheckpointError for a missing head where K > 0, a missing projection where D is not H, a vocabulary that does not
     fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's positions, or missing or
     foreign weights.
+    """
+    layout = layouts.read(folder)
+    folder = layout.backbone
+    config, tokenizer = parts(folder)
+    check_architecture(folder, config, spec.lexical > 0)
+    hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
+    if layout.lowercase and tokenizer("A").input_ids != tokenizer("a").input_ids:
+        raise CheckpointError(f"{layout.folder} puts texts in lower case before its tokenizer, which is not done here.")
+    projection: nn.Module | None = layout.after_pooling(hidden) if spec.dense != 0 else None
+    width = hidden if projection is None else chain.width(projection)
+    spec = spec.replace(dense=width) if spec.dense is None else spec
+    _check_sizes(folder, config, tokenizer, spec)
+    if projection is None:
+        projection = _projection(folder, spec, hidden)
+    elif spec.dense != width:
+        raise CheckpointError(f"{layout.folder} makes vectors of {width} values, and {spec.dense} were asked for.")
+    model = load_model(folder, config, spec.lexical > 0, dtype)
+    try:
+        head = mlm_head(model) if spec.lexical else None
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}.") from error
+    special = tuple(
+        {int(i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if i is not None}
+    )
+    backbone = model.base_model if spec.lexical else model
+    encoder = Encoder(backbone, head, projection.to(dtype) if projection else None, spec, special).eval()
+    refuse_broken(folder, encoder)
+    return Loaded(encoder, tokenizer, model, spec, hidden, vocabulary)
+
+
+def parts(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of an encoder's folder.
+
+    Raises CheckpointError for a cross-encoder, no weights, no tokenizer, or files that cannot be read.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -65,32 +98,29 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever the libraries make of a malformed file
         raise CheckpointError(f"{folder} lacks a readable config.json or tokenizer ({first_line(error)}).") from error
-    _check_architecture(folder, config)
-    hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
-    spec = spec.replace(dense=hidden) if spec.dense is None else spec
-    _check_sizes(folder, config, tokenizer, spec)
-    projection = _projection(folder, spec, hidden)
-    model = _weights(folder, config, spec.lexical > 0, dtype)
-    try:
-        head = mlm_head(model) if spec.lexical else None
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}.") from error
-    special = tuple(
-        {int(i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if i is not None}
-    )
-    backbone = model.base_model if spec.lexical else model
-    encoder = Encoder(backbone, head, projection.to(dtype) if projection else None, spec, special).eval()
+    return config, tokenizer
+
+
+def refuse_broken(folder: Path, encoder: nn.Module) -> None:
+    """Raise CheckpointError for weights that are not finite."""
     broken = [name for name, weight in encoder.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         raise CheckpointError(
             f"{folder}: {', '.join(broken[:3])} holds values that are not finite. Training went wrong."
         )
-    return Loaded(encoder, tokenizer, model, spec, hidden, vocabulary)
 
 
-def _check_architecture(folder: Path, config: Any) -> None:
+def check_architecture(folder: Path, config: Any, with_head: bool) -> None:
+    """Raise CheckpointError for a model that is no encoder, or has no masked-LM head where one is wanted."""
     from transformers import MODEL_FOR_MASKED_LM_MAPPING
 
+    if config.model_type in ENCODER_HALVES:
+        if with_head:
+            raise CheckpointError(
+                f"{folder} is the encoder of a {config.model_type!r} model: it has no masked-LM head, and a lexical "
+                "half is made of its logits. Ask for the dense half alone (lexical 0)."
+            )
+        return
     if (
         type(config) not in MODEL_FOR_MASKED_LM_MAPPING
         or config.is_encoder_decoder
@@ -111,25 +141,29 @@ def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) ->
         )
     if spec.lexical > config.vocab_size:
         raise CheckpointError(f"lexical is {spec.lexical:,}, more than the {config.vocab_size:,} terms of {folder}.")
-    if len(tokenizer) > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
-            "rows. They do not belong together: take the tokenizer that was saved with the weights."
-        )
     if spec.lexical and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
         raise CheckpointError(
             f"{folder}: the tokenizer does not name its CLS and SEP tokens, which the lexical half must leave out. "
             "Name cls_token and sep_token in tokenizer_config.json."
         )
-    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
-    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
-    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
-    positions = int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
-    special = tokenizer.num_special_tokens_to_add()
-    for name in ("query_length", "passage_length"):
-        length = getattr(spec, name)
-        if length > positions:
-            raise CheckpointError(f"{name} is {length}; {folder} has positions for {positions} tokens at most.")
+    lengths = {"query_length": spec.query_length, "passage_length": spec.passage_length}
+    check_tokens(folder, config, tokenizer, lengths, tokenizer.num_special_tokens_to_add())
+
+
+def check_tokens(folder: Path, config: Any, tokenizer: Any, lengths: Mapping[str, int], special: int) -> None:
+    """Raise CheckpointError for a tokenizer that does not fit the model, or a length that does not.
+
+    A length is in tokens, of which `special` are there whatever the text is.
+    """
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the embedding table has {config.vocab_size:,} "
+            "rows. They do not belong together: take the tokenizer that was saved with the weights."
+        )
+    most = positions(config)
+    for name, length in lengths.items():
+        if length > most:
+            raise CheckpointError(f"{name} is {length}; {folder} has positions for {most} tokens at most.")
         if length <= special:
             raise CheckpointError(
                 f"{name} is {length}, which leaves room for nothing but the {special} special tokens. Raise it."
@@ -149,7 +183,7 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
                 "or 0."
             )
         return None
-    weight = _tensors_only(path).get("weight")
+    weight = tensors_only(path).get("weight")
     if not isinstance(weight, torch.Tensor) or tuple(weight.shape) != (spec.dense, hidden):
         got = "no tensor `weight`" if not isinstance(weight, torch.Tensor) else f"`weight` {list(weight.shape)}"
         raise CheckpointError(f"{path} holds {got}; want `weight` [{spec.dense}, {hidden}].")
@@ -158,68 +192,17 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
     return layer
 
 
-def _tensors_only(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection: nn.Module | None = None) -> None:
+    """Write a checkpoint in our layout: `model` is a `transformers` masked-LM model (a bare encoder where K = 0).
 
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, so it is not loaded: {first_line(error)}"
-        ) from error
-    return state if isinstance(state, dict) else {}
-
-
-def _weights(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
-    from transformers import MODEL_MAPPING, AutoModel, AutoModelForMaskedLM
-
-    kind = AutoModelForMaskedLM if with_head else AutoModel
-    settings = {"config": config, "trust_remote_code": False, "local_files_only": True, "dtype": dtype}
-    if not with_head and "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)]).parameters:
-        settings["add_pooling_layer"] = False
-    try:
-        with quiet():
-            model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
-    except Exception as error:  # torch, safetensors and transformers each have their own ways to fail
-        raise CheckpointError(
-            f"the weights in {folder} do not fit its config.json, are damaged, or cannot be loaded safely "
-            f"({type(error).__name__}: {first_line(error)[:120]})."
-        ) from error
-    missing = sorted(info["missing_keys"])
-    if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):
-        raise CheckpointError(
-            f"{folder} has no masked-LM head ({', '.join(missing[:3])} …), and a lexical half is made of its logits. "
-            "Name a masked-LM checkpoint, or ask for the dense half alone (lexical 0)."
-        )
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks weights of its own architecture: {', '.join(missing[:5])}. It is damaged or foreign."
-        )
-    return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' load report to itself: we check what is missing, and say so in one line."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection: nn.Linear | None = None) -> None:
-    """Write a checkpoint in our layout: `model` is a `transformers` masked-LM model (a bare encoder where K = 0)."""
+    Raises CheckpointError for a projection that is more than a weight [D,H]: the layout has no room for it.
+    """
     from safetensors.torch import save_file
+
+    if projection is not None and {name for name, _ in projection.named_parameters()} != {"weight"}:
+        raise CheckpointError(
+            f"{folder}: the layers behind the pooling are more than one matrix; our layout holds one."
+        )
 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
@@ -227,4 +210,4 @@ def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection:
     tokenizer.save_pretrained(folder)
     spec.write(folder)
     if projection is not None:
-        save_file({"weight": projection.weight.detach().contiguous()}, folder / PROJECTION)
+        save_file({"weight": projection.state_dict()["weight"].contiguous()}, folder / PROJECTION)

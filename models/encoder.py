@@ -20,9 +20,9 @@ CHUNK_LOGITS = 1 << 25
 class Encoder(nn.Module):
     """A BERT-like backbone with what `spec` makes of its hidden states.
 
-    `head` maps hidden states [*,H] to logits [*,V] and is needed where `spec.lexical` > 0. `projection` [D,H] is
-    applied to the pooled state where given. `special_ids` are the tokens (CLS, SEP, padding) that the lexical half
-    passes over.
+    `head` maps hidden states [*,H] to logits [*,V] and is needed where `spec.lexical` > 0. `projection`, from H to D,
+    is applied to the pooled state where given: one layer [D,H], or several of another library's checkpoint.
+    `special_ids` are the tokens (CLS, SEP, padding) that the lexical half passes over.
     """
 
     special_ids: Tensor
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         self,
         backbone: nn.Module,
         head: nn.Module | None,
-        projection: nn.Linear | None,
+        projection: nn.Module | None,
         spec: HybridSpec,
         special_ids: tuple[int, ...],
     ) -> None:
@@ -39,9 +39,10 @@ class Encoder(nn.Module):
         self.backbone, self.head, self.projection, self.spec = backbone, head, projection, spec
         self.register_buffer("special_ids", torch.tensor(special_ids, dtype=torch.long), persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states [B,L,H] of token ids and mask [B,L]."""
-        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Hidden states [B,L,H] of token ids and mask [B,L]; token types are all 0 unless given."""
+        extra = {} if token_types is None else {"token_type_ids": token_types}
+        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
         return hidden
 
     def dense(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -57,14 +58,27 @@ class Encoder(nn.Module):
         return functional.normalize(pooled, dim=-1) if self.spec.similarity == "cosine" else pooled
 
     def ordinary(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Which positions hold ordinary tokens [B,L]: attended, and neither CLS, SEP nor padding."""
+        """Which positions [B,L] the lexical half is made of: those attended but CLS, SEP and padding.
+
+        Where the spec's `lexical_tokens` is all, every one attended.
+        """
+        if self.spec.lexical_tokens == "all":
+            return attention_mask.bool()
         return attention_mask.bool() & ~torch.isin(input_ids, self.special_ids)
 
     def lexical(self, hidden: Tensor, ordinary: Tensor) -> Tensor:
-        """The vocabulary's logits, max-pooled over the ordinary tokens: μ [B,V] (equation 7), in float32."""
+        """The vocabulary's logits, pooled over the `ordinary` tokens as the spec says: μ [B,V], in float32.
+
+        Max-pooled raw logits are equation 7. log(1 + ReLU(x)) rises with x, so that the maximum may be taken first.
+        """
         if self.head is None:
             raise ValueError("this encoder was loaded without a masked-LM head, so it has no lexical half")
-        return max_pooled_logits(self.head, hidden, ordinary)
+        if self.spec.lexical_pooling == "sum":
+            return summed_logits(self.head, hidden, ordinary, self._activation)
+        return self._activation(max_pooled_logits(self.head, hidden, ordinary))
+
+    def _activation(self, logits: Tensor) -> Tensor:
+        return logits.relu().log1p() if self.spec.activation == "log1p_relu" else logits
 
 
 Part = Callable[[Tensor, Tensor], Tensor]
@@ -103,6 +117,19 @@ def max_pooled_logits(
     if step >= len(hidden):
         return part(hidden, keep)
     return torch.cat([call(part, hidden[i : i + step], keep[i : i + step]) for i in range(0, len(hidden), step)])
+
+
+def summed_logits(head: Head, hidden: Tensor, keep: Tensor, activation: Head, chunk: int = CHUNK_LOGITS) -> Tensor:
+    """μ [B,V] = sum of `activation(head(hidden))` [B,L,V] over the kept positions, in float32 (SPLADE, equation 1).
+
+    As many sequences at once as `chunk` logits hold, see `max_pooled_logits`. No kept position gives zeros.
+    """
+    step = max(1, chunk // (vocabulary_width(head, hidden) * hidden.shape[1]))
+    parts = []
+    for start in range(0, len(hidden), step):
+        logits = activation(head(hidden[start : start + step]).float())  # [b,L,V]
+        parts.append(torch.einsum("blv,bl->bv", logits, keep[start : start + step].float()))
+    return torch.cat(parts)
 
 
 def vocabulary_width(head: Head, hidden: Tensor) -> int:

@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 from models.errors import CheckpointError, first_line
+from models.layouts import module_folders
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(
-    r"(config|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
-    r"|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
+    r"(config|config_sentence_transformers|cross_encoder|hybrid|modules|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|artifact\.metadata|.*\.safetensors|pytorch_model.*\.bin|cls_projection\.bin|.*\.model|sentence_.*_config\.json"
 )
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -23,7 +24,7 @@ def locate(name: str, revision: str | None = None) -> Path:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "modules.json")):
             raise CheckpointError(f"the checkpoint {path} has no config.json. Name a Hugging Face model folder.")
         return path
     if path.exists() or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
@@ -33,18 +34,22 @@ def locate(name: str, revision: str | None = None) -> Path:
 
     wanted = [
         "*.json",
+        "artifact.metadata",
         "*.txt",
         "*.model",
         "model*.safetensors",
         "cls_projection.*",
-        "*/config.json",
+        "*/*.json",
+        "*/*.txt",
         "*/model.safetensors",
+        "*_Dense/pytorch_model.bin",
+        "*_LayerNorm/pytorch_model.bin",
     ]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         # no safetensors there: the old format, loaded safely
-        if not any((folder / file).is_file() for file in WEIGHTS):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+        if not any((folder / inner / file).is_file() for file in WEIGHTS for inner in (".", "0_Transformer")):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "*pytorch_model*.bin"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub "
@@ -59,7 +64,9 @@ def locate(name: str, revision: str | None = None) -> Path:
 def content_hash(folder: Path) -> str:
     """Hex SHA-256 over the names and bytes of whatever decides the vectors."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    for inner in filter(Path.is_dir, [folder, *module_folders(folder)]):  # an empty one is lost in wheels and git
+        for path in sorted(p for p in inner.iterdir() if p.is_file() and _HASHED.fullmatch(p.name)):
+            with path.open("rb") as file:
+                name = path.relative_to(folder).as_posix()
+                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
     return digest.hexdigest()

@@ -11,6 +11,9 @@ from models.errors import CheckpointError
 FILE = "hybrid.json"
 POOLINGS = ("cls", "mean")
 SIMILARITIES = ("dot", "cosine")
+LEXICAL_POOLINGS = ("max", "sum")
+ACTIVATIONS = ("none", "log1p_relu")
+LEXICAL_TOKENS = ("ordinary", "all")
 _LARGEST = 1e6  # of a scale or a temperature
 MAX_VOCABULARY = 65_535  # term ids are stored as uint16
 # of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks and the corpora of its
@@ -26,6 +29,10 @@ class HybridSpec:
     largest of the vocabulary's max-pooled logits; a query keeps all V. The score is
     `dense_q · dense_d + lexical_scale · Σ_{i in I_d} μ_q[i] μ_d[i]` (equation 12, with a scale that training may set).
 
+    The paper's μ is the maximum of the raw logits over the ordinary tokens. SPLADE's (Formal et al. 2021, equations 1
+    and 6) is the maximum, or before v2 the sum, of log(1 + ReLU(logit)) over all tokens, CLS and SEP among them, and K
+    is V: every term above 0 is kept.
+
     Raises CheckpointError for a value that makes no sense.
     """
 
@@ -35,6 +42,9 @@ class HybridSpec:
     similarity: str = "dot"  # cosine normalises the dense half
     temperature: float = 1.0  # of the training loss; it does not change a ranking
     lexical_scale: float = 1.0
+    lexical_pooling: str = "max"  # over the tokens: max or sum
+    activation: str = "none"  # of each logit before that: none, or log1p_relu = log(1 + max(0, logit))
+    lexical_tokens: str = "ordinary"  # which tokens count: ordinary leaves CLS and SEP out, all does not
     query_length: int = 32  # in tokens, special ones included
     passage_length: int = 144
     query_prefix: str = ""
@@ -42,7 +52,14 @@ class HybridSpec:
     trained: dict[str, Any] = field(default_factory=dict)  # how, in the words of whoever trained it
 
     def __post_init__(self) -> None:
-        for name, allowed in (("pooling", POOLINGS), ("similarity", SIMILARITIES)):
+        choices = {
+            "pooling": POOLINGS,
+            "similarity": SIMILARITIES,
+            "lexical_pooling": LEXICAL_POOLINGS,
+            "activation": ACTIVATIONS,
+            "lexical_tokens": LEXICAL_TOKENS,
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise CheckpointError(f"{name} is {getattr(self, name)!r}; there is {', '.join(allowed)}.")
         for name, least in (("dense", 0), ("lexical", 0), ("query_length", 1), ("passage_length", 1)):

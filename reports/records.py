@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from reports.errors import NewerRecordError, RecordError
+from reports.origin import FusedPart, Reranking, RunFile
 
 SCHEMA_VERSION = 2  # 2: system.trained and system.model; records of 1 are read as if they said nothing of either
 RUN, METRICS, PER_QUERY, MANIFEST = "run.trec.gz", "metrics.json", "per_query.csv", "manifest.json"
@@ -60,6 +61,10 @@ class System(_Part):
     # in the checkpoint's own words, as `harness train` writes them into its hybrid.json; empty where it says nothing
     trained: dict[str, Any] = {}
     model: dict[str, int] = {}  # `layers`, `hidden` (H) and `vocabulary` (V) of an encoder; empty where there is none
+    # set where the run was not simply searched; such a record fills no row of the paper's tables
+    reranked: Reranking | None = None
+    fused: tuple[FusedPart, ...] = ()
+    file: RunFile | None = None
 
 
 class AppliedRules(_Part):

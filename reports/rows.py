@@ -129,7 +129,7 @@ def _settings(system: System) -> list[str]:
     reasons = []
     if system.system == "BERT" and representation(system) != CLS:
         reasons.append("other settings (not the whole CLS vector)")
-    if system.options.get("titles") is False:
+    if system.options.get("titles") in (False, "none"):
         reasons.append("no titles")
     if system.options.get("similarity", "dot") != "dot":
         reasons.append(f"other settings (similarity {system.options['similarity']})")

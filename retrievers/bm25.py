@@ -8,7 +8,7 @@ from pydantic import Field
 
 from retrievers import java, lucene
 from retrievers.errors import InputError
-from retrievers.registry import Identity, Options, PaperRow, Retriever, register
+from retrievers.registry import About, Identity, Options, PaperRow, Retriever, register
 from retrievers.types import Corpus, Job, Query, Run
 
 _QUERIES_PER_CALL = 64
@@ -36,6 +36,12 @@ class BM25(Retriever):
     summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b"
     packages = ("pyserini",)
     options: BM25Options
+
+    @classmethod
+    def about(cls) -> About:
+        """Its scores on two collections are those that Anserini publishes."""
+        rows = (PaperRow(table=2, row="BM25"),)
+        return About("BM25", rows, "lexical", "inverted index", verified="against published scores")
 
     def identity(self) -> Identity:
         """BM25 fills Table 2's row only as the paper ran it: multifield, default parameters."""

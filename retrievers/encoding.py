@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from models.encoder import top_terms
 from retrievers import store
 from retrievers.errors import InputError
 from retrievers.memory import roomy
-from retrievers.store import Header, Shard, ShardError
+from retrievers.passages import Form, Text, prefixed, text_of
+from retrievers.store import Header, Shard, ShardError, V, Vectors
 from retrievers.types import Corpus, Document, Job, Query
 from retrievers.vectors import HybridQueries, HybridVectors
 
@@ -23,37 +24,61 @@ from retrievers.vectors import HybridQueries, HybridVectors
 # do not depend on which shards were there already.
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 65_536}
 MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
-Batch = tuple[list[int], torch.Tensor, torch.Tensor]  # places, input_ids [B,L], attention_mask [B,L]
+# places; input_ids, attention_mask and, where there are any but 0, token_type_ids, all [B,L]
+Batch = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+V_co = TypeVar("V_co", bound=Vectors, covariant=True)
+
+
+class DocumentEncoder(Protocol[V_co]):
+    """What makes the vectors of a store."""
+
+    @property
+    def kind(self) -> type[V_co]:
+        """The class of the vectors."""
+        ...
+
+    def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> V_co:
+        """Encode passages; `done` hears of each batch how many it held."""
+        ...
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A loaded checkpoint on a device. `joined` says whether a passage's title comes before its text."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
 
     loaded: Loaded
     device: torch.device
-    joined: bool = True
+    titles: Form = "space"
+    missing_title: str = ""
+    kind: ClassVar[type[HybridVectors]] = HybridVectors
 
     @property
     def batch_rule(self) -> str:
         """Named in the store's header: equal rules give equal batches."""
-        kind = self.device.type
-        return f"by length within a shard, {TOKENS_PER_BATCH[kind]} padded tokens, {MOST_PER_BATCH[kind]} texts"
+        return batch_rule(self.device.type)
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
-        """Encode passages: [n,D] and the K largest terms of each."""
+        """Encode passages: [n,D] and the K largest terms of each; a smaller K where none of them has so many."""
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
-        ids = np.zeros((n, spec.lexical), dtype=np.uint16)
-        weights = np.zeros((n, spec.lexical), dtype=np.float16)
-        texts = [spec.passage_prefix + (doc.joined if self.joined else doc.text) for doc in docs]
+        found: list[tuple[list[int], Any, Any]] = []
+        separator = self.loaded.tokenizer.sep_token or " "
+        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
+        texts = prefixed(spec.passage_prefix, plain)
         for places, cls, pooled in self._encode(texts, spec.passage_length):
             if spec.dense:
                 dense[places] = _half(cls)
             if spec.lexical:
-                best, values = top_terms(pooled, spec.lexical)
-                ids[places], weights[places] = best.cpu().numpy().astype(np.uint16), _half(values)
+                most = int(pooled.count_nonzero(dim=1).max())  # V of them where nothing makes zeros
+                best, values = top_terms(pooled, min(spec.lexical, most))
+                found.append((places, best.cpu().numpy().astype(np.uint16), _half(values)))
             done(len(places))
+        width = max((best.shape[1] for _, best, _ in found), default=0)
+        ids, weights = np.zeros((n, width), dtype=np.uint16), np.zeros((n, width), dtype=np.float16)
+        for places, best, values in found:
+            ids[places, : best.shape[1]], weights[places, : best.shape[1]] = best, values
         return HybridVectors(dense, ids, weights)
 
     def queries(self, queries: Sequence[Query]) -> HybridQueries:
@@ -61,7 +86,7 @@ class TextEncoder:
         spec, n = self.loaded.spec, len(queries)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float32)
         lexical = roomy((n, self.loaded.vocabulary if spec.lexical else 0), np.float32)
-        texts = [spec.query_prefix + query.text for query in queries]
+        texts = prefixed(spec.query_prefix, [query.text for query in queries])
         for places, cls, pooled in self._encode(texts, spec.query_length):
             if spec.dense:
                 dense[places] = cls.cpu().numpy()
@@ -75,41 +100,56 @@ class TextEncoder:
         return HybridQueries(dense, lexical)
 
     @torch.inference_mode()
-    def _encode(self, texts: list[str], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    def _encode(self, texts: list[Text], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Yield (places, dense half [B,D], μ [B,V]) of each batch; a half that the spec lacks is empty."""
         encoder, spec = self.loaded.encoder, self.loaded.spec
-        for places, input_ids, mask in self._batches(texts, length):
-            hidden = encoder(input_ids, mask)  # [B,L,H]
+        for places, input_ids, mask, types in self._batches(texts, length):
+            hidden = encoder(input_ids, mask, types)  # [B,L,H]
             nothing = hidden.new_empty(len(places), 0)
             cls = encoder.dense(hidden, mask) if spec.dense else nothing
             pooled = encoder.lexical(hidden, encoder.ordinary(input_ids, mask)) if spec.lexical else nothing
             yield places, cls, pooled
 
-    def _batches(self, texts: list[str], length: int) -> Iterator[Batch]:
+    def _batches(self, texts: list[Text], length: int) -> Iterator[Batch]:
         tokenizer: Any = self.loaded.tokenizer
+        typed = self.titles == "typed pair"
         found = tokenizer(
-            texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False
+            texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=typed
         )
         tokens: list[list[int]] = found["input_ids"]
-        order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))  # longest first: fails early
-        kind, start = self.device.type, 0
-        while start < len(order):
-            widest = len(tokens[order[start]])
-            places = order[start : start + max(1, min(MOST_PER_BATCH[kind], TOKENS_PER_BATCH[kind] // widest))]
-            start += len(places)
+        for places in by_length(tokens, self.device.type):
+            widest = len(tokens[places[0]])
             input_ids = torch.full((len(places), widest), tokenizer.pad_token_id or 0, dtype=torch.long)
-            mask = torch.zeros((len(places), widest), dtype=torch.long)
+            mask, types = torch.zeros((2, len(places), widest), dtype=torch.long)
             for row, place in enumerate(places):
                 input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
                 mask[row, : len(tokens[place])] = 1
-            yield places, input_ids.to(self.device), mask.to(self.device)
+                if typed:
+                    types[row, : len(tokens[place])] = torch.tensor(found["token_type_ids"][place])
+            yield places, input_ids.to(self.device), mask.to(self.device), types.to(self.device) if typed else None
+
+
+def batch_rule(device: str) -> str:
+    """What `by_length` does, in words."""
+    return f"by length within a shard, {TOKENS_PER_BATCH[device]} padded tokens, {MOST_PER_BATCH[device]} texts"
+
+
+def by_length(tokens: Sequence[Sequence[int]], device: str) -> Iterator[list[int]]:
+    """Yield the places of each batch's texts in `tokens`, longest first: what does not fit into memory fails early."""
+    order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))
+    start = 0
+    while start < len(order):
+        widest = max(1, len(tokens[order[start]]))
+        places = order[start : start + max(1, min(MOST_PER_BATCH[device], TOKENS_PER_BATCH[device] // widest))]
+        start += len(places)
+        yield places
 
 
 def _half(values: torch.Tensor) -> Any:
     return values.to(torch.float16).cpu().numpy()
 
 
-def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, job: Job) -> dict[int, Shard]:
+def build(folder: Path, header: Header, encoder: DocumentEncoder[V], corpus: Corpus, job: Job) -> dict[int, Shard[V]]:
     """Return the shards of a store by number, encoding those that are missing or damaged and only those.
 
     Where several processes work together, each makes and returns every so-manieth shard. Of two equal commands one
@@ -127,20 +167,20 @@ def build(folder: Path, header: Header, encoder: TextEncoder, corpus: Corpus, jo
     try:
         if job.rank == 0 or not (folder / "store.json").exists():  # another machine has a folder of its own
             (folder / "store.json").write_text(store.describe(header))
-        found = {number: _whole(folder, header, number, job) for number in numbers}
+        found = {number: _whole(folder, header, number, encoder.kind, job) for number in numbers}
         missing = [number for number, shard in found.items() if shard is None]
         if missing:
             _encode(folder, header, missing, len(numbers), encoder, corpus, job)
-        return {n: shard or store.read(folder, header, n) for n, shard in found.items()}
+        return {n: shard or store.read(folder, header, n, encoder.kind) for n, shard in found.items()}
     except ShardError as error:
         raise InputError(f"{folder}: {error}, though it was just written. Is the disk sound?") from error
     finally:
         lock.release()
 
 
-def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
+def _whole(folder: Path, header: Header, number: int, kind: type[V], job: Job) -> Shard[V] | None:
     try:
-        return store.read(folder, header, number)
+        return store.read(folder, header, number, kind)
     except ShardError as error:
         if store.path_of(folder, number).exists():
             job.warn(f"{error}; only this shard is encoded again ({folder})")
@@ -148,7 +188,13 @@ def _whole(folder: Path, header: Header, number: int, job: Job) -> Shard | None:
 
 
 def _encode(
-    folder: Path, header: Header, missing: Sequence[int], wanted: int, encoder: TextEncoder, corpus: Corpus, job: Job
+    folder: Path,
+    header: Header,
+    missing: Sequence[int],
+    wanted: int,
+    encoder: DocumentEncoder[V],
+    corpus: Corpus,
+    job: Job,
 ) -> None:
     if len(missing) < wanted:
         job.note(f"{wanted - len(missing)} of {wanted} shards are encoded already and are kept")

@@ -30,13 +30,10 @@ def narrowed(vectors: HybridVectors, view: View) -> HybridVectors:
 
     A document keeps its K' largest weights by value. The encoder keeps the K largest of all V in the same way (equation
     11), so these are the pairs that it would have kept for K', but for one thing: it compares 32 bits, and 16 are
-    stored. Where weights are equal in these, the lower term ids stay.
-
-    Raises ValueError for more terms than are stored.
+    stored. Where weights are equal in these, the lower term ids stay. A shard without a document of K'
+    pairs stays whole.
     """
     stored = vectors.term_ids.shape[1]
-    if view.terms > stored:
-        raise ValueError(f"{view.terms} terms are wanted and {stored} are stored")
     dense = vectors.dense if view.dense else vectors.dense[:, :0]
     ids, weights = vectors.term_ids[:, : view.terms], vectors.term_weights[:, : view.terms]
     if 0 < view.terms < stored:
@@ -74,7 +71,7 @@ def search(
     found = {view: Run.from_blocks(query_ids, []) for view in views}
     with job.phase("search", len(queries) * len(found) * len(groups), "queries") as meter:
         starts = range(0, len(queries), QUERIES_AT_ONCE)
-        blocks = [retriever.encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
+        blocks = [retriever.query_encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
         for group in groups:
             for view, before in found.items():
                 part = [dataclasses.replace(shard, vectors=narrowed(shard.vectors, view)) for shard in group]

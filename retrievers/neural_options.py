@@ -4,13 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from retrievers.registry import Options
+from retrievers.on_checkpoint import CheckpointOptions
 
 
-class NeuralOptions(Options):
+class NeuralOptions(CheckpointOptions):
     """What a user may change. None: as the checkpoint's `hybrid.json` says, else the entry, else the default."""
 
-    checkpoint: str | None = Field(None, description="folder or hub id")
     dense: int | None = Field(None, ge=0, description="D; 0 leaves the dense half out")
     lexical: int | None = Field(None, ge=0, description="K; 0 leaves the lexical half out")
     pooling: Literal["cls", "mean"] | None = None
@@ -21,10 +20,10 @@ class NeuralOptions(Options):
     )
     query_prefix: str | None = None
     passage_prefix: str | None = None
-    titles: bool | None = Field(None, description="whether a passage's title comes before its text")
+    query_checkpoint: str | None = Field(None, description="where queries have an encoder of their own")
+    lexical_pooling: Literal["max", "sum"] | None = Field(None, description="of the lexical half, over the tokens")
+    activation: Literal["none", "log1p_relu"] | None = Field(None, description="of its logits; SPLADE: log1p_relu")
+    lexical_tokens: Literal["ordinary", "all"] | None = Field(None, description="whether CLS and SEP count")
     engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
         "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
-    shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")

@@ -9,7 +9,7 @@ import torch
 
 from retrievers import store
 from retrievers.search import exact
-from retrievers.search.final import Part
+from retrievers.search.final import Documents, Part, Q
 from retrievers.store import Shard
 from retrievers.types import Meter, Run
 from retrievers.vectors import HybridQueries
@@ -30,14 +30,28 @@ class Searcher:
         """The `top_k` documents of each query; the queries come in `blocks`, which are taken one at a time."""
         if self._path is None:
             return Run.from_blocks(query_ids, [])
-        rows, start = [], 0
-        for vectors in blocks:
-            found = exact.search(vectors, self._parts, top_k, self._path, self._names, self._threads)
-            for number, (ids, scores) in enumerate(exact.named(found, self._names), start):
-                rows.append((np.full(len(ids), number), ids, scores))
-            start += len(vectors)
-            meter.advance(len(vectors))
-        return Run.from_blocks(query_ids, rows)
+        return ranked(query_ids, blocks, self._parts, self._path, self._names, top_k, self._threads, meter)
+
+
+def ranked(
+    query_ids: Sequence[str],
+    blocks: Iterable[Q],
+    parts: Sequence[Documents[Q]],
+    path: exact.Path[Q],
+    names: store.Ids,
+    top_k: int,
+    threads: int,
+    meter: Meter,
+) -> Run:
+    """The `top_k` documents of each query; the queries come in `blocks`, which are taken one at a time."""
+    rows, start = [], 0
+    for vectors in blocks:
+        found = exact.search(vectors, parts, top_k, path, names, threads)
+        for number, (ids, scores) in enumerate(exact.named(found, names), start):
+            rows.append((np.full(len(ids), number), ids, scores))
+        start += len(vectors)
+        meter.advance(len(vectors))
+    return Run.from_blocks(query_ids, rows)
 
 
 def merged(query_ids: Sequence[str], found: Sequence[tuple[Any, ...]], top_k: int) -> Run:

@@ -12,7 +12,7 @@ from retrievers.errors import InputError, unknown
 from retrievers.types import Corpus, Job, Query, Run
 
 ENTRY_POINT_GROUP = "harness.retrievers"
-_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.coordination", "retrievers.neural")
+_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.coordination", "retrievers.neural", "retrievers.late_interaction")
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}
 
@@ -50,6 +50,19 @@ class Identity(BaseModel):
     model: dict[str, int] = {}  # layers, hidden, vocabulary
 
 
+class About(NamedTuple):
+    """A line of `harness list retrievers`; what is None or empty is not known, or does not apply."""
+
+    system: str = ""
+    paper_rows: tuple[PaperRow, ...] = ()
+    kind: str = ""
+    width: str = ""  # values and terms of a document
+    bytes_per_document: float | None = None
+    checkpoint: str | None = None
+    status: str = "runnable"
+    verified: str | None = None  # against what its vectors or scores were checked
+
+
 class Retriever(ABC):
     """A system that answers queries over a corpus.
 
@@ -67,6 +80,11 @@ class Retriever(ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    @classmethod
+    def about(cls) -> About:
+        """What is known of it before it runs."""
+        return About()
 
     @abstractmethod
     def identity(self) -> Identity:

@@ -1,4 +1,4 @@
-"""Encoded collections on disk: shards of hybrid vectors, memory-mapped, checksummed, each whole or absent.
+"""Encoded collections on disk: shards of vectors, memory-mapped, checksummed, each whole or absent.
 
 A store is a folder that holds `store.json` (what it is made of) and `shard-00000.safetensors`, …; a shard holds the
 vectors of consecutive documents under these names:
@@ -11,6 +11,7 @@ id_offsets      uint64   [n+1]  where each document id begins in `id_bytes`
 id_bytes        uint8    [b]    the document ids in UTF-8, one after another
 ==============  =======  =====  ===================================================
 
+or, of late interaction, `tokens` (float16, [T,D]) and `token_offsets` (uint64, [n+1]) in place of the first three;
 and, in its metadata under `store`, the store's key, its place, and a SHA-256 over the arrays. The format is
 safetensors: a documented header, then the arrays as they lie in memory.
 """
@@ -20,23 +21,44 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
+from typing_extensions import TypeVar
 
 from retrievers.errors import InputError
 from retrievers.types import Strings
 from retrievers.vectors import HybridVectors
 
 SCHEMA = 1
-_ARRAYS = ("dense", "term_ids", "term_weights", "id_offsets", "id_bytes")
+_IDS = ("id_offsets", "id_bytes")
 _TYPES = {"F16": np.float16, "U16": np.uint16, "U64": np.uint64, "U8": np.uint8}
+
+
+class Vectors(Protocol):
+    """A dataclass of arrays that holds n documents, made from these arrays in the order of its fields.
+
+    Making one raises ValueError for arrays that do not fit together.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init__(self, *arrays: Any) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def broken(self) -> tuple[int, str] | None:
+        """A document that holds a value that is not finite, and the name of the array; None where all are."""
+        ...
+
+
+V = TypeVar("V", bound=Vectors, default=HybridVectors)
 
 
 @dataclass(frozen=True)
@@ -78,10 +100,10 @@ class ShardError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
+class Shard(Generic[V]):
     """A shard's arrays, memory-mapped read-only."""
 
-    vectors: HybridVectors
+    vectors: V
     id_offsets: npt.NDArray[np.uint64]
     id_bytes: npt.NDArray[np.uint8]
 
@@ -104,7 +126,7 @@ class Ids:
     `shards` are by ascending row of their first document.
     """
 
-    def __init__(self, shards: Mapping[int, Shard]) -> None:
+    def __init__(self, shards: Mapping[int, Shard[Any]]) -> None:
         self._shards = list(shards.values())
         self._firsts = np.array(list(shards), dtype=np.int64)
 
@@ -139,32 +161,25 @@ def forget(*arrays: npt.NDArray[Any]) -> None:
 
 def _digest(arrays: dict[str, Any]) -> str:
     digest = hashlib.sha256()
-    for name in _ARRAYS:
-        digest.update(f"{name}{arrays[name].shape}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data.cast("B") if arrays[name].size else b"")
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()
 
 
-def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc_ids: list[str]) -> None:
+def write(folder: Path, header: Header, number: int, vectors: Vectors, doc_ids: list[str]) -> None:
     """Write shard `number` under a temporary name and rename it.
 
     Raises InputError for values that float16 cannot hold, OSError for a full disk; nothing half written stays.
     """
-    for name in ("dense", "term_weights"):
-        wrong = ~np.isfinite(getattr(vectors, name)).all(axis=1)
-        if wrong.any():
-            raise InputError(
-                f"the vector of document {doc_ids[int(np.flatnonzero(wrong)[0])]!r} holds values that are not finite "
-                f"in 16 bits ({name}). Is the checkpoint damaged, or its scale beyond 65,504?"
-            )
-    offsets, letters = pack_ids(doc_ids)
-    arrays: dict[str, Any] = {
-        "dense": vectors.dense,
-        "term_ids": vectors.term_ids,
-        "term_weights": vectors.term_weights,
-        "id_offsets": offsets,
-        "id_bytes": letters,
-    }
+    if (wrong := vectors.broken()) is not None:
+        row, name = wrong
+        raise InputError(
+            f"the vector of document {doc_ids[row]!r} holds values that are not finite in 16 bits ({name}). Is the "
+            "checkpoint damaged, or its scale beyond 65,504?"
+        )
+    arrays: dict[str, Any] = {field.name: getattr(vectors, field.name) for field in fields(vectors)}
+    arrays |= dict(zip(_IDS, pack_ids(doc_ids), strict=True))
     # one entry: safetensors writes several in any order, and equal shards are equal bytes
     stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)}
     metadata = {"store": json.dumps(stamp, sort_keys=True)}
@@ -183,8 +198,8 @@ def write(folder: Path, header: Header, number: int, vectors: HybridVectors, doc
         raise InputError(f"could not write {path}: {error}. Is there space on that disk?") from error
 
 
-def read(folder: Path, header: Header, number: int) -> Shard:
-    """Map shard `number`, and check that it is this store's and undamaged.
+def read(folder: Path, header: Header, number: int, kind: type[V]) -> Shard[V]:
+    """Map shard `number`, which holds vectors of `kind`, and check that it is this store's and undamaged.
 
     Raises ShardError for a shard that is missing, cut short, of another store, or whose bytes have changed.
     """
@@ -192,7 +207,7 @@ def read(folder: Path, header: Header, number: int) -> Shard:
     if not path.exists():
         raise ShardError(f"{path.name} is missing")
     try:
-        arrays, stamp = _map(path)
+        arrays, stamp = _map(path, [*(field.name for field in fields(kind)), *_IDS])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise ShardError(f"{path.name} is damaged or half written ({error})") from error
     if (stamp.get("key"), stamp.get("shard")) != (header.key, number):
@@ -202,7 +217,7 @@ def read(folder: Path, header: Header, number: int) -> Shard:
     forget(*arrays.values())
     low, high = header.span(number)
     try:
-        vectors = HybridVectors(arrays["dense"], arrays["term_ids"], arrays["term_weights"])
+        vectors = kind(*(arrays[field.name] for field in fields(kind)))
     except ValueError as error:
         raise ShardError(f"{path.name} is damaged ({error})") from error
     if len(vectors) != high - low or len(arrays["id_offsets"]) != high - low + 1:
@@ -210,8 +225,8 @@ def read(folder: Path, header: Header, number: int) -> Shard:
     return Shard(vectors, arrays["id_offsets"], arrays["id_bytes"])
 
 
-def _map(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arrays of a safetensors file as memory maps, and what its metadata say of the store."""
+def _map(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays `names` of a safetensors file as memory maps, and what its metadata say of the store."""
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -220,7 +235,7 @@ def _map(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         header = json.loads(file.read(length))
     stamp: dict[str, Any] = dict(json.loads(header.pop("__metadata__")["store"]))
     arrays = {}
-    for name in _ARRAYS:
+    for name in names:
         entry = header[name]
         low, high = entry["data_offsets"]
         dtype, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])

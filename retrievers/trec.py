@@ -1,13 +1,19 @@
 """Runs as TREC files: `query Q0 document rank score tag`, best first."""
 
 import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from retrievers.errors import InputError
-from retrievers.types import Run
+from retrievers.types import Run, Strings
 
 
 def write(run: Run, path: Path, tag: str) -> None:
@@ -37,25 +43,101 @@ def _write(run: Run, file: IO[bytes], tag: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class TrecFile:
+    """What a file holds: its run, the tag of its first line, and what its ranks say.
+
+    `reordered` counts the queries whose ranks put the documents into another order than their scores do, by the one tie
+    rule; trec_eval goes by the scores, and so do we.
+    """
+
+    run: Run
+    tag: str
+    reordered: int
+
+
 def read(path: Path) -> Run:
     """Read a TREC run, gzipped or not; order is taken from the scores, as trec_eval does.
 
-    Raises InputError, with file and line, for a malformed line.
+    Raises InputError, with file and line, for a malformed line, a score that is no finite number, an id that is not
+    UTF-8, or a document that a query holds twice; or where the file cannot be read.
     """
+    return _read(path, with_ranks=False).run
+
+
+def read_file(path: Path) -> TrecFile:
+    """Read a TREC run and what its other columns say. Raises InputError as `read`."""
+    return _read(path, with_ranks=True)
+
+
+def _read(path: Path, with_ranks: bool) -> TrecFile:
     index: dict[str, int] = {}
-    rows_query, ids, scores = [], [], []
-    with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
+    rows_query: list[int] = []
+    ids: list[bytes] = []
+    scores: list[float] = []
+    ranks: list[bytes] = []
+    tag = b""
+    with _opened(path) as file:
         for number, line in enumerate(file, 1):
             columns = line.split()  # at ASCII white space, as trec_eval does
             try:
-                query_id, _, doc_id, _, score, _ = columns
-                scores.append(float(score))
+                query, _, doc_id, rank, score, tag_here = columns
+                value = float(score)
+                query_id = query.decode()
+                doc_id.decode()
             except ValueError as error:
-                raise InputError(
-                    f"{path}, line {number}: want six columns `query Q0 document rank score tag`, "
-                    f"got {line.strip()[:80].decode(errors='replace')!r}."
-                ) from error
-            rows_query.append(index.setdefault(query_id.decode(), len(index)))
+                raise _malformed(path, number, line, error) from error
+            if not math.isfinite(value):
+                raise InputError(f"{path}, line {number}: the score {score.decode()} is not a finite number.")
+            scores.append(value)
+            rows_query.append(index.setdefault(query_id, len(index)))
             ids.append(doc_id)
-    arrays = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
-    return Run.from_blocks(list(index), [arrays] if ids else [])
+            if with_ranks:  # they take as much memory as the ids
+                ranks.append(rank)
+            tag = tag or tag_here
+    if not ids:
+        return TrecFile(Run.from_blocks(list(index), []), "", 0)
+    queries, documents = np.array(rows_query), np.array(ids, dtype=np.bytes_)
+    try:
+        run = Run.from_blocks(list(index), [(queries, documents, np.array(scores, dtype=np.float64))])
+    except InputError as error:
+        raise InputError(f"{path}{_line_of(rows_query, ids)}: {error}") from error
+    reordered = _reordered(run, queries, documents, ranks) if with_ranks else 0
+    return TrecFile(run, tag.decode(errors="replace"), reordered)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:  # also a damaged gzip file, which is an OSError without a number
+        raise InputError(f"the run {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _malformed(path: Path, number: int, line: bytes, error: ValueError) -> InputError:
+    got = f"got {line.strip()[:80].decode(errors='replace')!r}"
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"{path}, line {number}: an id is not UTF-8, {got}.")
+    return InputError(f"{path}, line {number}: want six columns `query Q0 document rank score tag`, {got}.")
+
+
+def _line_of(rows_query: list[int], ids: list[bytes]) -> str:
+    """Where a query holds a document for the second time; empty where none does."""
+    met: set[tuple[int, bytes]] = set()
+    for number, row in enumerate(zip(rows_query, ids, strict=True), 1):
+        if row in met:
+            return f", line {number}"
+        met.add(row)
+    return ""
+
+
+def _reordered(run: Run, queries: npt.NDArray[np.int64], documents: Strings, ranks: list[bytes]) -> int:
+    """How many queries are in another order by rank than by score; ranks that are no numbers say nothing."""
+    try:
+        places = np.array(ranks, dtype=np.bytes_).astype(np.int64)
+    except (ValueError, OverflowError):
+        return 0
+    by_rank = documents[np.lexsort((places, queries))]
+    changed = np.flatnonzero(by_rank != run.doc_ids)
+    return len(np.unique(np.searchsorted(run.offsets, changed, side="right")))

@@ -41,6 +41,19 @@ class HybridVectors:
     def __len__(self) -> int:
         return len(self.dense)
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.dense.shape[1])
+
+    def broken(self) -> tuple[int, str] | None:
+        """A document that holds a value that is not finite, and which half does; None where all are."""
+        for name in ("dense", "term_weights"):
+            wrong = ~np.isfinite(getattr(self, name)).all(axis=1)
+            if wrong.any():
+                return int(np.flatnonzero(wrong)[0]), name
+        return None
+
     def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> "HybridVectors":
         """The vectors at `rows`."""
         return HybridVectors(self.dense[rows], self.term_ids[rows], self.term_weights[rows])
@@ -65,12 +78,17 @@ class HybridQueries:
     def __len__(self) -> int:
         return len(self.dense)
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.dense.shape[1])
+
     def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> "HybridQueries":
         """The queries at `rows`."""
         return HybridQueries(self.dense[rows], self.lexical[rows])
 
 
-def bytes_per_document(dense: int, lexical: int) -> tuple[float, float]:
+def bytes_per_document(dense: int, lexical: float) -> tuple[float, float]:
     """What a document takes: (ours, the paper's counting).
 
     Ours: 16-bit values and 16-bit term ids. The paper's: 32-bit values and 15-bit ids (section 4.2, where CLS:384 with

@@ -8,7 +8,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from harness import runner
+from harness import shelf
 from harness.cli import main
 from tests.conftest import DOCS, ROOT
 
@@ -60,7 +60,7 @@ def test_python_m(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-r", "bm52"], ["unknown retriever 'bm52'", "Did you mean bm25", "There is: bm25"]),
+        (["-r", "bm52"], ["unknown retriever 'bm52'", "Did you mean bm25", "bm25, cls"]),
         (["-r", "bm25", "-d", "beir/scifct"], ["unknown dataset 'beir/scifct'", "Did you mean"]),
         (["-r", "bm25", "-d", "tiny/tets"], ["unknown split", "'tets'", "Did you mean test"]),
         (["-r", "bm25", "-m", "ndgc@10"], ["unknown metric 'ndgc@10'", "Did you mean NDCG@k"]),
@@ -141,7 +141,7 @@ def test_results_that_cannot_be_written(beir, bad, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(runner.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(shelf.tempfile, "NamedTemporaryFile", refuse)
     message = bad("run", "-r", "bm25", "-d", beir())
     assert "Permission denied" in message
     assert "--results" in message
@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_while_writing(beir, bad, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device", "results/run.trec.gz")
 
-    monkeypatch.setattr(runner.trec, "write", full)
+    monkeypatch.setattr(shelf.trec, "write", full)
     assert "No space left on device: results/run.trec.gz. Make room" in bad("run", "-r", "bm25", "-d", beir())
 
 
@@ -166,7 +166,7 @@ def test_a_bug_of_ours_is_not_disguised(beir, cli, monkeypatch):
     def bug(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(runner, "score", bug)
+    monkeypatch.setattr(shelf, "score", bug)
     monkeypatch.setattr(sys, "argv", ["harness", "run", "-r", "bm25", "-d", str(beir())])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -187,7 +187,7 @@ def test_an_interrupt_is_no_traceback(beir, cli, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "score", stop)
+    monkeypatch.setattr(shelf, "score", stop)
     answer = cli("run", "-r", "bm25", "-d", beir())
     assert answer.code == 130
     assert answer.err.endswith("interrupted; finished runs are kept\n")

@@ -105,7 +105,7 @@ def test_cosine_is_normalised_and_prefixes_titles_and_lengths_count(tmp_path):
     cut = encode(folder, passage_length=4).dense
     assert not np.array_equal(cut[0], plain[0])
     np.testing.assert_array_equal(cut[1], plain[1])
-    untitled = TextEncoder(checkpoint.load(folder, hybrid.read(folder)), torch.device("cpu"), joined=False)
+    untitled = TextEncoder(checkpoint.load(folder, hybrid.read(folder)), torch.device("cpu"), "none")
     assert not np.array_equal(untitled.documents(DOCS, lambda _: None).dense[0], plain[0])
 
 
@@ -228,10 +228,6 @@ def test_other_bert_like_architectures(tmp_path, cls, settings):
         (
             lambda: transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=95)),
             "gpt2",
-        ),
-        (
-            lambda: transformers.T5EncoderModel(transformers.T5Config(d_model=32, d_ff=64, num_layers=1, num_heads=4)),
-            "t5",
         ),
         (lambda: BertModel(tiny.config(is_decoder=True)), "bert"),
         (

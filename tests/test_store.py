@@ -28,6 +28,8 @@ class Corpus:
 class Fake:
     """Vectors that tell the document; counts what it encodes."""
 
+    kind = HybridVectors
+
     def __init__(self):
         self.encoded = []
 
@@ -125,7 +127,7 @@ def test_a_store_of_other_vectors_has_another_key(tmp_path, job):
         assert other.key != HEADER.key
         build(tmp_path / "s", job)
         with pytest.raises(ShardError, match="another store"):
-            store.read(tmp_path / "s", other, 0)
+            store.read(tmp_path / "s", other, 0, HybridVectors)
 
 
 def test_values_beyond_16_bits_are_named(tmp_path, job):

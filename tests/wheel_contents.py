@@ -16,6 +16,7 @@ for needed in (
     "harness/data/baselines/mini.csv",
     "harness/recipes/ablation/small.yaml",
     "retrievers/log4j2.xml",
+    "harness/__init__.pyi",
     "harness/py.typed",
 ):
     if needed not in names:

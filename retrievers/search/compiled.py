@@ -18,7 +18,7 @@ import torch
 
 from retrievers.memory import roomy
 from retrievers.search import loops, quantised
-from retrievers.search.final import Part, Rows
+from retrievers.search.final import Part, Rows, most_terms
 from retrievers.search.kernels import LANES, scan
 from retrievers.search.quantised import Block, Extent, Queries
 from retrievers.vectors import HybridQueries
@@ -47,7 +47,7 @@ class Blocks:
 
     def __init__(self, parts: Sequence[Part], resident: int = RESIDENT) -> None:
         self._parts = parts
-        width, kept = parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1]
+        width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         self.kept = kept
         per_document = width * quantised.dense_type().itemsize + 4 * kept
         self._keep = per_document * sum(len(part.vectors) for part in parts) <= resident

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retrievers.search.final import Part, Rows, Scores
+from retrievers.search.final import Part, Q, Rows, Scores, most_terms
 from retrievers.search.quantised import TINY
 from retrievers.vectors import HybridQueries, HybridVectors
 
@@ -44,7 +44,7 @@ def norms(parts: Sequence[Part]) -> Norms:
             dense = max(dense, _greatest_norm(block.dense))
             lexical = max(lexical, _greatest_norm(block.term_weights))
         part.forget()
-    return Norms(dense, lexical, parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1])
+    return Norms(dense, lexical, parts[0].vectors.dense.shape[1], most_terms(parts))
 
 
 def _greatest_norm(values: npt.NDArray[np.float16]) -> float:
@@ -77,21 +77,35 @@ class Widened:
 
     def __call__(self, queries: HybridQueries, k: int) -> list[Rows | None]:
         """For each query, ascending rows that hold its k best and all that equal the last; None for too many."""
-        errors = slack(queries, self.corpus)
-        found: list[Rows | None] = [None] * len(queries)
-        # what is near the least that float32 holds has no bound of this kind
-        waiting, count = np.flatnonzero((errors == 0) | (errors > TINY)), min(self.total, k + _MARGIN)
-        while len(waiting):
-            scores, rows = self.candidates(queries.take(waiting), count)
-            reach = scores[:, k - 1] - 2 * errors[waiting]  # below it no document can be among the k best
-            unsure = (scores[:, -1] >= reach) & (count < self.total)
-            for place in np.flatnonzero(~unsure):
-                found[waiting[place]] = np.sort(rows[place][scores[place] >= reach[place]])
-            waiting = waiting[unsure]
-            if count >= max(_MOST, 4 * k):
-                break
-            count = min(self.total, count * 4)
-        return found
+        return widened(queries, slack(queries, self.corpus), self.total, k, self.candidates)
+
+
+def widened(
+    queries: Q,
+    errors: npt.NDArray[np.float64],
+    total: int,
+    k: int,
+    candidates: Callable[[Q, int], tuple[Scores, Rows]],
+) -> list[Rows | None]:
+    """For each query, ascending rows that hold its k best and all that equal the last; None for too many.
+
+    Of `total` documents `candidates` gives so many as it is asked for; its scores lie within `errors` [Q] of the final
+    ones.
+    """
+    found: list[Rows | None] = [None] * len(queries)
+    # what is near the least that float32 holds has no bound of this kind
+    waiting, count = np.flatnonzero((errors == 0) | (errors > TINY)), min(total, k + _MARGIN)
+    while len(waiting):
+        scores, rows = candidates(queries.take(waiting), count)
+        reach = scores[:, k - 1] - 2 * errors[waiting]  # below it no document can be among the k best
+        unsure = (scores[:, -1] >= reach) & (count < total)
+        for place in np.flatnonzero(~unsure):
+            found[waiting[place]] = np.sort(rows[place][scores[place] >= reach[place]])
+        waiting = waiting[unsure]
+        if count >= max(_MOST, 4 * k):
+            break
+        count = min(total, count * 4)
+    return found
 
 
 class TorchCandidates:
@@ -99,7 +113,7 @@ class TorchCandidates:
 
     def __init__(self, parts: Sequence[Part], device: torch.device, documents: int = 8_192) -> None:
         self.parts, self.device, self.documents = parts, device, documents
-        width, kept = parts[0].vectors.dense.shape[1], parts[0].vectors.term_ids.shape[1]
+        width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         needed = sum(len(part.vectors) for part in parts) * (2 * width + 4 * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
         self.kept: list[_OnDevice] = []

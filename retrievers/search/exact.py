@@ -1,4 +1,4 @@
-"""Exact top k over hybrid vectors: candidates by any way with a proven bound, then one final score.
+"""Exact top k: candidates by any way with a proven bound, then one final score.
 
 A way (`Path`) may compute in any order and precision, block by block. It returns rows that are sure to hold the k best,
 or says that its bound leaves too many open; then every document gets its final score. Results therefore depend neither
@@ -13,11 +13,10 @@ import torch
 
 from retrievers.search.compiled import Compiled, workers
 from retrievers.search.device import TorchCandidates, Widened, faiss_candidates
-from retrievers.search.final import DocIds, Part, Rows, Scores, best, final_scores
+from retrievers.search.final import DocIds, Documents, Part, Q, Rows, Scores, best
 from retrievers.types import Strings
-from retrievers.vectors import HybridQueries
 
-Path = Callable[[HybridQueries, int], list[Rows | None]]
+Path = Callable[[Q, int], list[Rows | None]]
 Found = list[tuple[Rows, Scores]]
 _QUERIES, _DOCUMENTS = 128, 16_384  # that are given their final scores at once
 
@@ -31,7 +30,7 @@ def path_for(parts: Sequence[Part], device: torch.device, threads: int, engine: 
     return Widened(parts, TorchCandidates(parts, device) if engine == "torch" else faiss_candidates(parts, threads))
 
 
-def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, doc_ids: DocIds, threads: int) -> Found:
+def search(queries: Q, parts: Sequence[Documents[Q]], k: int, path: Path[Q], doc_ids: DocIds, threads: int) -> Found:
     """Return, for each query, the rows and final scores of its k best documents in the order of the one tie rule.
 
     `doc_ids` gives the ids at ascending rows; it is asked where documents score alike. Fewer than k documents are all
@@ -39,19 +38,19 @@ def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, do
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be 1 or more")
-    parts = [part for part in parts if len(part.vectors)]
+    parts = [part for part in parts if part.end > part.first]
     if not parts or not len(queries):
         return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in range(len(queries))]
-    if (width := parts[0].vectors.dense.shape[1]) != queries.dense.shape[1]:
-        raise ValueError(f"the documents have {width} dense values, the queries {queries.dense.shape[1]}")
-    k = min(k, sum(len(part.vectors) for part in parts))
+    if (width := parts[0].width) != queries.width:
+        raise ValueError(f"the documents have {width} dense values, the queries {queries.width}")
+    k = min(k, sum(part.end - part.first for part in parts))
     chosen = path(queries, k)
     rows: list[Rows] = [np.empty(0, np.int64) if some is None else some for some in chosen]
     scores: list[Scores] = [np.empty(len(some), np.float32) for some in rows]
     spans = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
     with workers(threads) as pool:
         for part in parts:  # part by part, so that a store beyond memory is read once and in order
-            jobs = [pool.submit(final_scores, queries.take(span), part, rows[span], scores[span]) for span in spans]
+            jobs = [pool.submit(part.final, queries.take(span), rows[span], scores[span]) for span in spans]
             for job in jobs:
                 job.result()
             part.forget()
@@ -65,14 +64,14 @@ def search(queries: HybridQueries, parts: Sequence[Part], k: int, path: Path, do
     return found
 
 
-def _throughout(query: HybridQueries, parts: Sequence[Part], k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
+def _throughout(query: Q, parts: Sequence[Documents[Q]], k: int, doc_ids: DocIds) -> tuple[Rows, Scores]:
     """The k best of all documents by their final scores."""
     rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
     for part in parts:
         for start in range(part.first, part.end, _DOCUMENTS):
             new = np.arange(start, min(start + _DOCUMENTS, part.end))
             scored = np.empty(len(new), np.float32)
-            final_scores(query, part, [new], [scored])
+            part.final(query, [new], [scored])
             [(rows, scores)] = best([np.concatenate((rows, new))], [np.concatenate((scores, scored))], k, doc_ids)
     return rows, scores
 

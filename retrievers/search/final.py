@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeVar
 
 from retrievers.search import loops
 from retrievers.store import forget
@@ -14,6 +16,52 @@ from retrievers.vectors import HybridQueries, HybridVectors
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 DocIds = Callable[[Rows], Strings]
+
+
+class Asked(Protocol):
+    """A block of queries."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def width(self) -> int:
+        """D of their vectors."""
+        ...
+
+    def take(self, rows: "npt.NDArray[np.integer] | slice[Any, Any, Any]") -> Self:
+        """The queries at `rows`."""
+        ...
+
+
+Q = TypeVar("Q", bound=Asked, default=HybridQueries)
+Q_contra = TypeVar("Q_contra", bound=Asked, contravariant=True)
+
+
+class Documents(Protocol[Q_contra]):
+    """Consecutive documents of a store."""
+
+    @property
+    def first(self) -> int:
+        """The row number of the first one."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The row number behind the last one."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D of their vectors."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of the memory of what was read of them."""
+        ...
+
+    def final(self, queries: Q_contra, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
+        """Write the score of each query with those of its ascending `rows` that lie in here."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,9 +76,23 @@ class Part:
         """The row number behind the last one."""
         return self.first + len(self.vectors)
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.vectors.width
+
+    def final(self, queries: HybridQueries, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
+        """See `final_scores`."""
+        final_scores(queries, self, rows, scores)
+
     def forget(self) -> None:
         """Let go of the memory of what was read of them."""
         forget(self.vectors.dense, self.vectors.term_ids, self.vectors.term_weights)
+
+
+def most_terms(parts: Sequence[Part]) -> int:
+    """K: a part may hold fewer terms a document than another, where every term above 0 is kept."""
+    return max(int(part.vectors.term_ids.shape[1]) for part in parts)
 
 
 def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:

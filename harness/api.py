@@ -1,0 +1,195 @@
+"""The harness as a library. What these functions record is what the command line records, under the same names.
+
+Each raises InputError (`retrievers.errors`), RecordError (`reports.errors`) or CheckpointError (`models.errors`), all
+of them ValueErrors, for whatever the caller can mend.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.comparison import Compared, compare_records
+from harness.config import RunConfig, build, make_retriever, reranked_by, share_options
+from harness.datasets import cache
+from harness.fusing import LABEL, fuse_parts, recipe
+from harness.progress import Conductor
+from harness.ranked import Ranking, Result
+from harness.runner import iterate
+from harness.scored import given, label_of, one_dataset, score_given
+from harness.searches import Search, Searches
+from reports import records
+from reports.records import Record
+from retrievers.errors import InputError
+from retrievers.rerank import DEPTH
+from retrievers.types import Query
+
+__all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
+_Folder = str | Path
+
+
+def run(
+    retriever: str,
+    dataset: str = "mini",
+    *,
+    rerank: str | None = None,
+    depth: int = DEPTH,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    results: _Folder = "results",
+    titles_file: _Folder | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    **options: Any,
+) -> Result:
+    """`harness run`: run a retriever on a collection, score it, leave a record; a finished one is found.
+
+    `options` are the retriever's own (`checkpoint=`, `pooling=`, `k1=` …). With `rerank`, a cross-encoder, the first
+    stage has a record of its own, and the re-ranked one is returned. Of a mean of collections (`beir/cqadupstack`) the
+    mean is returned, and each has its record.
+    """
+    [spec] = reranked_by(rerank, None if rerank is None else depth, share_options([retriever], options))
+    config = _config([spec], dataset, metrics, top_k, results, titles_file=titles_file, threads=threads, force=force)
+    words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
+    *_, last = iterate(config, ["harness.run", retriever, dataset, *words])
+    return Result(last.record)
+
+
+def retrieve(
+    retriever: str,
+    dataset: str = "mini",
+    queries: Mapping[str, str] | None = None,
+    *,
+    top_k: int = 1000,
+    titles_file: _Folder | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Ranking:
+    """Search a collection without scoring or recording: its judged queries, or others, {query id: text}.
+
+    `options` are the retriever's own. What is derived from the corpus (index, vectors) is kept and found again.
+    """
+    [spec] = share_options([retriever], options)
+    config = _config([spec], dataset, None, top_k, "results", titles_file=titles_file, threads=threads)
+    made = make_retriever(spec)
+    collection = one_dataset(dataset, config.titles)
+    made.check()
+    job = Conductor(cache(), config.threads)
+    collection.open(job)
+    if queries is not None:
+        if not queries:
+            raise InputError("queries is empty. Give {query id: text}, or leave it out for the collection's own.")
+        collection.queries = [Query(query_id, text) for query_id, text in queries.items()]
+    search = Search(spec, made, collection)
+    return Ranking(spec.label, Searches(config, [search], job).run(search))
+
+
+def score(
+    run: Any,
+    dataset: str = "mini",
+    *,
+    name: str | None = None,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    results: _Folder = "results",
+    titles_file: _Folder | None = None,
+    force: bool = False,
+) -> Result:
+    """`harness score`: score a run that was made elsewhere by our rules, and leave a record that says so.
+
+    `run` is the path of a TREC file, a Ranking, a `retrievers.types.Run`, a ranx Run, a pandas DataFrame (query_id,
+    document_id, score, or the names that PyTerrier and ranx have for them) or {query id: {document id: score}}. `name`
+    is what the record goes by; without it the file's tag.
+    """
+    found = given(run.run if isinstance(run, Ranking) else run)
+    label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
+    config = _config([label], dataset, metrics, top_k, results, titles_file=titles_file, force=force)
+    command = ["harness.score", found.file.location, dataset, *_words({"name": name, "top_k": top_k})]
+    return Result(score_given(config, found, command).record)
+
+
+def fuse(
+    *runs: Any,
+    method: str = "rrf",
+    k: int | None = None,
+    weights: Sequence[float] | None = None,
+    norm: str | None = None,
+    dataset: str | None = None,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    results: _Folder = "results",
+    force: bool = False,
+) -> Result:
+    """`harness fuse`: fuse runs of one collection and leave a record that names its parts.
+
+    Each of `runs` is a Result, a record's folder, or what `score` takes; where none is a record, `dataset` names the
+    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see `retrievers.fusion`.
+    """
+    how = recipe(method, k, weights, norm)
+    parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
+    config = _config([LABEL], dataset or "mini", metrics, top_k, results, force=force)
+    words = [str(one.folder) if isinstance(one, Record) else str(one)[:200] for one in parts]
+    command = ["harness.fuse", *words, *_words(how.options)]
+    return Result(fuse_parts(parts, how, config, command, dataset).record)
+
+
+def compare(
+    baseline: Result | _Folder,
+    *others: Result | _Folder,
+    metric: str = "NDCG@10",
+    permutations: int = 100_000,
+    seed: int = 42,
+) -> Compared:
+    """`harness compare`: other records against a baseline, query by query, in one metric.
+
+    `significance.systems` has of each other system the mean difference, its interval, p by paired t-test and by
+    randomisation, both corrected for several systems, and the queries won, tied and lost. Raises InputError where the
+    records are of different collections or rules, or one lacks the metric.
+    """
+    every = [one if isinstance(one, Result) else read(one) for one in (baseline, *others)]
+    return compare_records([one.record for one in every], metric, permutations, seed)
+
+
+def read(folder: _Folder) -> Result:
+    """The record in `folder`, as `run`, `score` and `fuse` return it. Raises RecordError where there is none whole."""
+    return Result(records.read(Path(folder).expanduser()))
+
+
+def export(checkpoint: _Folder, folder: _Folder) -> Path:
+    """`harness export`: write the dense half of a trained checkpoint as a sentence-transformers folder.
+
+    Raises CheckpointError as `models.export.export_dense`.
+    """
+    from models import hub
+    from models.export import export_dense
+
+    place = Path(folder).expanduser()
+    export_dense(hub.locate(str(checkpoint)), place)
+    return place
+
+
+def _config(
+    retrievers: Sequence[Any],
+    dataset: str,
+    metrics: Sequence[str] | None,
+    top_k: int,
+    results: _Folder,
+    *,
+    titles_file: _Folder | None = None,
+    threads: int | None = None,
+    force: bool = False,
+) -> RunConfig:
+    values = {
+        "retrievers": list(retrievers),
+        "datasets": [dataset],
+        "metrics": None if metrics is None else list(metrics),
+        "top_k": top_k,
+        "results": Path(results),
+        "titles": None if titles_file is None else Path(titles_file),
+        "threads": threads,
+        "force": force,
+    }
+    return build(values, "harness")
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in options.items() if value is not None]

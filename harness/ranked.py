@@ -1,0 +1,104 @@
+"""What the Python functions return: a ranking, and a ranking that was scored and recorded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.records import RUN, Manifest, Record
+from retrievers import exchange, trec
+from retrievers.errors import InputError
+from retrievers.types import Run
+
+if TYPE_CHECKING:
+    import pandas
+    import ranx
+
+
+class Ranking:
+    """The ranked documents of each query, and its ways out of here.
+
+    `name` is what a TREC file's last column and a ranx Run call it. Made from a `Run`, or from a function that reads it
+    when it is first asked for.
+    """
+
+    def __init__(self, name: str, run: Run | Callable[[], Run]) -> None:
+        self.name, self._run = name, run
+
+    @property
+    def run(self) -> Run:
+        """Query ids, offsets, document ids and scores as arrays, in the order of the one tie rule."""
+        if not isinstance(self._run, Run):
+            self._run = self._run()
+        return self._run
+
+    def to_trec(self, path: str | Path) -> Path:
+        """Write a TREC file (`query Q0 document rank score tag`), gzipped where the name ends in .gz; returns its path.
+
+        A file of that name is replaced when this one is whole. Raises InputError where it cannot be written.
+        """
+        place = Path(path).expanduser()
+        new = place.with_name(f".new-{place.name}")  # the suffix says whether it is gzipped
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            trec.write(self.run, new, "_".join(self.name.split()) or "run")
+            new.replace(place)
+        except OSError as error:
+            raise InputError(f"the run cannot be written to {place}: {error.strerror}.") from error
+        finally:
+            new.unlink(missing_ok=True)
+        return place
+
+    def to_ranx(self) -> "ranx.Run":
+        """ranx's Run; it orders ties as it likes. Raises InputError for a ranking without any result."""
+        return exchange.to_ranx(self.run, self.name)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """One row a result: query_id, document_id, rank (from 1), score."""
+        return exchange.to_frame(self.run)
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """{query id: {document id: score}}, best first."""
+        return exchange.to_dict(self.run)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.run.doc_ids):,} results of {len(self.run):,} queries>"
+
+
+class Result(Ranking):
+    """A record: a ranking with its scores, in the folder that the command line leaves as well.
+
+    `record.manifest` says everything that produced it. Queries without results are not in `run`, and score 0.
+    """
+
+    def __init__(self, record: Record) -> None:
+        system = record.manifest.system
+        super().__init__(system.retriever, lambda: trec.read(record.folder / RUN))
+        self.record = record
+
+    @property
+    def folder(self) -> Path:
+        """Where the record is."""
+        return self.record.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """System, options, collection, rules, packages, cost and warnings."""
+        return self.record.manifest
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The mean of each metric, such as `metrics["NDCG@10"]`."""
+        return dict(self.record.metrics)
+
+    def per_query(self) -> "pandas.DataFrame":
+        """Each metric (columns) of each judged query (index `query_id`)."""
+        import pandas
+
+        frame = pandas.DataFrame.from_dict(self.record.per_query(), orient="index")
+        return frame.rename_axis(index="query_id")
+
+    def __repr__(self) -> str:
+        system = self.manifest.system
+        label = f"{system.retriever} ({system.variant})" if system.variant else system.retriever
+        values = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"<{label} on {self.manifest.data.name}: {values}>"

@@ -1,0 +1,112 @@
+"""Weights from files: tensors only, nobody's code run, and what is missing said in one line."""
+
+import inspect
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.errors import CheckpointError, first_line
+
+ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
+
+
+def tensors_only(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors or .bin file by name.
+
+    Raises CheckpointError for a file that is damaged or holds more than tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors, so it is not loaded: {first_line(error)}"
+        ) from error
+    return state if isinstance(state, dict) else {}
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names of a folder's tensors, read from the safetensors header or index where there is one.
+
+    Empty where there are no weights, or none that can be read: whoever loads them says so.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if (folder / "model.safetensors").is_file():
+            with safe_open(folder / "model.safetensors", "pt") as file:
+                return set(file.keys())
+        for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+            if (folder / index).is_file():
+                return set(json.loads((folder / index).read_text())["weight_map"])
+        if (folder / "pytorch_model.bin").is_file():
+            return set(torch.load(folder / "pytorch_model.bin", map_location="meta", weights_only=True, mmap=True))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError, RuntimeError, EOFError):
+        return set()
+    return set()
+
+
+def load_model(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:
+    """The model in `folder`, with its masked-LM head or without.
+
+    Raises CheckpointError for weights that do not fit it.
+    """
+    from transformers import MODEL_MAPPING, AutoModel, AutoModelForMaskedLM, T5EncoderModel
+
+    halves = {"t5": T5EncoderModel}
+    kind = AutoModelForMaskedLM if with_head else halves.get(config.model_type, AutoModel)
+    settings = {"config": config, "trust_remote_code": False, "local_files_only": True, "dtype": dtype}
+    if not with_head and "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)]).parameters:
+        settings["add_pooling_layer"] = False
+    try:
+        with quiet():
+            model, info = kind.from_pretrained(folder, output_loading_info=True, **settings)
+    except Exception as error:  # torch, safetensors and transformers each have their own ways to fail
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config.json, are damaged, or cannot be loaded safely "
+            f"({type(error).__name__}: {first_line(error)[:120]})."
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):
+        raise CheckpointError(
+            f"{folder} has no masked-LM head ({', '.join(missing[:3])} …), and a lexical half is made of its logits. "
+            "Name a masked-LM checkpoint, or ask for the dense half alone (lexical 0)."
+        )
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks weights of its own architecture: {', '.join(missing[:5])}. It is damaged or foreign."
+        )
+    return model
+
+
+def positions(config: Any) -> int:
+    """The most tokens that a model has positions for; very many where its positions are relative."""
+    # RoBERTa-like models count positions from their padding id, so the first of the table are not for tokens
+    padding = {"roberta": config.pad_token_id, "xlm-roberta": config.pad_token_id, "camembert": config.pad_token_id}
+    unused = 2 if config.model_type == "mpnet" else int(padding.get(config.model_type, -1)) + 1
+    return int(getattr(config, "max_position_embeddings", 1 << 30)) - unused
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' load report to itself: we check what is missing, and say so in one line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,107 @@
+"""Text → token vectors: queries filled up with mask tokens, documents without punctuation, batched by length."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.late import LoadedLate
+from retrievers.encoding import batch_rule, by_length
+from retrievers.errors import InputError
+from retrievers.passages import Form, Text, prefixed, text_of
+from retrievers.token_vectors import TokenQueries, TokenVectors
+from retrievers.types import Document, Query
+
+
+@dataclass(frozen=True)
+class TokenEncoder:
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
+
+    loaded: LoadedLate
+    device: torch.device
+    titles: Form = "space"
+    missing_title: str = ""
+    kind: ClassVar[type[TokenVectors]] = TokenVectors
+
+    @property
+    def batch_rule(self) -> str:
+        """Named in the store's header: equal rules give equal batches."""
+        return batch_rule(self.device.type)
+
+    def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> TokenVectors:
+        """Encode passages: a vector of every token [T,D] but those that are skipped."""
+        tokens = self._passages(docs)
+        keep = [self._kept(row) for row in tokens]
+        offsets = np.concatenate(([0], np.cumsum([int(kept.sum()) for kept in keep], dtype=np.uint64)))
+        found = np.empty((int(offsets[-1]), self.loaded.width), dtype=np.float16)
+        for places, vectors in self._encode(tokens, [len(row) for row in tokens]):
+            halves = vectors.to(torch.float16).cpu().numpy()
+            for place, own in zip(places, halves, strict=True):
+                found[int(offsets[place]) : int(offsets[place + 1])] = own[: len(tokens[place])][keep[place]]
+            done(len(places))
+        return TokenVectors(found, offsets.astype(np.uint64))
+
+    def queries(self, queries: Sequence[Query]) -> TokenQueries:
+        """Encode queries: a vector of every token [T,D], of those that fill up as well.
+
+        Raises InputError for vectors that are not finite.
+        """
+        loaded, spec = self.loaded, self.loaded.spec
+        texts = [spec.query_prefix + query.text for query in queries]
+        tokens = self._tokens(texts, spec.query_length, loaded.query_marker)
+        attended = [max(len(row), spec.query_least) if spec.attend else len(row) for row in tokens]
+        tokens = [[*row, *([loaded.filler] * (spec.query_least - len(row)))] for row in tokens]
+        offsets = np.concatenate(([0], np.cumsum([len(row) for row in tokens]))).astype(np.int64)
+        found = np.empty((int(offsets[-1]), loaded.width), dtype=np.float32)
+        for places, vectors in self._encode(tokens, attended):
+            for place, own in zip(places, vectors.cpu().numpy(), strict=True):
+                found[offsets[place] : offsets[place + 1]] = own[: len(tokens[place])]
+        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(wrong):
+            query = queries[int(np.searchsorted(offsets, wrong[0], side="right")) - 1]
+            raise InputError(f"a vector of query {query.query_id!r} is not finite. Is the checkpoint damaged?")
+        return TokenQueries(found, offsets)
+
+    def lengths(self, docs: Sequence[Document]) -> npt.NDArray[np.int64]:
+        """How many vectors each passage would have [n]; nothing is encoded."""
+        return np.array([int(self._kept(row).sum()) for row in self._passages(docs)], dtype=np.int64)
+
+    def _passages(self, docs: Sequence[Document]) -> list[list[int]]:
+        spec = self.loaded.spec
+        separator = self.loaded.tokenizer.sep_token or " "
+        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
+        return self._tokens(prefixed(spec.passage_prefix, plain), spec.passage_length, self.loaded.passage_marker)
+
+    def _kept(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
+        return ~np.isin(tokens, self.loaded.skipped)
+
+    def _tokens(self, texts: Sequence[Text], length: int, marker: tuple[int, ...]) -> list[list[int]]:
+        """Token ids, at most `length` with the marker, which comes behind the first."""
+        if not texts:
+            return []
+        found = self.loaded.tokenizer(
+            texts,
+            truncation=True,
+            max_length=length - len(marker),
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        return [[*row[:1], *marker, *row[1:]] for row in found["input_ids"]]
+
+    @torch.inference_mode()
+    def _encode(
+        self, tokens: Sequence[Sequence[int]], attended: Sequence[int]
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Yield (places, vectors [B,L,D]) of each batch; of text i its first `attended[i]` tokens are attended to."""
+        for places in by_length(tokens, self.device.type):
+            widest = len(tokens[places[0]])
+            input_ids = torch.full((len(places), widest), self.loaded.tokenizer.pad_token_id or 0, dtype=torch.long)
+            mask = torch.zeros((len(places), widest), dtype=torch.long)
+            for row, place in enumerate(places):
+                input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
+                mask[row, : attended[place]] = 1
+            vectors = self.loaded.encoder(input_ids.to(self.device), mask.to(self.device))  # [B,L,D]
+            yield places, vectors

@@ -1,0 +1,195 @@
+"""ColBERTv2: a vector of every token, MaxSim over all documents of a small corpus, over candidates of a large one."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from retrievers.catalog import entries
+from retrievers.errors import InputError
+from retrievers.late_checkpoint import WithLateCheckpoint
+from retrievers.late_options import DEPTH, LateOptions
+from retrievers.registry import Identity, Retriever, register
+from retrievers.types import Corpus, Job, Query, Run
+
+if TYPE_CHECKING:
+    from retrievers.first_stage import Candidates
+    from retrievers.store import Shard
+    from retrievers.token_vectors import TokenVectors
+
+_QUERIES_AT_ONCE = 256  # one pass over the documents each
+_SAMPLE = 1_024  # documents whose tokens are counted to tell how much the vectors of all take
+
+
+class _Plan(NamedTuple):
+    """Which documents are scored: all, or the `depth` best of a first stage; and what the vectors of all would take."""
+
+    first: Retriever | None
+    depth: int | None
+    gib: float
+    whole: bool  # whether all are encoded
+
+
+@register("colbertv2")
+class LateInteraction(WithLateCheckpoint):
+    """Encodes every token, keeps the vectors in a store, and scores by MaxSim (Santhanam et al. 2022).
+
+    The authors search a compressed index (PLAID); here scores are exact, over all documents or over candidates.
+    """
+
+    summary = "ColBERTv2: a vector of every token, MaxSim; over all documents or --option first_stage=NAME, depth=N"
+    distributed = True
+    entry = entries()["colbertv2"]
+
+    def __init__(self, options: LateOptions) -> None:
+        super().__init__(options)
+        self._plan: _Plan | None = None
+        self._stored: tuple[int, int] = 0, 0  # documents and token vectors that were searched
+
+    @property
+    def _first_name(self) -> str:
+        return self.options.first_stage or "bm25"
+
+    @cached_property
+    def _first(self) -> Retriever | None:
+        """Where candidates come from, if they are needed; None where all documents are wanted."""
+        from retrievers import first_stage
+
+        if self._first_name == "all":
+            return None
+        found = first_stage.made(self._first_name, self.options.first_stage_options)
+        if isinstance(found, LateInteraction):
+            raise InputError(f"first_stage {self._first_name} is late interaction itself. Name another kind, or all.")
+        return found
+
+    def check(self) -> None:
+        """See to the checkpoint, the device and the first stage before anything is read."""
+        self.fingerprint()
+        if self._first is not None:
+            self._first.check()
+
+    def fingerprint(self) -> str:
+        """The checkpoint's bytes, the resolved choices, and those of a first stage."""
+        first = None
+        if self._first is not None:
+            packages = {name: version(name) for name in self._first.packages}
+            first = (self._first.options.model_dump(mode="json"), self._first.fingerprint(), packages)
+        spec = dataclasses.asdict(self.spec)
+        titles = self.titles, self.entry.missing_title
+        return repr((self.checkpoint_hash, spec, titles, self.precision, self.device.type, first))
+
+    def resolved(self) -> dict[str, Any]:
+        """The options as they took effect: which documents were scored, and how texts became vectors."""
+        chosen = self.options.model_dump(mode="json", exclude={"max_length", "first_stage", "first_stage_options"})
+        found = chosen | self.described()
+        if self._plan is None:
+            return found
+        found |= {"first_stage": "all", "depth": None}
+        found |= {"estimated_gib": round(self._plan.gib, 3), "encoded": "all" if self._plan.whole else "candidates"}
+        if (first := self._plan.first) is not None:
+            versions = {name: version(name) for name in first.packages}
+            found |= {"first_stage": self._first_name, "depth": self._plan.depth}
+            found |= {"first_stage_options": first.resolved(), "first_stage_packages": versions}
+        return found
+
+    def identity(self) -> Identity:
+        """What the record says: sizes as they came out; the paper's row is that of a search of all documents."""
+        loaded = self.encoder.loaded
+        documents, tokens = self._stored
+        everywhere = self._plan is not None and self._plan.first is None
+        depth = "" if self._plan is None or self._plan.depth is None else f" {self._plan.depth:,}"
+        variant = "all documents" if everywhere else f"over {self._first_name}{depth}"
+        own = not (self.options.checkpoint or self.changed)
+        return Identity(
+            system=self.entry.system,
+            stage=None if self.options.checkpoint else self.entry.stage,
+            variant=variant,
+            paper_rows=self.entry.paper_rows if own and everywhere else (),
+            checkpoint=self.options.checkpoint or self.entry.checkpoint,
+            checkpoint_hash=self.checkpoint_hash,
+            bytes_per_document=2.0 * loaded.width * tokens / documents if documents else None,
+            model=loaded.sizes,
+        )
+
+    def search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
+        """Return the `top_k` documents of each query with the greatest MaxSim, of all or of a first stage's candidates.
+
+        Raises CheckpointError or InputError for whatever the user can mend, before any document is encoded.
+        """
+        import torch
+
+        from retrievers import first_stage
+        from retrievers.ranking import merged
+
+        torch.set_num_threads(job.threads)
+        self._plan = plan = self._planned(corpus, job)
+        chosen = None
+        if plan.first is not None and plan.depth is not None:
+            if plan.depth < top_k:
+                job.warn(f"depth: a query has {plan.depth:,} candidates, so it finds no more; {top_k:,} were asked for")
+            chosen = first_stage.candidates(plan.first, corpus, queries, plan.depth, job)
+            agreed = job.gather(chosen.documents.content_hash)
+            if agreed and len(set(agreed)) > 1:
+                raise InputError("the processes have different candidates of the first stage. Search in one process.")
+            chosen = chosen.in_whole() if plan.whole else chosen
+        own = self._ranked(corpus, chosen, queries, top_k, job)
+        found = job.gather((own.offsets, own.doc_ids, own.scores))
+        return own if found is None else merged(own.query_ids, found, top_k)
+
+    def _planned(self, corpus: Corpus, job: Job) -> _Plan:
+        """Which documents to score: as the options say, else all where their vectors are few enough."""
+        sample = list(itertools.islice(corpus.documents(), _SAMPLE))
+        tokens = float(self.encoder.lengths(sample).mean()) * corpus.count if sample else 0.0
+        gib = tokens * 2 * self.encoder.loaded.width / 2**30
+        all_of_them = self._first is None
+        why = ""
+        if self.options.first_stage is None and self.options.depth is None:
+            all_of_them = gib <= self.options.exhaustive_gib
+            why = f", {'at most' if all_of_them else 'more than'} the {self.options.exhaustive_gib:g} of exhaustive_gib"
+        size = f"token vectors of all take about {gib:,.2f} GiB{why}"
+        if all_of_them:
+            job.note(f"{corpus.name}: MaxSim over all {corpus.count:,} documents ({size})")
+            return _Plan(None, None, gib, True)
+        depth = min(self.options.depth or DEPTH, corpus.count)
+        job.note(f"{corpus.name}: MaxSim over the {depth:,} best of {self._first_name} ({size})")
+        return _Plan(self._first, depth, gib, gib <= self.options.exhaustive_gib)
+
+    def _ranked(
+        self, corpus: Corpus, chosen: "Candidates | None", queries: Sequence[Query], top_k: int, job: Job
+    ) -> Run:
+        """Encode what is to be scored, and rank what of it is in this process's shards."""
+        from retrievers import store
+        from retrievers.encoding import build
+        from retrievers.ranking import ranked
+        from retrievers.search.maxsim import Given, MaxSim, TokenPart
+
+        query_ids = [query.query_id for query in queries]
+        documents = corpus if chosen is None else chosen.documents
+        header = self.header(documents)
+        shards: dict[int, Shard[TokenVectors]] = {}
+        if documents.count:
+            shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, documents, job)
+        if not shards:
+            return Run.from_blocks(query_ids, [])
+        # rows of what is here, without gaps where the others' shards would be
+        firsts = list(itertools.accumulate((len(shard.vectors) for shard in shards.values()), initial=0))
+        parts = [TokenPart(first, shard.vectors) for first, shard in zip(firsts, shards.values(), strict=False)]
+        self._stored = firsts[-1], sum(len(part.vectors.tokens) for part in parts)
+        names = store.Ids(dict(zip(firsts, shards.values(), strict=False)))
+        path: Given | MaxSim
+        if chosen is None:
+            path = MaxSim(parts, self.device, job.threads)
+        else:
+            here = np.full(documents.count, -1, dtype=np.int64)
+            for first, number in zip(firsts, shards, strict=False):
+                low, high = header.span(number)
+                here[low:high] = first + np.arange(high - low)
+            path = Given([own[own >= 0] for own in (here[rows] for rows in chosen.rows)])
+        with job.phase("search", len(queries), "queries") as meter:
+            starts = range(0, len(queries), _QUERIES_AT_ONCE)
+            blocks = (self.encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts)
+            return ranked(query_ids, blocks, parts, path, names, top_k, job.threads, meter)

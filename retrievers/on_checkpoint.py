@@ -1,0 +1,99 @@
+"""A retriever that runs a checkpoint: which one, on what device, and what the catalog says of it."""
+
+from abc import ABC
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from retrievers.catalog import Entry
+from retrievers.errors import InputError
+from retrievers.passages import Form
+from retrievers.registry import About, Options, Retriever
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CheckpointOptions(Options):
+    """What a user may change of any of them."""
+
+    checkpoint: str | None = Field(None, description="folder or hub id")
+    titles: bool | Form | None = Field(
+        None, description="how a passage's title comes before its text: space, separator, pair, typed pair, none"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
+
+
+class OnCheckpoint(Retriever, ABC):
+    """What options and the catalog's entry come to; nothing is loaded unasked."""
+
+    packages = ("tokenizers", "torch", "transformers")
+    entry: ClassVar[Entry]
+    prefix: ClassVar[str] = ""  # of a name such as hf:NAME, which leaves no room for --checkpoint
+    # the options that do not depart from how the entry's checkpoint is used
+    aside: ClassVar[tuple[str, ...]] = ("checkpoint", "device", "precision", "shard_documents")
+    options: CheckpointOptions
+
+    @classmethod
+    def about(cls) -> About:
+        """What the catalog says."""
+        entry = cls.entry
+        sizes = entry.width, entry.bytes_per_document
+        return About(entry.system, entry.paper_rows, entry.kind, *sizes, entry.checkpoint, entry.status, entry.verified)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
+        from models import hub
+
+        name = self.options.checkpoint or self.entry.checkpoint
+        if self.prefix and self.options.checkpoint:
+            raise InputError(
+                f"{self.prefix}{self.entry.checkpoint} names the checkpoint already, and --checkpoint names {name}. "
+                "Give one."
+            )
+        if name is None:
+            why = self.entry.missing or f"{self.entry.unpublished} It is a row of published numbers only."
+            raise InputError(f"{self.entry.system}: {why}")
+        return hub.locate(name, None if self.options.checkpoint else self.entry.revision)
+
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        """Over the files that decide the passages' vectors."""
+        from models import hub
+
+        return hub.content_hash(self.folder)
+
+    @property
+    def changed(self) -> list[str]:
+        """The options by which a user departs from how the entry's checkpoint is used."""
+        return [name for name, value in self.options if value is not None and name not in self.aside]
+
+    @property
+    def titles(self) -> "Form":
+        """How a passage's title comes before its text."""
+        chosen = self.options.titles
+        if isinstance(chosen, str):
+            return chosen
+        return "none" if chosen is False else self.entry.titles
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where the encoder and the search run. Raises InputError for a GPU that is not there."""
+        import torch
+
+        wanted = self.options.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: no GPU is visible to torch. Use auto or cpu, or install a CUDA build.")
+        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+    @property
+    def precision(self) -> str:
+        """Of the encoder's arithmetic: fp32 or bf16."""
+        if self.options.precision != "auto":
+            return self.options.precision
+        return "bf16" if self.device.type == "cuda" else "fp32"
