@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from harness.comparison import find
 from reports import records
 from reports.records import Record
 from retrievers.errors import InputError
@@ -20,7 +21,7 @@ class Named:
 
 
 def choose(
-    folders: Sequence[Path] | None,
+    words: Sequence[str] | None,
     results: Path,
     datasets: Sequence[str] | None,
     retrievers: Sequence[str] | None,
@@ -28,10 +29,11 @@ def choose(
 ) -> list[Named]:
     """The records to draw: those named, or all under `results`; of those of one name on one collection the newest.
 
-    What is left out, or cannot be read, is named on standard error. Raises InputError where none is left.
+    `words` name records as `comparison.find` has it. What is left out, or cannot be read, is said on standard error.
+    Raises InputError where none is left, or a word names none.
     """
-    if folders:
-        found = [records.read(folder) for folder in folders]
+    if words:
+        found = _named(words, results)
     elif not results.is_dir():
         raise InputError(f"there is no folder {results}. Run something first, or name the folder with --results.")
     else:
@@ -41,20 +43,33 @@ def choose(
     if not found:
         raise InputError(f"there is no finished run in {results}. Run something first, or name another --results.")
     for option, wanted, there in (
-        ("--dataset", datasets, {record.manifest.data.name for record in found}),
-        ("--retriever", retrievers, {record.manifest.system.retriever for record in found}),
+        ("--dataset", datasets, [{record.manifest.data.name} for record in found]),
+        ("--retriever", retrievers, [{record.manifest.system.retriever, _printed(record)} for record in found]),
     ):
-        if absent := [name for name in wanted or () if name not in there]:
-            raise InputError(f"{option} {', '.join(absent)}: no record is of it; there is {', '.join(sorted(there))}.")
+        every = set().union(*there)
+        if absent := [name for name in wanted or () if name not in every]:
+            raise InputError(f"{option} {', '.join(absent)}: no record is of it; there is {', '.join(sorted(every))}.")
     chosen = [
         record
         for record in found
         if (not datasets or record.manifest.data.name in datasets)
-        and (not retrievers or record.manifest.system.retriever in retrievers)
+        and (not retrievers or {record.manifest.system.retriever, _printed(record)} & set(retrievers))
     ]
     if not chosen:
         raise InputError("no record is of both a --dataset and a --retriever that are named. Leave one out.")
-    return _newest(labelled(chosen, labels), bool(folders))
+    return _newest(labelled(chosen, labels), bool(words))
+
+
+def _named(words: Sequence[str], results: Path) -> list[Record]:
+    found: dict[Path, Record] = {}
+    for word in words:
+        if Path(word).is_dir() and any(Path(word).glob(f"[!.]*/[!.]*/[!.]*/{records.MANIFEST}")):
+            raise InputError(f"{word} is no record but holds records: --results {word} draws them all.")
+        record = find(word, results)
+        if record.folder.resolve() in found:
+            raise InputError(f"{record.folder} is given twice. Name each record once.")
+        found[record.folder.resolve()] = record
+    return list(found.values())
 
 
 def _newest(found: Sequence[Named], named: bool) -> list[Named]:
@@ -81,23 +96,59 @@ def _newest(found: Sequence[Named], named: bool) -> list[Named]:
 
 
 def labelled(found: Sequence[Record], labels: Sequence[str] | None) -> list[Named]:
-    """Each record's system, stage and variant as words, or the words that the user has for these."""
+    """Each record's system, stage and variant as words, or the words that the user has for these.
+
+    A label names a record by its folder, or a system as it is drawn or as `harness run` prints it. Raises InputError
+    for a name that is not there, and for a label that would draw two systems, or two records of one, as the same.
+    """
+    names = [_name(record) for record in found]
+    printed = [_printed(record) for record in found]
+    folders = [str(record.folder) for record in found]
+    own: dict[int, tuple[str, str]] = {}  # {number of a record: (--label's NAME, its TEXT)}
+    # a folder says more than a retriever, and that more than the words for several checkpoints of it
+    for place in (folders, printed, names):
+        for name, text in _parsed(labels).items():
+            word = str(Path(name)) if place is folders else name
+            for number in (n for n, other in enumerate(place) if other == word):
+                own.setdefault(number, (name, text))
+    known = {*names, *printed, *folders}
+    if unknown := [name for name in _parsed(labels) if not {name, str(Path(name))} & known]:
+        there = ", ".join(
+            name if name == other else f"{name} (or {other})"
+            for name, other in dict.fromkeys(zip(names, printed, strict=True))
+        )
+        raise InputError(f"--label {', '.join(unknown)}: no system or record has this name; there is {there}.")
+    for number, (name, text) in own.items():
+        for other, record in enumerate(found):
+            option, called = own.get(other, ("", ""))
+            if names[other] != names[number] and text in (names[other], printed[other], called):
+                raise InputError(
+                    f"--label '{name}={text}': {text} is what {option or names[other]} is called, and two systems "
+                    "under one name cannot be told apart. Choose another TEXT."
+                )
+            if option != name and text == called and record.manifest.data.name == found[number].manifest.data.name:
+                raise InputError(
+                    f"--label {name} and {option} are both {text} on {record.manifest.data.name}. Choose another TEXT."
+                )
+    return [Named(own[number][1] if number in own else names[number], record) for number, record in enumerate(found)]
+
+
+def _parsed(labels: Sequence[str] | None) -> dict[str, str]:
     own: dict[str, str] = {}
     for word in labels or ():
         name, equals, text = word.partition("=")
-        if not equals or not name or not text:
+        if not equals or not name or not text.strip():
             raise InputError(f"--label {word!r} is not NAME=TEXT.")
+        if own.get(name, text) != text:
+            raise InputError(f"--label {name} is given twice, as {own[name]} and as {text}. Give it once.")
         own[name] = text
-    names = [_name(record) for record in found]
-    folders = [str(record.folder) for record in found]
-    if unknown := [name for name in own if name not in names and str(Path(name)) not in folders]:
-        there = ", ".join(dict.fromkeys(names))
-        raise InputError(f"--label {', '.join(unknown)}: no system or record has this name; there is {there}.")
-    own = {str(Path(name)) if str(Path(name)) in folders else name: text for name, text in own.items()}
-    return [
-        Named(own.get(folder, own.get(name, name)), record)
-        for folder, name, record in zip(folders, names, found, strict=True)
-    ]
+    return own
+
+
+def _printed(record: Record) -> str:
+    """The system as `harness run`, `list` and `compare` print it."""
+    system = record.manifest.system
+    return f"{system.retriever} ({system.variant})" if system.variant else system.retriever
 
 
 def _name(record: Record) -> str:

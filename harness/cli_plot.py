@@ -10,13 +10,19 @@ plot_app = typer.Typer(
 )
 Output = Annotated[Path, typer.Option("--output", "-O", help="The picture: FILE.png or FILE.svg.")]
 Metric = Annotated[str, typer.Option("--metric", "-m", help="The metric to draw.")]
-Folders = Annotated[list[Path] | None, typer.Argument(help="Records; all under --results if none is named.")]
+_WHICH = "a folder, or a hash or dataset/retriever under --results"
+Folders = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Records: {_WHICH}; all that are there if none is named.", metavar="[RECORD]..."),
+]
 Results = Annotated[Path, typer.Option("--results", help="Where records are kept.")]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only of this collection; repeatable.")]
 Retrievers = Annotated[list[str] | None, typer.Option("--retriever", "-r", help="Only of this retriever; repeatable.")]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--label", help="NAME=TEXT: what to call a system, or the record FOLDER; repeatable."),
+    typer.Option(
+        "--label", help="NAME=TEXT: what to call a system, by either of its names, or the record FOLDER; repeatable."
+    ),
 ]
 _RESULTS = Path("results")
 
@@ -61,16 +67,17 @@ def cost_command(
 
 @plot_app.command("differences")
 def differences_command(
-    first: Annotated[Path, typer.Argument(help="A record.", metavar="RECORD_A")],
-    second: Annotated[Path, typer.Argument(help="The record to hold against it.", metavar="RECORD_B")],
+    first: Annotated[str, typer.Argument(help=f"A record: {_WHICH}.", metavar="RECORD_A")],
+    second: Annotated[str, typer.Argument(help="The record to hold against it.", metavar="RECORD_B")],
     output: Output,
+    results: Results = _RESULTS,
     metric: Metric = "NDCG@10",
     label: Labels = None,
 ) -> None:
     """The difference B - A of each query, sorted, with wins, ties and losses."""
     from harness import pictures
 
-    pictures.differences(first, second, metric, label, output)
+    pictures.differences(first, second, results, metric, label, output)
     _wrote(output)
 
 

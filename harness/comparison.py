@@ -50,7 +50,7 @@ def compare_records(
         if folder in folders[:number]:
             raise InputError(f"{found[number].folder} is given twice. Give each record once.")
     [name] = [str(parsed) for parsed in parse_metrics([metric])]
-    _check_collections(found)
+    check_collections(found)
     for record in found:
         if name not in record.metrics:
             raise InputError(
@@ -59,7 +59,7 @@ def compare_records(
             )
     labels = _labels(found)
     by_name = dict(zip(labels, found, strict=True))
-    values = {label: _values(record, name) for label, record in by_name.items()}
+    values = {label: values_of(record, name) for label, record in by_name.items()}
     significance = compare.against_baseline(labels[0], values, permutations, seed)
     changes = {label: compare.changes(values[labels[0]], values[label], most_changed) for label in labels[1:]}
     warnings = []
@@ -131,7 +131,8 @@ def _described(folder: Path) -> str:
     return f"{folder.name} ({options or 'no options'}; {manifest.created[:16]})"
 
 
-def _check_collections(found: Sequence[Record]) -> None:
+def check_collections(found: Sequence[Record]) -> None:
+    """Raise InputError where records differ in corpus, titles, queries, judgments or rules."""
     first = found[0]
     for record in found[1:]:
         a, b = first.manifest.data, record.manifest.data
@@ -168,7 +169,8 @@ def _labels(found: Sequence[Record]) -> list[str]:
     return [f"{name} {found[n].folder}" if labels.count(name) > 1 else name for n, name in enumerate(labels)]
 
 
-def _values(record: Record, metric: str) -> dict[str, float]:
+def values_of(record: Record, metric: str) -> dict[str, float]:
+    """{query id: value} by one metric. Raises RecordError where the record lacks it at a query."""
     try:
         return {query: row[metric] for query, row in record.per_query().items()}
     except (KeyError, TypeError, ValueError) as error:

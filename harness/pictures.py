@@ -5,32 +5,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.chosen import Named, labelled
+from harness.comparison import check_collections, find, values_of
 from reports import plots, records, style
 from reports.errors import RecordError
 from reports.measured import mean_interval, printed
 from retrievers.errors import InputError
 
 
-def differences(first: Path, second: Path, metric: str, labels: Sequence[str] | None, output: Path) -> None:
-    """Draw the differences of two records. Raises RecordError where they are not of one collection and metric."""
+def differences(
+    first: str, second: str, results: Path, metric: str, labels: Sequence[str] | None, output: Path
+) -> None:
+    """Draw the differences of two records, each named as `comparison.find` has it.
+
+    Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
+    metric.
+    """
     from reports import plots_pairs
 
     style.check_output(output)
-    pair = [records.read(folder) for folder in (first, second)]
-    data = [record.manifest.data for record in pair]
-    for what in ("queries_hash", "qrels_hash", "corpus_hash"):
-        if getattr(data[0], what) != getattr(data[1], what):
-            raise RecordError(
-                f"{first} is of {data[0].name} and {second} of {data[1].name}, and their {what.split('_')[0]} differ: "
-                "a query's difference needs two runs of one collection with one set of judgments."
-            )
+    pair = [find(word, results) for word in (first, second)]
+    if pair[0].folder.resolve() == pair[1].folder.resolve():
+        raise InputError(f"{second} is given twice. Name two records.")
+    check_collections(pair)
     named = labelled(pair, labels)
     if named[0].label == named[1].label:
-        named = [Named(f"{one.label} {one.record.folder.name}", one.record) for one in named]
-    a, b = ({query: row[metric] for query, row in one.record.per_query().items()} for one in _with(named, metric))
+        # the same hash in two results folders
+        same = pair[0].folder.name == pair[1].folder.name
+        named = [
+            Named(f"{one.label} {one.record.folder if same else one.record.folder.name}", one.record) for one in named
+        ]
+    a, b = (values_of(one.record, metric) for one in _with(named, metric))
     names = named[0].label, named[1].label
     with style.styled():
-        title = f"{data[0].name}: {style.short(names[1], 30)} minus {style.short(names[0], 30)}"
+        title = f"{pair[0].manifest.data.name}: {style.short(names[1], 80)} minus {style.short(names[0], 80)}"
         style.save(plots_pairs.differences(a, b, names, metric, title), output)
 
 

@@ -17,6 +17,10 @@ Lines = list[dict[str, Any]]
 
 def read_log(path: Path) -> Lines:
     """The lines of a `metrics.jsonl`. Raises RecordError for one that cannot be read or holds no step."""
+    if not path.exists():
+        raise RecordError(
+            f"there is no {path}. Give a stage of `harness train`, as trained/small/pretrain, or its metrics.jsonl."
+        )
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if not lines or not all(isinstance(line["step"], int) for line in lines):
@@ -52,7 +56,7 @@ def draw(log: Path, picture: Path, title: str) -> None:
     rows = -(-len(panels) // columns)
     with style.styled():
         figure = style.figure(max(5.0, 3.8 * columns), 0.5 + 2.5 * rows)
-        figure.suptitle(title)
+        style.title_above(figure, title, 10.8)
         for number, (name, (steps, values)) in enumerate(panels.items(), 1):
             axes = figure.add_subplot(rows, columns, number)
             validation = name.startswith(VALIDATION)

@@ -190,14 +190,13 @@ def quality(found: Dissection) -> Any:
         axes.set_xticks(widths, [f"{k:,}" for k in widths], rotation=45 if len(widths) > 6 else 0)
         axes.minorticks_off()
         axes.set(xlabel="K' terms kept of a passage", ylabel=metric)
-        low, high = axes.get_ylim()
-        if low < 0.5 * high:
-            axes.set_ylim(0, high)
+        greatest = max(s.mean(metric) for s in found.scored)
+        axes.set_ylim(0, 1.08 * greatest or 1.0)
     lines = [
         axes.plot([], [], color=looks[h].colour, linestyle=looks[h].line, label=labels[h],
                   marker=None if h == DENSE else looks[h].marker)[0]
         for h in (BOTH, LEXICAL, DENSE)
     ]  # fmt: skip
-    made.suptitle(f"{found.system} on {found.dataset}", fontsize=10)
+    style.title_above(made, f"{found.system} on {found.dataset}")
     style.legend_below(made, lines, 3)
     return made

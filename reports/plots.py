@@ -1,5 +1,6 @@
 """Pictures of several records: scores beside what is published, what they cost, and recall by cutoff."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from reports.style import Look
 
 _GROUP = 0.8  # of the room of a data set, taken by its bars
 _WIDEST = 16.0  # inches
+_PANEL = 2.5  # inches of an axis of the cost, at least
+_GAP = 0.12  # inches between two numbers under an axis
 _CROWDED = 30  # bars, beyond which a full diamond would hide an interval
 
 
@@ -56,7 +59,7 @@ def bars(points: Sequence[Point], metric: str) -> Any:
         handles.append(
             axes.bar(
                 places, [p.value for p in own], width * 0.92, color=look.colour, edgecolor=style.INK, linewidth=0.7,
-                hatch=look.hatch, label=f"{style.short(system)}, measured",
+                hatch=look.hatch, label=f"{system}, measured",
             )
         )  # fmt: skip
         reach = [[p.value - p.low for p in own], [p.high - p.value for p in own]]
@@ -68,14 +71,14 @@ def bars(points: Sequence[Point], metric: str) -> Any:
             axes.plot(
                 *zip(*told, strict=True), **style.PUBLISHED | ({"markersize": 4.5} if len(points) > _CROWDED else {})
             )
-    axes.set_xticks(range(len(names)), names, **_slanted(names))
+    axes.set_xticks(range(len(names)), [style.short(name) for name in names], **_slanted(names))
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel=metric, ylim=(0, None), xlim=(-0.5, len(names) - 0.5))
     axes.set_title(f"{metric}, with 95 % intervals over queries", loc="left")
     if any(point.published is not None for point in points):
         handles.append(axes.plot([], [], label="published in the paper", **style.PUBLISHED)[0])
-    style.legend_below(made, handles, 2 if max(map(len, systems)) > 16 else 3)
+    style.legend_below(made, handles, 3)
     return made
 
 
@@ -106,34 +109,36 @@ def cost(points: Sequence[Point], metric: str) -> Any:
             "no record says how many bytes a document takes or how many queries a second were answered, so there is no "
             "cost to draw. `harness run` notes the former for neural retrievers, the latter for all."
         )
-    made = style.figure(10.5, 0.9 + 2.7 * len(names))
-    grid = made.subplots(len(names), len(_PRICES), squeeze=False)
+    prices = [price for price in _PRICES if any(price.of(point) for point in points)]
+    made = style.figure(max(5.2, 3.5 * len(prices)), 0.9 + 2.7 * len(names))
+    grid = made.subplots(len(names), len(prices), squeeze=False)
     for name, row in zip(names, grid, strict=True):
         own = [point for point in points if point.dataset == name]
-        for price, axes in zip(_PRICES, row, strict=True):
+        low, high = min(p.low for p in own), max(p.high for p in own)
+        for price, axes in zip(prices, row, strict=True):
+            axes.set_ylim(low - 0.08 * (high - low + 0.01), high + 0.08 * (high - low + 0.01))
             _panel(axes, own, price, looks)
         row[0].set_ylabel(f"{style.short(name, 26)}\n{metric}")
-        low, high = min(p.low for p in own), max(p.high for p in own)
-        for axes in row:
-            axes.set_ylim(low - 0.08 * (high - low + 0.01), high + 0.08 * (high - low + 0.01))
-    for price, axes in zip(_PRICES, grid[0], strict=True):
+    for price, axes in zip(prices, grid[0], strict=True):
         axes.set_title(price.title)
     handles = [
-        axes.plot([], [], marker=look.marker, color=look.colour, linestyle="none", label=style.short(system))[0]
+        axes.plot([], [], marker=look.marker, color=look.colour, linestyle="none", label=system)[0]
         for system, look in looks.items()
     ]
     style.legend_below(made, handles, 3)
-    made.suptitle(f"{metric} against what it costs, all measured; 95 % intervals over queries", fontsize=10)
+    style.title_above(made, f"{metric} against what it costs, all measured; 95 % intervals over queries")
     return made
 
 
 def _panel(axes: Any, points: Sequence[Point], price: _Price, looks: dict[str, Look]) -> None:
     priced = [(value, point) for point in points if (value := price.of(point))]
-    axes.set_xlabel(price.label)
     if not priced:
-        axes.text(0.5, 0.5, "no record says", transform=axes.transAxes, ha="center", color=style.FAINT)
-        axes.set_xticks([])
+        # another collection's records say it: the place stays, without axes that nothing is measured on
+        axes.text(0.5, 0.5, f"no record says\n{price.label}", transform=axes.transAxes, ha="center", color=style.FAINT)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
         return
+    axes.set_xlabel(price.label)
     for value, point in priced:
         look = looks[point.system]
         reach = [[point.value - point.low], [point.high - point.value]]
@@ -148,15 +153,32 @@ def _panel(axes: Any, points: Sequence[Point], price: _Price, looks: dict[str, L
 
 
 def _logarithmic(axes: Any, numbers: Sequence[float]) -> None:
-    """A logarithmic axis with room for a point on its edge, and plain numbers on it: 1, 2, 5, 10, …"""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """A logarithmic axis with room for a point on its edge, and plain numbers that do not touch: 1, 2, 5, 10, …"""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(numbers) / 2, max(numbers) * 2
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """As many round numbers from `low` to `high` as can stand side by side under a panel of the cost."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps, every in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), every) for every in range(1, len(decades)))):
+        ticks = [step * 10.0**n for n in decades[::every] for step in steps if low <= step * 10.0**n <= high]
+        inches = [math.log(tick / low) / math.log(high / low) * _PANEL for tick in ticks]
+        widths = [style.text_width(_plain(tick)) for tick in ticks]
+        gaps = [b - a - (v + w) / 2 for a, b, v, w in zip(inches, inches[1:], widths, widths[1:], strict=False)]
+        if min(gaps, default=_GAP) >= _GAP:
+            break
+    return ticks
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1 else f"{number:g}"
 
 
 @dataclass(frozen=True)
@@ -185,16 +207,15 @@ def recall(lines: Sequence[Recall]) -> Any:
             # later ones are smaller, so that equal ones are seen inside each other
             size = max(4.0, 8.5 - 1.3 * list(looks).index(line.system))
             values = [line.at[k] for k in ks]
-            axes.plot(
-                ks, values, color=look.colour, marker=look.marker, linestyle=look.line, markersize=size
-            )  # fmt: skip
+            axes.plot(ks, values, color=look.colour, marker=look.marker, linestyle=look.line, markersize=size)
         axes.set_xscale("log")
         axes.set_xticks(sorted(cutoffs), [f"{k:,}" for k in sorted(cutoffs)], **_slanted(map(str, cutoffs), 26))
         axes.minorticks_off()
-        axes.set(xlabel="cutoff k", ylabel="R@k", ylim=(0, 1.02))
-        axes.set_title(name)
+        greatest = max(value for line in lines if line.dataset == name for value in line.at.values())
+        axes.set(xlabel="cutoff k", ylabel="R@k", ylim=(0, min(1.02, 1.1 * greatest) or 1.02))
+        axes.set_title(style.wrapped(style.short(name, 80), 3.2, 10, bold=True))
     handles = [
-        axes.plot([], [], color=k.colour, marker=k.marker, linestyle=k.line, label=style.short(system))[0]
+        axes.plot([], [], color=k.colour, marker=k.marker, linestyle=k.line, label=system)[0]
         for system, k in looks.items()
     ]
     style.legend_below(made, handles, 2)

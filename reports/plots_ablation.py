@@ -30,6 +30,8 @@ def read_cells(path: Path, metric: str) -> list[Cell]:
 
     Raises RecordError for a file that is none, or that lacks the metric.
     """
+    if not path.exists():
+        raise RecordError(f"there is no {path}. Give the table3.csv that `harness ablate` writes, or its folder.")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))

@@ -20,8 +20,8 @@ def differences(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str
     axes = made.add_subplot()
     edges = np.arange(len(values) + 1)
     for wins, colour, hatch, label in (
-        (True, style.BLUE, "", f"{found.wins:,} won by {style.short(names[1])}"),
-        (False, style.ORANGE, "////", f"{found.losses:,} lost to {style.short(names[0])}"),
+        (True, style.BLUE, "", f"{found.wins:,} won by {names[1]}"),
+        (False, style.ORANGE, "////", f"{found.losses:,} lost to {names[0]}"),
     ):
         heights = np.clip(values, 0, None) if wins else np.clip(values, None, 0)
         chosen = values > 0 if wins else values < 0
@@ -44,7 +44,7 @@ def differences(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str
     axes.set(
         xlabel=f"{found.queries:,} queries, by difference", ylabel=f"difference in {metric}", xlim=(0, len(values))
     )
-    axes.set_title(title, loc="left")
+    axes.set_title(style.wrapped(title, 6.0, 10, bold=True), loc="left")
     handles, _ = axes.get_legend_handles_labels()
     style.legend_below(made, handles, 1)
     return made

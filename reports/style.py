@@ -5,6 +5,7 @@ can tell apart; black and hollow diamonds are kept for what is published, never 
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ PUBLISHED: dict[str, Any] = {
     "markersize": 6.5, "zorder": 5,
 }  # fmt: skip
 _DPI = 120
+_POINTS = 72  # of an inch
+_LONGEST = 240  # letters that are drawn of a name
+_LEGEND = 0.25  # of a figure's height; beyond it a legend makes the figure higher
 _SETTINGS: Any = {  # matplotlib's own type for this is a list of all its settings
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9,
@@ -39,6 +43,10 @@ _SETTINGS: Any = {  # matplotlib's own type for this is a list of all its settin
     "lines.markersize": 5.5,
     "svg.hashsalt": "dupmae-harness",  # ids within an SVG depend on the figure alone
     "svg.fonttype": "path",
+    # a name is drawn as it was typed, also where it holds a dollar sign or a backslash
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
 }
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _MARKERS = ("o", "s", "^", "v", "P", "X", "*")
@@ -115,8 +123,52 @@ def save(made: Any, path: Path) -> None:
 
 
 def legend_below(made: Any, handles: Sequence[Any], columns: int) -> None:
-    """One legend for all panels, under them."""
-    made.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))))
+    """One legend for all panels, under them: in at most so many columns, and no wider than they are.
+
+    Where one column is too wide, its words are broken over several lines; one of many lines makes the figure higher.
+    """
+    width, height = made.get_size_inches()
+    # a key is 2 letters wide, with as much space around it
+    labels = [wrapped(short(handle.get_label(), _LONGEST), width - 0.8) for handle in handles]
+    for number in range(max(1, min(columns, len(handles))), 0, -1):
+        legend = made.legend(handles=handles, labels=labels, loc="outside lower center", ncols=number)
+        box = legend.get_window_extent(made.canvas.get_renderer())
+        if box.width <= (width - 0.1) * made.dpi or number == 1:
+            break
+        legend.remove()
+    made.set_size_inches(width, height + max(0.0, box.height / made.dpi - _LEGEND * height))
+
+
+def title_above(made: Any, text: str, points: float = 10) -> None:
+    """A title over all panels, broken over several lines where it is wider than they are."""
+    made.suptitle(wrapped(short(text, _LONGEST), made.get_figwidth() - 0.2, points), fontsize=points)
+
+
+def text_width(text: str, points: float = 9, bold: bool = False) -> float:
+    """Inches that one line of text takes."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal", size=points)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / _POINTS
+
+
+def wrapped(text: str, inches: float, points: float = 9, bold: bool = False) -> str:
+    """Text in lines of so many inches: broken at a space, or within a word that is wider than a line."""
+    lines = []
+    for line in text.splitlines():
+        rest = line
+        # a renderer rounds each letter to its pixels
+        while text_width(rest, points, bold) > 0.96 * inches:
+            fits = max(
+                1, bisect_right(range(1, len(rest)), 0.96 * inches, key=lambda n: text_width(rest[:n], points, bold))
+            )
+            space = rest.rfind(" ", 1, fits + 1)
+            cut = space if space > 0 else fits
+            lines.append(rest[:cut].rstrip())
+            rest = rest[cut:].lstrip()
+        lines.append(rest)
+    return "\n".join(lines)
 
 
 def short(name: str, most: int = 44) -> str:

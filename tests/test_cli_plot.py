@@ -8,6 +8,7 @@ from reports import plots, plots_pairs
 from tests import made
 from tests.made import COLLECTIONS
 
+BM25 = made.bm25().model_copy(update={"retriever": "bm25", "variant": "flat", "system": "BM25"})
 KINDS = ("bars", "cost", "recall")
 
 
@@ -18,7 +19,7 @@ def records(tmp_path):
     values = {"NDCG@10": made.around(0.6), "R@10": made.around(0.7), "R@100": made.around(0.8, 0.1)}
     results = tmp_path / "results"
     return {
-        "bm25": made.write(results / "s" / "bm25" / "1", made.bm25(), where, values),
+        "bm25": made.write(results / "s" / "bm25" / "1", BM25, where, values),
         "dup": made.write(results / "s" / "dup" / "1", made.system(), where, values),
         "other": made.write(
             results / "n" / "dup" / "1", made.system(), where.model_copy(update={"name": "other"}), values
@@ -62,9 +63,9 @@ def with_cost(folder):
 def test_points_hold_what_the_records_do(records, cli, seen):
     assert cli("plot", "bars", "-d", "n", "-O", "a.png").code == 0
     points = {point.system: point for point in seen["bars"][0]}
-    assert set(points) == {"BM25", "DupMAE"}
-    assert (points["BM25"].value, points["BM25"].published) == (pytest.approx(0.6), 0.665)
-    assert points["BM25"].low < 0.6 < points["BM25"].high
+    assert set(points) == {"BM25 (flat)", "DupMAE"}
+    assert (points["BM25 (flat)"].value, points["BM25 (flat)"].published) == (pytest.approx(0.6), 0.665)
+    assert points["BM25 (flat)"].low < 0.6 < points["BM25 (flat)"].high
     assert cli("plot", "recall", records["dup"].folder, "--label", "DupMAE=mine", "-O", "a.png").code == 0
     [line] = seen["recall"][0]
     assert (line.system, line.at) == ("mine", {10: pytest.approx(0.7), 100: pytest.approx(0.8)})
@@ -72,12 +73,12 @@ def test_points_hold_what_the_records_do(records, cli, seen):
 
 def test_of_two_records_for_one_bar_the_newest_is_drawn_and_the_other_named(records, cli, seen, tmp_path):
     where = made.data(COLLECTIONS["SciFact"])
-    newer = made.write(tmp_path / "results/s/bm25/0", made.bm25(), where, {"NDCG@10": made.around(0.3)}, "2027-01-01")
+    newer = made.write(tmp_path / "results/s/bm25/0", BM25, where, {"NDCG@10": made.around(0.3)}, "2027-01-01")
     answer = cli("plot", "bars", "-d", "n", "-O", "a.png")
     assert answer.code == 0
     assert f"{newer.folder.relative_to(tmp_path)} is newer" in answer.err
     assert f"{records['bm25'].folder.relative_to(tmp_path)} is left out" in answer.err
-    assert [p.value for p in seen["bars"][0] if p.system == "BM25"] == [pytest.approx(0.3)]
+    assert [p.value for p in seen["bars"][0] if p.system == "BM25 (flat)"] == [pytest.approx(0.3)]
     both = cli("plot", "bars", "-d", "n", "--label", "results/s/bm25/0/=b 0.9", "-O", "a.png")
     assert (both.code, both.err) == (0, "")
     assert [p.value for p in seen["bars"][0] if p.system == "b 0.9"] == [pytest.approx(0.3)]
@@ -115,16 +116,35 @@ def test_recall_of_a_real_run_at_any_cutoff(beir, cli, seen, tmp_path):
         (("bars", "--results", "nothing", "-O", "a.png"), "there is no folder nothing"),
         (("bars", "--results", "empty", "-O", "a.png"), "no finished run in empty"),
         (("bars", "-d", "x", "-O", "a.png"), "no record is of it; there is n, other"),
-        (("bars", "-r", "x", "-O", "a.png"), "no record is of it; there is anything"),
+        (("bars", "-r", "x", "-O", "a.png"), "no record is of it; there is anything, bm25, bm25 (flat)"),
         (("bars", "-m", "NDCG@7", "-O", "a.png"), "has no NDCG@7; there is NDCG@10, R@10, R@100"),
         (("bars", "--label", "x", "-O", "a.png"), "'x' is not NAME=TEXT"),
-        (("bars", "--label", "x=y", "-O", "a.png"), "no system or record has this name; there is DupMAE, BM25"),
+        (
+            ("bars", "--label", "x=y", "-O", "a.png"),
+            "has this name; there is DupMAE (or anything), BM25 (flat) (or bm25 (flat))",
+        ),
+        (("bars", "--label", "BM25= ", "-O", "a.png"), "'BM25= ' is not NAME=TEXT"),
+        (
+            ("bars", "--label", "BM25=a", "--label", "BM25=b", "-O", "a.png"),
+            "--label BM25 is given twice, as a and as b",
+        ),
+        (("bars", "nowhere", "-O", "a.png"), "no record 'nowhere'. Give a record's folder, its hash, or dataset/retr"),
+        (("bars", "empty", "-O", "a.png"), "empty is no record: it holds no manifest.json"),
+        (
+            ("bars", "results", "-O", "a.png"),
+            "results is no record but holds records: --results results draws them all",
+        ),
+        (("cost", "s/bm25", "results/s/bm25/1", "-O", "a.png"), "results/s/bm25/1 is given twice"),
+        (("differences", "s/bm25", "s/bm25", "-O", "a.png"), "s/bm25 is given twice. Name two records."),
         (("cost", "-O", "a.png"), "no record says how many bytes"),
         (("recall", "--cutoffs", "0", "-O", "a.png"), "want ranks from 1 up"),
         (("recall", "--cutoffs", "9999", "-O", "a.png"), "has 1,000 results"),
-        (("differences", "absent", "absent", "-O", "a.png"), "not a readable record"),
-        (("ablation", "absent", "-O", "a.png"), "cannot be read"),
-        (("curves", "absent", "-O", "a.png"), "not the log of a training"),
+        (("differences", "s/bm25", "absent", "-O", "a.png"), "no record 'absent'. Give a record's folder, its hash"),
+        (("differences", "s/bm25", "empty", "-O", "a.png"), "empty is no record: it holds no manifest.json"),
+        (("ablation", "absent", "-O", "a.png"), "there is no absent. Give the table3.csv that `harness ablate` writes"),
+        (("ablation", "empty", "-O", "a.png"), "there is no empty/table3.csv. Give the table3.csv"),
+        (("curves", "absent", "-O", "a.png"), "there is no absent. Give a stage of `harness train`"),
+        (("curves", "empty", "-O", "a.png"), "there is no empty/metrics.jsonl. Give a stage of `harness train`"),
     ],
 )
 def test_bad_input(records, cli, tmp_path, words, message):
@@ -141,4 +161,54 @@ def test_records_of_other_queries_have_no_differences(records, cli, tmp_path):
     other = made.write(tmp_path / "x" / "y" / "z", made.bm25(), where, {"NDCG@10": made.around(0.3)})
     answer = cli("plot", "differences", records["bm25"].folder, other.folder, "-O", "a.png")
     assert answer.code == 2
-    assert "their queries differ" in answer.err
+    assert "They differ in queries" in answer.err
+
+
+def test_a_difference_takes_the_names_that_compare_takes(records, cli, seen):
+    answer = cli("plot", "differences", "s/bm25", "s/dup", "--label", "bm25 (flat)=ours", "-O", "a.svg")
+    assert answer.code == 0, answer.err
+    assert seen["differences"][2] == ("ours", "DupMAE")
+
+
+def test_a_system_is_labelled_by_the_name_that_run_prints_and_by_the_one_that_is_drawn(records, cli, seen):
+    for name in ("bm25 (flat)", "BM25 (flat)", "results/s/bm25/1"):
+        answer = cli("plot", "bars", "-d", "n", "--label", f"{name}=mine", "-O", "a.svg")
+        assert answer.code == 0, answer.err
+        assert {point.system for point in seen["bars"][0]} == {"mine", "DupMAE"}
+    assert cli("plot", "bars", "-r", "bm25 (flat)", "-O", "a.svg").code == 0
+    assert {point.system for point in seen["bars"][0]} == {"BM25 (flat)"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("BM25 (flat)=DupMAE",),  # a system's name, as it is drawn
+        ("BM25 (flat)=anything",),  # and as it is printed
+        ("BM25 (flat)=x", "DupMAE=x"),
+        ("results/s/bm25/1=DupMAE",),
+        ("results/s/bm25/1=x", "results/n/dup/1=x"),
+    ],
+)
+def test_two_systems_are_never_drawn_under_one_name(records, cli, tmp_path, labels):
+    answer = cli("plot", "bars", *(word for label in labels for word in ("--label", label)), "-O", "a.png")
+    assert answer.code == 2
+    assert "two systems under one name cannot be told apart. Choose another TEXT" in answer.err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_two_records_of_one_system_are_not_called_the_same_on_one_collection(records, cli, tmp_path):
+    where = made.data(COLLECTIONS["SciFact"])
+    made.write(tmp_path / "results/s/bm25/2", BM25, where, {"NDCG@10": made.around(0.3)})
+    both = ("--label", "results/s/bm25/1=x", "--label", "results/s/bm25/2=x")
+    answer = cli("plot", "bars", *both, "-O", "a.png")
+    assert answer.code == 2
+    assert "--label results/s/bm25/1 and results/s/bm25/2 are both x on n" in answer.err
+
+
+def test_names_are_drawn_as_typed(records, cli, tmp_path):
+    """`$x_1$` would be set as a formula, and `\\foo{$` after a dollar sign is no formula at all."""
+    for kind in KINDS:
+        for suffix in ("png", "svg"):
+            with_cost(records["bm25"].folder)
+            answer = cli("plot", kind, "--label", r"BM25 (flat)=cost $\foo{$ 5", "-O", f"{kind}.{suffix}")
+            assert answer.code == 0, answer.err

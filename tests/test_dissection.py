@@ -196,6 +196,19 @@ def test_quality_against_k_shows_both_halves_and_the_dense_level():
     assert list(axes.lines[2].get_ydata()) == [0.5, 0.5]
 
 
+def test_every_panel_begins_at_zero():
+    """Also where all scores are close to each other, and where one metric is 0 throughout."""
+    scored = [
+        Scored(halves, terms, 9, 9, {"NDCG@10": [value], "MRR@10": [value], "R@10": [0.0]})
+        for halves, terms, value in (
+            (BOTH, 8, 0.5), (BOTH, 4, 0.49), (LEXICAL, 8, 0.48), (LEXICAL, 4, 0.47), (DENSE, 0, 0.46),
+        )
+    ]  # fmt: skip
+    figure = quality(Dissection("x", "$x_1$", 4, 8, 10, ("q",), tuple(scored), {}))
+    limits = [axes.get_ylim() for axes in figure.axes]
+    assert limits == [(0, pytest.approx(0.54)), (0, pytest.approx(0.54)), (0, 1)]
+
+
 def test_the_command(tmp_path, folder, model, cli):
     answer = cli("dissect", "--checkpoint", model, "-d", folder, "--k-terms", "4,8", "-O", tmp_path / "out")
     assert answer.code == 0, answer.err

@@ -90,9 +90,37 @@ def test_cost_has_both_countings_and_speed():
 
 def test_speeds_of_different_machines_are_said_to_be():
     other = [POINTS[1], Point("A", "x", 0.5, 0.4, 0.6, queries_per_second=90.0, machine="another")]
-    axes = plots.cost(other, "NDCG@10").axes
-    assert "different machines" in axes[2].get_xlabel()
-    assert [text.get_text() for text in axes[0].texts] == ["no record says"]
+    figure = plots.cost(other, "NDCG@10")
+    # no record says how many bytes a document takes: there are no such panels
+    assert [axes.get_title() for axes in figure.axes] == ["speed"]
+    assert "different machines" in figure.axes[0].get_xlabel()
+
+
+def test_a_place_without_any_value_has_no_axes_and_says_why():
+    *_, here, paper, speed = plots.cost(POINTS, "NDCG@10").axes  # of y, where only the speed is known
+    for axes, words in ((here, "16-bit"), (paper, "32-bit")):
+        [text] = axes.texts
+        assert text.get_text().startswith("no record says\nbytes per document")
+        assert words in text.get_text()
+        assert (len(axes.get_xticks()), len(axes.get_yticks())) == (0, 0)
+        assert not any(spine.get_visible() for spine in axes.spines.values())
+    assert len(speed.get_yticks()) > 1
+
+
+@pytest.mark.parametrize("most", [2.0, 40.0, 3e3, 2e5, 3e7, 1e12])
+def test_numbers_under_a_logarithmic_axis_do_not_touch(tmp_path, most):
+    """Their boxes as they are drawn, from left to right, leave room between them."""
+    points = [
+        Point("A", "x", 0.5, 0.4, 0.6, bytes_here=1.0, bytes_paper=2.0, queries_per_second=1),
+        Point("B", "x", 0.5, 0.4, 0.6, bytes_here=most, bytes_paper=most, queries_per_second=most),
+    ]
+    figure = plots.cost(points, "NDCG@10")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = [label for label in axes.get_xticklabels() if label.get_text()]
+        assert len(labels) > 1
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(left.x1 + 2 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_no_cost_at_all_is_an_error():
@@ -143,6 +171,10 @@ def test_recall_by_cutoff():
     assert [tuple(map(list, line.get_data())) for line in left.lines[:2]] == [([10, 100], [0.5, 0.9]), ([10], [0.4])]
     assert [label.get_text() for label in left.get_xticklabels()] == ["10", "100"]
     assert right.get_title() == "y"
+    # from 0 up to a little above the greatest; where all is 0, up to 1
+    assert left.get_ylim() == (0, pytest.approx(0.99))
+    assert right.get_ylim() == (0, pytest.approx(1.02))
+    assert plots.recall([Recall("A", "x", {1: 0.1, 10: 0.25})]).axes[0].get_ylim() == (0, pytest.approx(0.275))
 
 
 # --- ablation
@@ -180,10 +212,70 @@ def test_what_is_no_ablation_table_is_named(tmp_path):
             plots_ablation.read_cells(tmp_path / "t.csv", "MRR@10")
     with pytest.raises(RecordError, match="has no R@7; there is MRR@10, NDCG@10"):
         plots_ablation.read_cells(table(tmp_path / "t.csv"), "R@7")
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match=r"there is no .*absent\.csv\. Give the table3\.csv"):
         plots_ablation.read_cells(tmp_path / "absent.csv", "MRR@10")
     with pytest.raises(RecordError, match="number of MRR@10 cannot be read"):
         plots_ablation.read_cells(table(tmp_path / "t.csv", measured="much"), "MRR@10")
+
+
+# --- words
+
+WIDE = "W" * 70
+AWKWARD = [
+    [f"a rather long name of system {n}, which goes on" for n in range(5)],
+    [WIDE, "short", f"{WIDE}-2"],
+    ["a long name " * 30, "short"],
+    [f"system {n}" for n in range(60)],
+    ["_hidden", r"$x_1$ and \foo{$", "two\nlines"],
+]
+
+
+@pytest.mark.parametrize("names", AWKWARD)
+@pytest.mark.parametrize("kind", [plots.bars, plots.cost, "recall"])
+def test_no_legend_is_cut_off(names, kind):
+    """All of every text and key is within the figure, and the panels keep their height."""
+    if kind == "recall":
+        figure = plots.recall([Recall(name, "x", {1: 0.1, 10: 0.5}) for name in names])
+    else:
+        figure = kind([Point(name, "x", 0.5, 0.4, 0.6, queries_per_second=9.0) for name in names], "R@1")
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == len(names)
+    whole = figure.bbox
+    for part in (legend, *legend.get_texts(), *legend.legend_handles):
+        box = part.get_window_extent()
+        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
+    assert figure.axes[0].get_window_extent().height > 120
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        drawn = "".join(text.get_text().split()).removesuffix(",measured").removeprefix("…")
+        assert drawn
+        assert "".join(name.split()).endswith(drawn) or drawn == "".join(name.split())
+
+
+def test_a_dollar_sign_is_a_dollar_sign():
+    """As wide as its letters: set as a formula, `$x_1$` is half as wide, and `x$` alone would not be parsed."""
+    figure = plots.bars([Point("$x_1$", "$x_1$", 0.5, 0.4, 0.6)], r"R@1 $\foo{$")
+    figure.draw_without_rendering()
+    [tick] = figure.axes[0].get_xticklabels()
+    [key] = figure.legends[0].get_texts()
+    assert tick.get_window_extent().width / figure.dpi == pytest.approx(style.text_width("$x_1$"), rel=0.1)
+    measured = style.text_width("$x_1$, measured")
+    assert key.get_window_extent().width / figure.dpi == pytest.approx(measured, rel=0.1)
+
+
+def test_lines_are_broken_at_spaces_and_no_wider_than_asked():
+    assert style.wrapped("one two", 9) == "one two"
+    lines = style.wrapped(f"one two three {WIDE}", 1.0).split("\n")
+    assert lines[0] == "one two three"
+    assert "".join(lines[1:]) == WIDE
+    assert all(style.text_width(line) <= 1.0 for line in lines)
+    assert style.text_width("mmmm", bold=True) > style.text_width("mmmm") > style.text_width("llll")
+    figure = style.figure(4, 2)
+    style.title_above(figure, WIDE)
+    figure.draw_without_rendering()
+    box = figure.texts[0].get_window_extent() if figure.texts else figure._suptitle.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
 
 
 # --- writing
