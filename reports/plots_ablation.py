@@ -91,13 +91,20 @@ def ablation(cells: Sequence[Cell], metric: str) -> Any:
             )  # fmt: skip
         axes.set_xlim(*_scale([(c.measured, c.sd or 0.0) for c in own]))
         axes.set_title(f"measured: {style.short(name, 26)}")
+        low, high = axes.get_xlim()
         for place, cell in zip(places, own, strict=True):
             if cell.representation and cell.representation != cell.row:
+                # beside its mark, on the side where there is room
+                right = cell.measured < (low + high) / 2
                 axes.annotate(
-                    cell.representation, (0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                    textcoords="offset points", va="center", fontsize=7,
-                    bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9},
-                )  # fmt: skip
+                    cell.representation,
+                    (cell.measured + (cell.sd or 0.0) * (1 if right else -1), place),
+                    xytext=(8 if right else -8, 0),
+                    textcoords="offset points",
+                    ha="left" if right else "right",
+                    va="center",
+                    fontsize=7,
+                )
     if printed:
         axes = grid[-1]
         axes.plot(list(printed.values()), [rows.index(row) for row in printed], **style.PUBLISHED)
