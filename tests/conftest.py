@@ -24,6 +24,7 @@ SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared"))
 @pytest.fixture(autouse=True, scope="session")
 def _session_home(tmp_path_factory: pytest.TempPathFactory):
     """Indexes are kept for the session, never in the user's home; ir_datasets reads its variable when imported."""
+    assert "ir_datasets" not in sys.modules, "a test module imports ir_datasets (or ranx, which does) at its top"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("IR_DATASETS_HOME", str(tmp_path_factory.mktemp("ir")))

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pandas
 import pytest
-import ranx
 
 import harness
 from retrievers import exchange, registry, trec
@@ -64,6 +63,8 @@ def test_retrieve_searches_without_a_record(here, tmp_path):
 
 def test_ways_out_and_back(here, tmp_path):
     """TREC file, ranx, DataFrame and dictionary each give the run again, to the bit."""
+    import ranx  # it imports ir_datasets, which must not be imported before its home is set
+
     run = harness.score({"q1": {"d2": 0.1, "d1": 1 / 3, "d3": 0.1}, "q2": {"d3": -2.5}}, here, name="mine")
     path = run.to_trec(tmp_path / "new" / "run.trec.gz")
     assert [p.name for p in path.parent.iterdir()] == ["run.trec.gz"]
