@@ -53,6 +53,16 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     folder = layout.backbone
     config, tokenizer = parts(folder)
     check_architecture(folder, config, spec.lexical > 0)
+    kinds = getattr(config, "architectures", None) or []
+    if any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise CheckpointError(
+            f"{folder} is a classifier ({kinds[0]}): it scores texts and was not trained to make vectors. Name an "
+            "encoder; --rerank takes a classifier."
+        )
+    if config.model_type in ENCODER_HALVES and spec.dense != 0 and spec.pooling == "cls":
+        raise CheckpointError(
+            f"{folder}: a {config.model_type!r} model has no CLS token. Pool by the mean (pooling mean)."
+        )
     hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
     if layout.lowercase and tokenizer("A").input_ids != tokenizer("a").input_ids:
         raise CheckpointError(f"{layout.folder} puts texts in lower case before its tokenizer, which is not done here.")

@@ -55,8 +55,9 @@ def locate(name: str, revision: str | None = None) -> Path:
             f"the checkpoint {name} is no folder here, and could not be fetched from the Hugging Face hub "
             f"({first_line(error)}). "
             "Needed are config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files. Where there "
-            f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it: "
-            "--checkpoint FOLDER, or base.checkpoint in a recipe (a gated model needs `hf auth login` first)."
+            f"is a network run `hf download {name} --local-dir FOLDER`, bring the folder here and name it instead "
+            "(--checkpoint FOLDER, --rerank FOLDER, hf:FOLDER, base.checkpoint in a recipe; a gated model needs "
+            "`hf auth login` first)."
         ) from error
     return folder
 

@@ -90,7 +90,9 @@ def read(folder: Path) -> Layout:
 def demand(layout: Place, architecture: str | None, kind: str | None, system: str) -> None:
     """Raise CheckpointError where a folder is not of the architecture (`model_type`) or layout that `system` wants."""
     if kind is not None and layout.kind not in (kind, "ours"):
-        raise CheckpointError(f"{layout.folder} is a {layout.kind} checkpoint, and {system} is a {kind} one.")
+        marks = {"ANCE": "weights `embeddingHead` and `norm`", "sentence-transformers": "a modules.json"}
+        lacks = f"it has {marks.get(kind, 'other files')}, which this folder lacks"
+        raise CheckpointError(f"{layout.folder} is a {layout.kind} checkpoint, and {system} is a {kind} one: {lacks}.")
     found = json_in(layout.backbone / "config.json").get("model_type")
     if architecture is not None and found != architecture:
         raise CheckpointError(f"{layout.folder} is a {found!r} model, and {system} is a {architecture!r} one.")

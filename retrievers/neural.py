@@ -86,8 +86,16 @@ class Neural(WithCheckpoint):
         from retrievers.ranking import Searcher, merged
 
         torch.set_num_threads(job.threads)
-        if self.entry.variant and not self.spec.lexical and self.spec.trained.get("lexical") != 0:
+        meant = self.options.lexical == 0 or self.spec.trained.get("lexical") == 0
+        if self.entry.variant and not self.spec.lexical and not meant:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
+        kinds = [one.loaded.model.config.model_type for one in (self.encoder, self.query_encoder)]
+        sizes = [one.loaded.vocabulary for one in (self.encoder, self.query_encoder)]
+        if len({*kinds}) > 1 or len({*sizes}) > 1:
+            job.warn(
+                f"the encoder of queries, {self.query_folder}, is a {kinds[1]!r} model of {sizes[1]:,} tokens, that of "
+                f"passages a {kinds[0]!r} model of {sizes[0]:,}: do the two belong together?"
+            )
         searcher = Searcher(self.shards(corpus, job), self.device, self.options.engine, job.threads)
         starts = range(0, len(queries), QUERIES_AT_ONCE)
         with job.phase("search", len(queries), "queries") as meter:

@@ -189,8 +189,14 @@ def test_a_checkpoint_of_another_architecture_than_the_entry_says(tmp_path):
     backbone(tmp_path / "roberta", "roberta")
     backbone(tmp_path / "t5", "t5")
     refused("tas-b", tmp_path / "bert", "is a 'bert' model, and TAS-B is a 'distilbert' one")
-    refused("ance", tmp_path / "roberta", "is a plain checkpoint, and ANCE is a ANCE one")
-    refused("gtr-base", tmp_path / "t5", "is a plain checkpoint, and GTR-base is a sentence-transformers one")
+    refused(
+        "ance", tmp_path / "roberta", "is a plain checkpoint, and ANCE is a ANCE one: it has weights `embeddingHead`"
+    )
+    refused(
+        "gtr-base",
+        tmp_path / "t5",
+        "is a plain checkpoint, and GTR-base is a sentence-transformers one: it has a modules.json",
+    )
 
 
 def test_an_absent_hub_model_without_a_network(monkeypatch):

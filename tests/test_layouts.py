@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 from torch import nn
 from transformers import (
+    BertForSequenceClassification,
     DistilBertConfig,
     DistilBertModel,
     RobertaConfig,
@@ -287,3 +288,16 @@ def test_a_module_without_files_need_not_be_there(tmp_path):
     before = hub.content_hash(folder)
     empty.rmdir()
     assert hub.content_hash(folder) == before
+
+
+def test_t5_has_no_cls_token(tmp_path):
+    backbone(tmp_path / "m", "t5")
+    refused(tmp_path / "m", "has no CLS token. Pool by the mean")
+    assert ours(tmp_path / "m", pooling="mean").loaded.spec.dense == 32
+
+
+def test_a_classifier_is_no_encoder(tmp_path):
+    with quiet():
+        BertForSequenceClassification(tiny.config()).save_pretrained(tmp_path / "m")
+    tiny.tokenizer().save_pretrained(tmp_path / "m")
+    refused(tmp_path / "m", "is a classifier .BertForSequenceClassification.: .* --rerank takes a classifier")

@@ -88,6 +88,10 @@ def test_a_row_of_the_paper_is_claimed_only_by_what_may_fill_it(tmp_path, folder
         assert bool(record.manifest.system.paper_rows) == claims
     plain = go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "a"), lexical=0)
     assert plain.manifest.system.variant == "CLS:16"
+    assert "has no lexical half" not in capsys.readouterr().err  # it was asked for
+    (tmp_path / "a" / "hybrid.json").unlink()
+    (tmp_path / "a" / "cls_projection.safetensors").unlink()
+    go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "a"))
     assert "has no lexical half" in capsys.readouterr().err
     assert go(tmp_path, folder, "cls", checkpoint=str(tmp_path / "b")).manifest.system.paper_rows != ()
 
