@@ -102,6 +102,11 @@ class LateLayout(Place):
         return nn.Sequential(*made)
 
 
+def silent(layout: Place) -> bool:
+    """Whether a checkpoint of ColBERT's own layout comes without the file that says how it is used."""
+    return layout.kind == "ColBERT" and not (layout.folder / METADATA).is_file()
+
+
 def read(folder: Path) -> LateLayout:
     """Say which layout `folder` has, and what it says.
 

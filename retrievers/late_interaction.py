@@ -122,10 +122,15 @@ class LateInteraction(WithLateCheckpoint):
         """
         import torch
 
+        from models.late_layouts import METADATA, silent
         from retrievers import first_stage
         from retrievers.ranking import merged
 
         torch.set_num_threads(job.threads)
+        if silent(self.layout):
+            job.warn(
+                f"{self.folder} has no {METADATA}, so that lengths, markers and the rest are colbert-ai's defaults"
+            )
         self._plan = plan = self._planned(corpus, job)
         chosen = None
         if plan.first is not None and plan.depth is not None:

@@ -85,6 +85,15 @@ def test_the_record_says_what_was_searched(place, everywhere):
     assert {"encode", "search", "score"} <= set(everywhere.manifest.cost.seconds)
 
 
+def test_a_folder_that_does_not_say_how_it_is_used_is_told(place, everywhere, tmp_path):
+    """Without artifact.metadata colbert-ai's defaults stand in, and the record keeps that."""
+    assert not any("artifact.metadata" in warning for warning in everywhere.manifest.warnings)
+    shutil.copytree(place / "m", tmp_path / "m")
+    assert not late_layouts.silent(late_layouts.read(tmp_path / "m"))
+    (tmp_path / "m" / "artifact.metadata").unlink()
+    assert late_layouts.silent(late_layouts.read(tmp_path / "m"))
+
+
 def retriever(place, **options):
     return LateInteraction(LateOptions(checkpoint=str(place / "m"), **options))
 
