@@ -1,8 +1,8 @@
 """A hybrid taken apart, as text, tables and a picture: what each half finds, and what fewer terms cost."""
 
 import csv
+import io
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from reports import style
 from reports.compare import paired_t_test
+from reports.files import write_whole
 
 BOTH, DENSE, LEXICAL = "both halves", "dense alone", "lexical alone"
 ALIKE, NEITHER = "alike", "neither"
@@ -158,13 +159,9 @@ def write(found: Dissection, folder: Path) -> list[Path]:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with new.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    file = io.StringIO(newline="")
+    yield file
+    write_whole(path, file.getvalue())
 
 
 def quality(found: Dissection) -> Any:

@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito (Color Universal Design, 2008), which people 
 can tell apart; black and hollow diamonds are kept for what is published, never for what was measured.
 """
 
-import os
+import io
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reports.errors import RecordError
+from reports.files import write_whole
 
 SUFFIXES = (".png", ".svg")
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
@@ -108,18 +109,15 @@ def check_output(path: Path) -> None:
 def save(made: Any, path: Path) -> None:
     """Write a figure as PNG or SVG, by the suffix; equal figures give equal bytes. Call it within `styled`.
 
-    Written under a temporary name and renamed. Raises RecordError as `check_output`, OSError for a full disk.
+    Written as `write_whole` does. Raises RecordError as both do.
     """
     check_output(path)
     kind = path.suffix.lower().removeprefix(".")
     # no time and no version of a program
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        made.savefig(new, format=kind, dpi=_DPI, metadata=metadata)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    drawn = io.BytesIO()
+    made.savefig(drawn, format=kind, dpi=_DPI, metadata=metadata)
+    write_whole(path, drawn.getvalue())
 
 
 def legend_below(made: Any, handles: Sequence[Any], columns: int) -> None:
