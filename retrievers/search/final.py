@@ -101,14 +101,33 @@ def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], score
     Products of stored values are exact in float64, in which they are added; the sum is rounded to float32 once. That is
     the nearest float32 or its neighbour, whatever the way that led here; one way of adding makes it the same always.
     """
-    spans = [np.searchsorted(r, (part.first, part.end)) for r in rows]
-    chosen = [r[low:high] - part.first for r, (low, high) in zip(rows, spans, strict=True)]
-    starts = np.concatenate(([0], np.cumsum([len(c) for c in chosen])))
-    found = np.empty(starts[-1], np.float32)
     vectors, lexical = part.vectors, queries.lexical
     arrays = [np.asarray(array) for array in (vectors.dense, vectors.term_ids, vectors.term_weights)]
     arrays = [array.view(np.uint16) for array in arrays]
-    loops.final(queries.dense, lexical, *arrays, np.concatenate(chosen), starts, starts[:-1].copy(), found)
+
+    def score(chosen: Rows, starts: Rows, at: Rows, found: Scores) -> None:
+        loops.final(queries.dense, lexical, *arrays, chosen, starts, at, found)
+
+    write_scores(part.first, part.end, rows, scores, score)
+
+
+def write_scores(
+    first: int,
+    end: int,
+    rows: Sequence[Rows],
+    scores: Sequence[Scores],
+    score: Callable[[Rows, Rows, Rows, Scores], None],
+) -> None:
+    """Have `score` fill in the scores of those of each query's ascending `rows` that lie in [first,end).
+
+    It is given the rows of all queries one after another, counted from `first`, where each query's begin [Q+1], where
+    to go on in each [Q], and the array to fill.
+    """
+    spans = [np.searchsorted(r, (first, end)) for r in rows]
+    chosen = [r[low:high] - first for r, (low, high) in zip(rows, spans, strict=True)]
+    starts = np.concatenate(([0], np.cumsum([len(c) for c in chosen])))
+    found = np.empty(starts[-1], np.float32)
+    score(np.concatenate(chosen), starts, starts[:-1].copy(), found)
     for n, (low, high) in enumerate(spans):
         scores[n][low:high] = found[starts[n] : starts[n + 1]]
 

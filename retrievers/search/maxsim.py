@@ -17,7 +17,7 @@ import torch
 from retrievers.search import maxsim_loops
 from retrievers.search.compiled import workers
 from retrievers.search.device import widened
-from retrievers.search.final import Rows, Scores
+from retrievers.search.final import Rows, Scores, write_scores
 from retrievers.store import forget
 from retrievers.token_vectors import TokenQueries, TokenVectors
 
@@ -61,17 +61,14 @@ class TokenPart:
 
         Products of stored values are exact in float64, in which they are added; the sum is rounded to float32 once.
         """
-        spans = [np.searchsorted(r, (self.first, self.end)) for r in rows]
-        chosen = [r[low:high] - self.first for r, (low, high) in zip(rows, spans, strict=True)]
-        starts = np.concatenate(([0], np.cumsum([len(c) for c in chosen])))
-        found = np.empty(starts[-1], np.float32)
         bits = np.asarray(self.vectors.tokens).view(np.uint16)
-        maxsim_loops.final(
-            *(queries.tokens.astype(np.float64), queries.token_offsets, bits, self.offsets),
-            *(np.concatenate(chosen), starts, starts[:-1].copy(), int(np.diff(self.offsets).max(initial=1)), found),
-        )
-        for n, (low, high) in enumerate(spans):
-            scores[n][low:high] = found[starts[n] : starts[n + 1]]
+        arrays = (queries.tokens.astype(np.float64), queries.token_offsets, bits, self.offsets)
+        longest = int(np.diff(self.offsets).max(initial=1))
+
+        def score(chosen: Rows, starts: Rows, at: Rows, found: Scores) -> None:
+            maxsim_loops.final(*arrays, chosen, starts, at, longest, found)
+
+        write_scores(self.first, self.end, rows, scores, score)
 
 
 def slack(queries: TokenQueries, longest: float) -> npt.NDArray[np.float64]:
