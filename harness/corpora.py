@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from harness.recipe import CorpusPart
+from harness.recipe_data import CorpusPart
 from harness.recipe_file import placed
 from reports.records import sha256
 from retrievers.errors import InputError
@@ -25,8 +25,18 @@ def texts(part: CorpusPart, root: Path | None) -> Iterator[str]:
 
     Raises InputError for a corpus that is not there, or a line that is malformed.
     """
-    found = _all(placed(part.name, root))
-    yield from islice(_joined(found, part.join) if part.join else found, part.documents)
+    if not part.join:
+        yield from (document.joined for document in documents(part, root))
+        return
+    yield from islice(_joined((found.joined for found in _all(placed(part.name, root))), part.join), part.documents)
+
+
+def documents(part: CorpusPart, root: Path | None) -> Iterator[Document]:
+    """Yield the texts of a corpus with their titles, which `join` leaves as they are; ids are empty.
+
+    Raises InputError as `texts`.
+    """
+    yield from islice(_all(placed(part.name, root)), part.documents)
 
 
 def _joined(found: Iterator[str], words: int) -> Iterator[str]:
@@ -54,14 +64,17 @@ def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
     return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
 
 
-def _all(name: str) -> Iterator[str]:
+def _all(name: str) -> Iterator[Document]:
     files = _files(name)
     if files is None:
         yield from _from_library(name)
         return
     for path in files:
         plain = path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name
-        yield from _lines(path) if plain.endswith(".txt") else _json_lines(path)
+        if plain.endswith(".txt"):
+            yield from (Document("", "", line) for line in _lines(path))
+        else:
+            yield from _json_lines(path)
 
 
 def _files(name: str) -> list[Path] | None:
@@ -94,7 +107,7 @@ def _lines(path: Path) -> Iterator[str]:
         ) from error
 
 
-def _json_lines(path: Path) -> Iterator[str]:
+def _json_lines(path: Path) -> Iterator[Document]:
     for number, line in enumerate(_lines(path), 1):
         try:
             row = json.loads(line)
@@ -105,20 +118,19 @@ def _json_lines(path: Path) -> Iterator[str]:
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str) or not isinstance(row.get("title") or "", str):
             raise InputError(f"{path}, text {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
-        joined = Document("", row.get("title") or "", text).joined
+        document = Document("", row.get("title") or "", text)
         try:
-            joined.encode()
+            document.joined.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{path}, text {number}: holds half of a surrogate pair, which is no text.") from error
-        yield joined
+        yield document
 
 
-def _from_library(name: str) -> Iterator[str]:
+def _from_library(name: str) -> Iterator[Document]:
     from harness.irds import documents_of
 
     _check_known(name)
-    for document in documents_of(name):
-        yield document.joined
+    yield from documents_of(name)
 
 
 def _check_known(name: str) -> None:

@@ -45,7 +45,7 @@ def teacher(context: Context, name: str, stage: Teacher, folder: Path) -> Facts:
     source = _start(context, stage.start_from)
     module = cross_encoder.load(source, mixed(context.recipe.seed, 3))
     tokenizer = cross_encoder.tokenizer(source)
-    texts = token_pairs(context, tokenizer, stage.length // 2, stage.length)
+    texts = token_pairs(context, context.training, tokenizer, stage.length // 2, stage.length)
     data = examples(context.training, texts, mined(context))
     config = FinetuneConfig(stage.batch, stage.negatives, chunk=stage.chunk, seed=context.recipe.seed)
     joiner = cross_encoder.Joiner(special_ids(tokenizer), stage.length)
@@ -62,7 +62,7 @@ def score(context: Context, name: str, stage: Score, folder: Path) -> Facts:
     source, accelerator = context.latest["teacher"], context.accelerator
     module, tokenizer = cross_encoder.load(source), cross_encoder.tokenizer(source)
     length = cross_encoder.trained_length(source)
-    queries, passages = token_pairs(context, tokenizer, length // 2, length)
+    queries, passages = token_pairs(context, context.training, tokenizer, length // 2, length)
     kept = _sample(mined(context), stage.candidates, context.recipe.seed)
     positives = context.training.positives
     rows = Ragged.of(np.concatenate((positives[i], kept[i])) for i in range(len(positives)))

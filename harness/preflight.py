@@ -1,11 +1,12 @@
 """What can be known to be wrong before hours are spent: lengths, batches and starting points of every stage."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.datasets import resolve
 from harness.recipe import Finetune, Mine, Pretrain, Recipe, Score, Teacher
+from harness.recipe_data import PSEUDO
 from harness.recipe_file import placed
 from retrievers.errors import InputError
 from retrievers.registry import get
@@ -25,8 +26,10 @@ def check_names(recipe: Recipe, root: Path | None) -> None:
     data = recipe.data
     for name in (*data.against, recipe.system):
         get(name)
-    for name in (*data.train, *data.evaluate, *((data.validate_on,) if data.validate_on else ())):
-        resolve(placed(name, root))
+    own = [name for stage in recipe.stages.values() if isinstance(stage, Finetune) for name in stage.train]
+    for name in (*data.train, *own, *data.evaluate, *((data.validate_on,) if data.validate_on else ())):
+        if name != PSEUDO:
+            resolve(placed(name, root))
     before: list[str] = ["base"]
     for name, stage in recipe.stages.items():
         if isinstance(stage, Mine) and stage.retriever != "model":
@@ -40,13 +43,17 @@ def check_names(recipe: Recipe, root: Path | None) -> None:
             before.append(name)
 
 
-def check_examples(recipe: Recipe, queries: int) -> None:
-    """Raise InputError that lists the stages that want more queries or negatives than there can be."""
+def check_examples(recipe: Recipe, count: Callable[[Finetune | Teacher], int]) -> None:
+    """Raise InputError that lists the stages that want more queries or negatives than there can be.
+
+    `count` tells how many training queries a stage has.
+    """
     wrong, depth = [], 0
     for name, stage in recipe.stages.items():
         if isinstance(stage, Mine):
             depth = stage.depth
         if isinstance(stage, Finetune | Teacher):
+            queries = count(stage)
             if stage.batch > queries:
                 wrong.append(f"{name}: a batch of {stage.batch:,} queries was asked for, and there are {queries:,}")
             if stage.negatives > depth:

@@ -5,9 +5,9 @@ import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from harness.config import named
+from harness.recipe_data import PSEUDO, Corpora, Data, Strict
 from models.config import PretrainConfig
 from models.loop import LoopConfig
 
@@ -20,11 +20,7 @@ _BERT = {
 _NAME = r"\w[\w-]*"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Base(_Strict):
+class Base(Strict):
     """What the first stage starts from: a checkpoint, or `model` (fields of BertConfig) and a vocabulary of its own."""
 
     checkpoint: str | None = None
@@ -40,29 +36,7 @@ class Base(_Strict):
         return self
 
 
-class CorpusPart(_Strict):
-    """Texts to pre-train on: an ir_datasets id, a BEIR folder, a .jsonl or .txt file (.gz, .xz) or a folder of them."""
-
-    name: str
-    documents: int | None = Field(None, ge=1)  # the first ones only
-    join: int = Field(0, ge=0)  # texts that follow each other become one, until it has so many words
-
-
-Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
-
-
-class Data(_Strict):
-    """Collections. A relative path is looked for under the recipe's `root` first."""
-
-    corpora: Corpora = ()
-    train: tuple[str, ...] = ()
-    validate_on: str | None = None
-    validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
-    evaluate: tuple[str, ...] = ()
-    against: tuple[str, ...] = ("bm25",)
-
-
-class Schedule(_Strict):
+class Schedule(Strict):
     """How long and how fast; `batch` is of all processes together."""
 
     steps: int | None = Field(None, ge=1, strict=True)
@@ -89,12 +63,12 @@ class Schedule(_Strict):
         return LoopConfig(steps=steps, seed=seed, validate_every=validate_every, **same)
 
 
-class Objective(_Strict):
+class Objective(Strict):
     """The pre-training objective: a preset, and what differs from it."""
 
     preset: Literal["paper", "official"] = "paper"
     kind: Literal["DupMAE", "RetroMAE"] = "DupMAE"
-    change: dict[str, Any] = {}
+    change: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _possible(self) -> "Objective":
@@ -132,6 +106,7 @@ class Finetune(Schedule):
     """One of the three fine-tuning stages, by what it has: in-batch, + mined negatives, + distillation."""
 
     kind: Literal["finetune"]
+    train: tuple[str, ...] = ()  # data.train where empty
     dense: int | None = Field(None, ge=0)  # the stage's before, or the hidden width
     lexical: int | None = Field(None, ge=0)
     negatives: int = Field(0, ge=0)
@@ -150,10 +125,12 @@ class Finetune(Schedule):
             raise ValueError("dense and lexical are both 0: a vector needs one half at least")
         if self.batch < 2:
             raise ValueError(f"batch is {self.batch}; the other passages of a batch are negatives, so 2 at least")
+        if self.train and self.negatives:
+            raise ValueError("train: negatives are mined for data.train; leave train out, or negatives")
         return self
 
 
-class Mine(_Strict):
+class Mine(Strict):
     """Negatives for the stages after it, by the model so far or another retriever."""
 
     kind: Literal["mine"]
@@ -172,7 +149,7 @@ class Teacher(Schedule):
     chunk: int = Field(1, ge=1)  # queries at once
 
 
-class Score(_Strict):
+class Score(Strict):
     """The teacher's scores of each training query's positives and `candidates` of its mined negatives, cached."""
 
     kind: Literal["score"]
@@ -182,7 +159,7 @@ class Score(_Strict):
 Stage = Annotated[Pretrain | Finetune | Mine | Teacher | Score, Field(discriminator="kind")]
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """Stages in order, each starting from the ones before."""
 
     name: str
@@ -206,14 +183,20 @@ class Recipe(_Strict):
                 wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
             if isinstance(stage, Pretrain) and not (stage.corpora or self.data.corpora):
                 wrong.append(f"stages.{name}: there are no corpora, neither here nor in data")
-            if not isinstance(stage, Pretrain) and not self.data.train:
+            if not isinstance(stage, Pretrain) and not self.trains_on(stage):
                 wrong.append(f"stages.{name}: data.train names no collection")
+            if not isinstance(stage, Pretrain) and PSEUDO in self.trains_on(stage) and self.data.pseudo is None:
+                wrong.append(f"stages.{name}: trains on {PSEUDO}, and there is no data.pseudo to make it of")
             if missing := [kind for kind in _needs(stage) if kind not in seen]:
                 wrong.append(f"stages.{name}: needs a stage of kind {', '.join(missing)} before it")
             seen.add(stage.kind)
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def trains_on(self, stage: "Stage") -> tuple[str, ...]:
+        """The collections that a stage after pre-training learns from."""
+        return (isinstance(stage, Finetune) and stage.train) or self.data.train
 
 
 def _needs(stage: Pretrain | Finetune | Mine | Teacher | Score) -> list[str]:

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.config import read_value, read_yaml
-from harness.recipe import Base, CorpusPart, Data, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
+from harness.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
+from harness.recipe_data import CorpusPart, Data, Pseudo
 from retrievers.errors import InputError, unknown
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -139,7 +140,8 @@ def _explain(error: ValidationError) -> str:
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:
     """The names that may stand where an unknown one was."""
-    inner: dict[str, type[BaseModel]] = {"base": Base, "data": Data, "objective": Objective, "corpora": CorpusPart}
+    inner: dict[str, type[BaseModel]] = {"base": Base, "data": Data, "objective": Objective}
+    inner |= {"corpora": CorpusPart, "pseudo": Pseudo}
     model: type[BaseModel] = Recipe
     for number, part in enumerate(place[:-1]):
         if place[0] == "stages" and number == 2:

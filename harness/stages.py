@@ -79,7 +79,8 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
     """Fine-tune the encoder so far on the hybrid score. Raises InputError where the examples lack what it asks for."""
     student = load_student(context.encoder, stage, mixed(context.recipe.seed, 2))
     spec = student.spec
-    texts = token_pairs(context, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
+    training = context.opened(context.recipe.trains_on(stage))
+    texts = token_pairs(context, training, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
     negatives, teacher = None, None
     if stage.distil:
         scored = np.load(context.latest["score"] / SCORES)
@@ -99,7 +100,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         seed=context.recipe.seed,
     )
     module = BiEncoder(student.encoder)
-    data = examples(context.training, texts, negatives, teacher)
+    data = examples(training, texts, negatives, teacher)
     special = special_ids(student.tokenizer)
     task = sound(name, lambda: FinetuneTask(module, data, config, special, **context.share))
     settings = stage.loop(len(data.queries), context.recipe.seed, stage.validate_every)

@@ -15,7 +15,8 @@ from harness.datasets import cache
 from harness.locks import held
 from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
-from harness.recipe import CorpusPart, Pretrain, Recipe
+from harness.recipe import Pretrain, Recipe
+from harness.recipe_data import CorpusPart
 from harness.recipe_file import find_root
 from harness.stage_folder import StageFolder, digest
 from harness.training_context import Context, Facts
@@ -88,9 +89,9 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     base = _base(context)
     preflight.check(recipe, base.path, accelerator.num_processes)
     places = _places(context, base)
-    if recipe.data.train:
-        preflight.check_examples(recipe, len(context.training.positives))
-    if leaked := set(recipe.data.train) & {*recipe.data.evaluate, recipe.data.validate_on}:
+    preflight.check_examples(recipe, lambda stage: len(context.opened(recipe.trains_on(stage)).positives))
+    learned = {name for stage in recipe.stages.values() for name in recipe.trains_on(stage)}
+    if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
     for place in places.values():
         if not place.finished and place.begun:
@@ -210,7 +211,7 @@ def _data(context: Context, stage: Any) -> Any:
     """The contents that a stage learns from."""
     if isinstance(stage, Pretrain):
         return context.stamp(stage.corpora or context.recipe.data.corpora)
-    return digest(context.training.stamp())
+    return digest(context.opened(context.recipe.trains_on(stage)).stamp())
 
 
 def _accelerator(recipe: Recipe) -> Any:

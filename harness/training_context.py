@@ -1,16 +1,17 @@
 """What the stages of a recipe share: where they are, their data, the processes, the loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import corpora
+from harness import corpora, pseudo_queries
 from harness.pairs import Training
 from harness.progress import Conductor
-from harness.recipe import CorpusPart, Finetune, Pretrain, Recipe
+from harness.recipe import Finetune, Pretrain, Recipe
+from harness.recipe_data import PSEUDO, CorpusPart
 from harness.stage_folder import digest
 from models import loop
 from models.hybrid import HybridSpec
@@ -46,12 +47,21 @@ class Context:
 
     @property
     def training(self) -> Training:
-        """The training collections, opened."""
-        names = self.recipe.data.train
+        """The collections of `data.train`, opened."""
+        return self.opened(self.recipe.data.train)
+
+    def opened(self, names: tuple[str, ...]) -> Training:
+        """Training collections by name, each opened once; pseudo-queries are made where they are not there yet."""
         if names not in self._opened:
             with self.accelerator.main_process_first():
-                self._opened[names] = Training(names, self.root, self.job)
+                places = [self._pseudo() if name == PSEUDO else name for name in names]
+                self._opened[names] = Training(places, self.root, self.job)
         return self._opened[names]
+
+    def _pseudo(self) -> str:
+        assert self.recipe.data.pseudo is not None
+        place = pseudo_queries.collection(self.recipe.data.pseudo, self.root, self.job.cache, self.job)
+        return str(place)
 
     def stamp(self, parts: tuple[CorpusPart, ...]) -> list[Any]:
         """What changes when these corpora do; each is read for it once. Raises InputError for one that is not there."""
@@ -92,16 +102,23 @@ class Context:
             learned["pretraining"] = stage.objective.config().tasks
             learned["pretrained_on"] = list(dict.fromkeys([*learned.get("pretrained_on", []), *parts]))
         elif isinstance(stage, Finetune):
-            learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *data.train]))
+            learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *self._sets(stage)]))
             learned["finetuned_as"] = [before.dense, before.lexical]
         own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
         return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 
+    def _sets(self, stage: Finetune) -> Iterator[str]:
+        pseudo = self.recipe.data.pseudo
+        for name in self.recipe.trains_on(stage):
+            yield from pseudo_queries.names(pseudo) if name == PSEUDO and pseudo else (name,)
 
-def token_pairs(context: Context, tokenizer: Any, query: int, passage: int) -> tuple[Tokens, Tokens]:
+
+def token_pairs(
+    context: Context, training: Training, tokenizer: Any, query: int, passage: int
+) -> tuple[Tokens, Tokens]:
     """Token ids of the training queries and documents, at most so many each; made by one process for all."""
     with context.accelerator.main_process_first():
-        return context.training.tokens(tokenizer, vocabulary_hash(tokenizer), query, passage)
+        return training.tokens(tokenizer, vocabulary_hash(tokenizer), query, passage)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:

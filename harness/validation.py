@@ -10,7 +10,7 @@ import torch
 
 from harness.datasets import resolve
 from harness.progress import Conductor
-from harness.recipe import Data
+from harness.recipe_data import Data
 from harness.recipe_file import placed
 from harness.scoring import parse_metrics, score
 from models.checkpoint import Loaded

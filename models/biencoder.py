@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.encoder import CHUNK_LOGITS, Encoder, max_pooled_logits, top_terms
+from models.encoder import CHUNK_LOGITS, Encoder, max_pooled_at, max_pooled_logits, top_terms
 from models.losses import again
 
 
@@ -38,12 +38,13 @@ class BiEncoder(nn.Module):
         if not spec.lexical or encoder.head is None:
             return dense, none, nothing
         keep = encoder.ordinary(input_ids, attention_mask)
-        pooled = max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits, call=again)  # [B,V]
         if query:
-            return dense, none, pooled
+            return dense, none, max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits, call=again)  # [B,V]
         if terms is None:
-            return dense, *top_terms(pooled, spec.lexical)
-        return dense, terms, pooled.gather(1, terms)
+            with torch.no_grad():
+                pooled = max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]
+                terms = top_terms(pooled, spec.lexical)[0]
+        return dense, terms, max_pooled_at(encoder.head, hidden, keep, terms)
 
 
 class Texts(NamedTuple):

@@ -119,6 +119,20 @@ def max_pooled_logits(
     return torch.cat([call(part, hidden[i : i + step], keep[i : i + step]) for i in range(0, len(hidden), step)])
 
 
+def max_pooled_at(head: nn.Module, hidden: Tensor, keep: Tensor, ids: Tensor) -> Tensor:
+    """μ of `max_pooled_logits` at the terms `ids` [B,K] alone: [B,K], without making the others.
+
+    Where a gradient flows through K of V terms, this is the same gradient for K/V of the work: a text's states [L,H]
+    meet its own K rows of the decoder, not all V. Raises ValueError as `decoder_of`.
+    """
+    transform, decoder = decoder_of(head)
+    rows = functional.embedding(ids, decoder.weight)  # [B,K,H]
+    bias = functional.embedding(ids, decoder.bias.unsqueeze(1)).squeeze(-1)  # [B,K]
+    logits = (transform(hidden) @ rows.transpose(1, 2)).float() + bias.unsqueeze(1)  # [B,L,K]
+    pooled = logits.masked_fill(~keep.unsqueeze(-1), float("-inf")).max(dim=1).values
+    return torch.where(keep.any(dim=1, keepdim=True), pooled, 0.0)
+
+
 def summed_logits(head: Head, hidden: Tensor, keep: Tensor, activation: Head, chunk: int = CHUNK_LOGITS) -> Tensor:
     """μ [B,V] = sum of `activation(head(hidden))` [B,L,V] over the kept positions, in float32 (SPLADE, equation 1).
 
@@ -166,6 +180,24 @@ def mlm_head(model: Any) -> nn.Module:
         f"the masked-LM head of {kind!r} is not known; there is bert, camembert, distilbert, mpnet, roberta, "
         "xlm-roberta"
     )
+
+
+def decoder_of(head: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """A masked-LM head of `mlm_head` in two: what makes states of states [*,H], and the linear map to the V logits.
+
+    Raises ValueError for a head that does not end in such a map with a bias.
+    """
+    inner: Any = getattr(head, "predictions", head)
+    parts: list[Any] = []
+    if inner is not head:  # bert
+        parts = [inner.transform, inner.decoder]
+    elif hasattr(head, "layer_norm"):  # roberta and its kin
+        parts = [inner.dense, nn.GELU(), inner.layer_norm, inner.decoder]
+    elif isinstance(head, nn.Sequential):
+        parts = list(head)
+    if not parts or not isinstance(parts[-1], nn.Linear) or parts[-1].bias is None:
+        raise ValueError(f"the masked-LM head {type(head).__name__} does not end in a linear map with a bias")
+    return nn.Sequential(*parts[:-1]), parts[-1]
 
 
 def _module(part: Any) -> nn.Module:

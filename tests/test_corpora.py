@@ -7,7 +7,7 @@ import lzma
 import pytest
 
 from harness.corpora import stamp, texts
-from harness.recipe import CorpusPart
+from harness.recipe_data import CorpusPart
 from retrievers.errors import InputError
 
 ROWS = [{"title": "Rain", "text": "falls"}, {"_id": "x", "text": "alone"}]

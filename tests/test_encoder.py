@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertModel
 
 from models import checkpoint, hub, hybrid
-from models.encoder import max_pooled_logits, top_terms
+from models.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
 from models.errors import CheckpointError
 from models.hybrid import HybridSpec
 from retrievers.encoding import TextEncoder
@@ -378,3 +378,34 @@ def test_where_checkpoints_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=r"Needed are config\.json.*hf download nobody/nothing --local-dir"):
         hub.locate("nobody/nothing")
+
+
+def head_of(kind):
+    names = ("dim", "n_heads", "n_layers") if kind == "distilbert" else ("hidden_size", "num_attention_heads")
+    shape = dict(zip(names, (32, 4, 1), strict=False))
+    settings = transformers.AutoConfig.for_model(kind, vocab_size=40, max_position_embeddings=16, **shape)
+    return mlm_head(transformers.AutoModelForMaskedLM.from_config(settings))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet"])
+def test_the_logits_of_some_terms_are_those_of_all(kind):
+    """Values and the gradients of states, decoder and transform, against the whole [B,L,V]."""
+    torch.manual_seed(3)
+    head = head_of(kind)
+    hidden, keep = torch.randn(4, 6, 32, requires_grad=True), torch.rand(4, 6) < 0.6
+    keep[2] = False  # a text without words
+    weights = list(head.parameters())
+    whole = max_pooled_logits(head, hidden, keep)  # [B,V]
+    ids, _ = top_terms(whole.detach(), 9)
+    some = max_pooled_at(head, hidden, keep, ids)
+    torch.testing.assert_close(some, whole.gather(1, ids), rtol=1e-5, atol=1e-6)
+    factors = torch.randn_like(some)
+    ours = torch.autograd.grad((some * factors).sum(), [hidden, *weights])
+    theirs = torch.autograd.grad((whole.gather(1, ids) * factors).sum(), [hidden, *weights])
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_head_without_a_last_linear_map_is_refused():
+    with pytest.raises(ValueError, match="does not end in a linear map with a bias"):
+        decoder_of(nn.Sequential(nn.Linear(4, 4), nn.GELU()))

@@ -15,7 +15,7 @@ import torch
 from harness.corpora import texts
 from harness.datasets import cache
 from harness.progress import Conductor
-from harness.recipe import CorpusPart
+from harness.recipe_data import CorpusPart
 from models import checkpoint, hub, hybrid
 from retrievers import encoding
 from retrievers.errors import InputError

@@ -1,0 +1,110 @@
+"""Training pairs made of plain texts: what each kind takes and leaves, and the collection that comes of them."""
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from harness import pseudo_queries
+from harness.datasets import resolve
+from harness.progress import Conductor
+from harness.recipe_data import CorpusPart, Pseudo
+from retrievers.errors import InputError
+from retrievers.types import Document
+
+TEXT = "Tides rise and fall twice a day. The Moon draws the water towards itself. Harbours keep tables of the hours."
+DOCUMENT = Document("", "Tide", TEXT)
+
+
+def pseudo(*kinds, corpus="texts.jsonl", words=16, **more):
+    return Pseudo(corpora=[CorpusPart(name=str(corpus))], kinds=dict.fromkeys(kinds, 1.0), words=words, **more)
+
+
+def made(kind, document=DOCUMENT, words=16, seed=0):
+    return pseudo_queries.pair(document, pseudo(kind, words=words), np.random.default_rng(seed))
+
+
+def test_a_title_asks_for_its_text_which_comes_without_it():
+    assert made("title") == ("Tide", Document("", "", TEXT))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_sentence_is_taken_out_of_its_text(seed):
+    query, left = made("sentence", seed=seed)
+    sentences = TEXT.replace(". ", ".|").split("|")
+    assert query in sentences
+    assert left == Document("", "Tide", " ".join(s for s in sentences if s != query))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_crop_is_a_run_of_words_that_the_text_still_holds(seed):
+    query, left = made("crop", words=5, seed=seed)
+    assert left == DOCUMENT
+    assert query in TEXT
+    assert 3 <= len(query.split()) <= 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_sentence_is_cut_to_the_words_asked_for(seed):
+    query, left = made("sentence", words=4, seed=seed)
+    assert len(query.split()) == 4
+    assert query in TEXT
+    assert query not in left.text
+
+
+def test_a_text_that_cannot_have_a_kind_has_another_or_none():
+    untitled = Document("", "", TEXT)
+    assert made("title", untitled) is None
+    assert made("sentence", Document("", "Tide", "Tides rise and fall.")) is None
+    assert made("crop", Document("", "Tide", "Tides rise.")) is None
+    both = pseudo("title", "crop")
+    assert all(pseudo_queries.pair(untitled, both, np.random.default_rng(n))[1] == untitled for n in range(8))
+
+
+def test_kinds_come_by_their_shares():
+    many = Pseudo(corpora=[CorpusPart(name="x")], kinds={"title": 1.0, "sentence": 0.0, "crop": 3.0})
+    queries = [pseudo_queries.pair(DOCUMENT, many, np.random.default_rng([1, n]))[0] for n in range(4000)]
+    # binomial(4000, 1/4) has a standard deviation of 27.4; five of them
+    assert abs(queries.count("Tide") - 1000) < 137
+
+
+def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
+    corpus = tmp_path / "texts.jsonl"
+    rows = [{"title": "Tide", "text": TEXT}, {"title": "", "text": "Too short."}, {"title": "Sea", "text": TEXT}]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job, wanted = Conductor(tmp_path / "cache", None), pseudo("sentence", corpus=corpus)
+    place = pseudo_queries.collection(wanted, None, tmp_path / "cache", job)
+    dataset = resolve(str(place))[0]
+    dataset.open(job)
+    assert [document.doc_id for document in dataset.documents()] == ["d0", "d2"]
+    assert dataset.qrels == {"q0": {"d0": 1}, "q2": {"d2": 1}}
+    for query, document in zip(dataset.queries, dataset.documents(), strict=True):
+        assert query.text in TEXT
+        assert query.text not in document.text
+    before = (place / "queries.jsonl").stat().st_mtime_ns
+    assert pseudo_queries.collection(wanted, None, tmp_path / "cache", job) == place
+    assert (place / "queries.jsonl").stat().st_mtime_ns == before
+    assert pseudo_queries.collection(wanted.model_copy(update={"seed": 1}), None, tmp_path / "cache", job) != place
+
+
+def test_corpora_without_a_query_are_refused_and_leave_nothing(tmp_path):
+    corpus = tmp_path / "lines.txt"
+    corpus.write_text("one\ntwo words\n")
+    with pytest.raises(InputError, match="hold no text to make a query of"):
+        pseudo_queries.collection(pseudo("crop", corpus=corpus), None, tmp_path, Conductor(tmp_path, None))
+    assert not [path for path in (tmp_path / pseudo_queries.FOLDER).iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"kinds": {"crop": 0}}, "give one of title, sentence, crop a share above 0"),
+        ({"kinds": {"poem": 1}}, "Input should be 'title', 'sentence' or 'crop'"),
+        ({"corpora": []}, "at least 1 item"),
+        ({"corpora": [{"name": "x", "join": 5}]}, "texts that are joined have no titles"),
+    ],
+)
+def test_what_cannot_be_asked_for(values, part):
+    with pytest.raises(ValidationError, match=part):
+        Pseudo.model_validate({"corpora": ["x"]} | values)
