@@ -64,6 +64,12 @@ def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
     return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
 
 
+def check(part: CorpusPart, root: Path | None) -> None:
+    """Raise InputError for a corpus that is not there; none is read."""
+    if _files(placed(part.name, root)) is None:
+        _check_known(part.name)
+
+
 def _all(name: str) -> Iterator[Document]:
     files = _files(name)
     if files is None:

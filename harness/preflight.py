@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from harness import corpora
 from harness.datasets import resolve
-from harness.recipe import Finetune, Mine, Pretrain, Recipe, Score, Teacher
-from harness.recipe_data import PSEUDO
+from harness.recipe import ENCODERS, Finetune, Mine, Pretrain, Recipe, Score, Teacher, Weigh
+from harness.recipe_data import PSEUDO, Data
 from harness.recipe_file import placed
 from retrievers.errors import InputError
 from retrievers.registry import get
@@ -27,9 +29,15 @@ def check_names(recipe: Recipe, root: Path | None) -> None:
     for name in (*data.against, recipe.system):
         get(name)
     own = [name for stage in recipe.stages.values() if isinstance(stage, Finetune) for name in stage.train]
+    own += [name for stage in recipe.stages.values() if isinstance(stage, Weigh) for name in stage.collections]
     for name in (*data.train, *own, *data.evaluate, *((data.validate_on,) if data.validate_on else ())):
         if name != PSEUDO:
-            resolve(placed(name, root))
+            with _sourced(name, data):
+                resolve(placed(name, root))
+    pretrained = [part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora]
+    for part in (*data.corpora, *pretrained, *(data.pseudo.corpora if data.pseudo else ())):
+        with _sourced(part.name, data):
+            corpora.check(part, root)
     before: list[str] = ["base"]
     for name, stage in recipe.stages.items():
         if isinstance(stage, Mine) and stage.retriever != "model":
@@ -39,8 +47,22 @@ def check_names(recipe: Recipe, root: Path | None) -> None:
                 f"{name}.start_from is {stage.start_from}, which leaves no encoder before it; there is "
                 f"{', '.join(before)}, or a folder or hub id."
             )
-        if stage.kind in ("pretrain", "finetune"):
+        if stage.kind in ENCODERS:
             before.append(name)
+
+
+@contextmanager
+def _sourced(name: str, data: Data) -> Iterator[None]:
+    """Of what cannot be found or read, say where the public gets it, if the recipe knows."""
+    try:
+        yield
+    except InputError as error:
+        found = next(
+            (where for known, where in data.sources.items() if name == known or name.startswith(f"{known}/")), ""
+        )
+        if not found:
+            raise
+        raise InputError(f"{error} The source of {name}: {found}.") from error
 
 
 def check_examples(recipe: Recipe, count: Callable[[Finetune | Teacher], int]) -> None:

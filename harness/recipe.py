@@ -156,7 +156,20 @@ class Score(Strict):
     candidates: int = Field(ge=1)
 
 
-Stage = Annotated[Pretrain | Finetune | Mine | Teacher | Score, Field(discriminator="kind")]
+class Weigh(Strict):
+    """The scale of the lexical half, chosen on held-out collections; see `harness.weighing`."""
+
+    kind: Literal["weigh"]
+    collections: tuple[str, ...] = Field(min_length=1)
+    metric: Literal["MRR@10", "NDCG@10"] = "MRR@10"  # its mean over the collections decides
+    # times the scale as it was; half a power of 2 apart
+    factors: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        tuple(2 ** (n / 2) for n in range(-6, 13)), min_length=1
+    )
+
+
+ENCODERS = ("pretrain", "finetune", "weigh")  # the kinds that leave one
+Stage = Annotated[Pretrain | Finetune | Mine | Teacher | Score | Weigh, Field(discriminator="kind")]
 
 
 class Recipe(Strict):
@@ -183,9 +196,10 @@ class Recipe(Strict):
                 wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
             if isinstance(stage, Pretrain) and not (stage.corpora or self.data.corpora):
                 wrong.append(f"stages.{name}: there are no corpora, neither here nor in data")
-            if not isinstance(stage, Pretrain) and not self.trains_on(stage):
+            learns = not isinstance(stage, Pretrain | Weigh)
+            if learns and not self.trains_on(stage):
                 wrong.append(f"stages.{name}: data.train names no collection")
-            if not isinstance(stage, Pretrain) and PSEUDO in self.trains_on(stage) and self.data.pseudo is None:
+            if learns and PSEUDO in self.trains_on(stage) and self.data.pseudo is None:
                 wrong.append(f"stages.{name}: trains on {PSEUDO}, and there is no data.pseudo to make it of")
             if missing := [kind for kind in _needs(stage) if kind not in seen]:
                 wrong.append(f"stages.{name}: needs a stage of kind {', '.join(missing)} before it")
@@ -195,15 +209,18 @@ class Recipe(Strict):
         return self
 
     def trains_on(self, stage: "Stage") -> tuple[str, ...]:
-        """The collections that a stage after pre-training learns from."""
+        """The collections whose queries a stage learns from; none for pre-training and weighing."""
+        if isinstance(stage, Pretrain | Weigh):
+            return ()
         return (isinstance(stage, Finetune) and stage.train) or self.data.train
 
 
-def _needs(stage: Pretrain | Finetune | Mine | Teacher | Score) -> list[str]:
+def _needs(stage: Stage) -> list[str]:
     if isinstance(stage, Finetune):
         return ["mine", "teacher", "score"] if stage.distil else ["mine"] if stage.negatives else []
     if isinstance(stage, Teacher):
         return ["mine"]
     if isinstance(stage, Score):
         return ["mine", "teacher"]
-    return ["finetune"] if stage.kind == "mine" and stage.retriever == "model" else []
+    own = isinstance(stage, Mine) and stage.retriever == "model"
+    return ["finetune"] if own or isinstance(stage, Weigh) else []

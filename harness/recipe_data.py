@@ -58,3 +58,4 @@ class Data(Strict):
     validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
     evaluate: tuple[str, ...] = ()
     against: tuple[str, ...] = ("bm25",)
+    sources: dict[str, str] = {}  # of a corpus or a collection by its name here: where the public gets it

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.config import read_value, read_yaml
-from harness.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
+from harness.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher, Weigh
 from harness.recipe_data import CorpusPart, Data, Pseudo
 from retrievers.errors import InputError, unknown
 
@@ -19,6 +19,7 @@ _KINDS: dict[str, type[BaseModel]] = {
     "mine": Mine,
     "teacher": Teacher,
     "score": Score,
+    "weigh": Weigh,
 }
 
 

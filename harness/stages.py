@@ -88,7 +88,10 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         teacher = Ragged(scored["scores"], scored["score_offsets"])
     elif stage.negatives:
         negatives = mined(context)
-    before = spec.trained.get("kind") == "finetune"  # its temperature and scale stay, unless others are given
+    before = spec.trained.get("kind") in (
+        "finetune",
+        "weigh",
+    )  # its temperature and scale stay, unless others are given
     config = FinetuneConfig(
         queries=stage.batch,
         negatives=stage.negatives,
@@ -100,19 +103,20 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         seed=context.recipe.seed,
     )
     module = BiEncoder(student.encoder)
-    data = examples(training, texts, negatives, teacher)
+    pairs = examples(training, texts, negatives, teacher)
     special = special_ids(student.tokenizer)
-    task = sound(name, lambda: FinetuneTask(module, data, config, special, **context.share))
-    settings = stage.loop(len(data.queries), context.recipe.seed, stage.validate_every)
+    task = sound(name, lambda: FinetuneTask(module, pairs, config, special, **context.share))
+    settings = stage.loop(len(pairs.queries), context.recipe.seed, stage.validate_every)
     validate = None
-    if context.recipe.data.validate_on and context.main:
-        validator = Validator(context.recipe.data, context.root, context.job)
+    data = context.recipe.data
+    if data.validate_on and context.main:
+        validator = Validator(data.validate_on, data.validation_documents, context.root, context.job)
         validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
     fit_stage(context, name, task, settings, folder, validate)
     if context.main:
         final = spec.replace(trained=context.trained(name, spec), **task.extra())
         checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
-    return {"steps": settings.steps, "queries": len(data.queries), **task.extra()}
+    return {"steps": settings.steps, "queries": len(pairs.queries), **task.extra()}
 
 
 def _now(student: Loaded, task: FinetuneTask) -> Loaded:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import RetrieverSpec, RunConfig
+from harness.recipe import ENCODERS
 from harness.recipe_file import placed
 from harness.runner import iterate
 from harness.training_context import Context
@@ -24,7 +25,7 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
     the number of comparisons. All processes of the training search together; rank 0 writes, the others return nothing.
     """
     recipe = context.recipe
-    encoders = [name for name, stage in recipe.stages.items() if stage.kind in ("pretrain", "finetune")]
+    encoders = [name for name, stage in recipe.stages.items() if stage.kind in ENCODERS]
     specs = {name: RetrieverSpec(name=name) for name in recipe.data.against}
     for name in encoders:
         specs[name] = RetrieverSpec(name=recipe.system, options={"checkpoint": str(context.place(name))})

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from harness import base_model, corpora, manifest, negatives, preflight, stages
+from harness import base_model, corpora, manifest, negatives, preflight, stages, weighing
 from harness.datasets import cache
 from harness.locks import held
 from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
-from harness.recipe import Pretrain, Recipe
+from harness.recipe import ENCODERS, Pretrain, Recipe, Weigh
 from harness.recipe_data import CorpusPart
 from harness.recipe_file import find_root
 from harness.stage_folder import StageFolder, digest
@@ -31,6 +31,7 @@ _DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
     "mine": negatives.mine,
     "teacher": negatives.teacher,
     "score": negatives.score,
+    "weigh": weighing.weigh,
 }
 _PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
 _PATIENCE = timedelta(days=7)  # processes wait for the one that mines
@@ -93,6 +94,9 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     learned = {name for stage in recipe.stages.values() for name in recipe.trains_on(stage)}
     if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
+    weighed = {name for stage in recipe.stages.values() if isinstance(stage, Weigh) for name in stage.collections}
+    if chosen := weighed & set(recipe.data.evaluate):
+        context.job.warn(f"{', '.join(sorted(chosen))}: the halves are weighed on it, and it is scored on")
     for place in places.values():
         if not place.finished and place.begun:
             _say(context, f"{place.partial} is unfinished; it goes on from its last saved state")
@@ -117,7 +121,7 @@ def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]
             _do(context, name, place, command)
         kind = context.recipe.stages[name].kind
         context.latest[kind] = place.path
-        if kind in ("pretrain", "finetune"):
+        if kind in ENCODERS:
             context.latest["encoder"] = place.path
 
 
@@ -208,10 +212,11 @@ def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
 
 
 def _data(context: Context, stage: Any) -> Any:
-    """The contents that a stage learns from."""
+    """The contents that a stage learns from, or chooses by."""
     if isinstance(stage, Pretrain):
         return context.stamp(stage.corpora or context.recipe.data.corpora)
-    return digest(context.opened(context.recipe.trains_on(stage)).stamp())
+    names = stage.collections if isinstance(stage, Weigh) else context.recipe.trains_on(stage)
+    return digest(context.opened(names).stamp())
 
 
 def _accelerator(recipe: Recipe) -> Any:

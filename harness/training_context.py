@@ -10,7 +10,7 @@ import numpy as np
 from harness import corpora, pseudo_queries
 from harness.pairs import Training
 from harness.progress import Conductor
-from harness.recipe import Finetune, Pretrain, Recipe
+from harness.recipe import Finetune, Pretrain, Recipe, Weigh
 from harness.recipe_data import PSEUDO, CorpusPart
 from harness.stage_folder import digest
 from models import loop
@@ -90,7 +90,8 @@ class Context:
 
         `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
         the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
-        order; these decide which cell of a table a run may fill (`reports.rows`).
+        order; these decide which cell of a table a run may fill (`reports.rows`). `weighed_on` are the collections that
+        the halves were weighed on.
         """
         stage, data = self.recipe.stages[name], self.recipe.data
         learned = before.learned
@@ -104,6 +105,8 @@ class Context:
         elif isinstance(stage, Finetune):
             learned["finetuned_on"] = list(dict.fromkeys([*learned.get("finetuned_on", []), *self._sets(stage)]))
             learned["finetuned_as"] = [before.dense, before.lexical]
+        elif isinstance(stage, Weigh):
+            learned["weighed_on"] = list(dict.fromkeys([*learned.get("weighed_on", []), *stage.collections]))
         own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
         return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 

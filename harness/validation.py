@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 
 from harness.datasets import resolve
 from harness.progress import Conductor
-from harness.recipe_data import Data
 from harness.recipe_file import placed
 from harness.scoring import parse_metrics, score
 from models.checkpoint import Loaded
@@ -18,9 +18,9 @@ from retrievers.encoding import TextEncoder
 from retrievers.search import exact
 from retrievers.search.final import Part
 from retrievers.types import Document, Run
-from retrievers.vectors import HybridVectors
+from retrievers.vectors import HybridQueries, HybridVectors
 
-_METRICS = ("MRR@10", "NDCG@10")
+METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10
 _DOCUMENTS_AT_ONCE, _QUERIES_AT_ONCE = 4_096, 256
 
@@ -39,18 +39,25 @@ class _Names:
         return self._ids[rows]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A held-out collection as one state of a model encodes it."""
+
+    parts: list[Part]
+    queries: list[HybridQueries]  # in blocks
+
+
 class Validator:
     """Encodes a held-out collection with the weights of now, searches it exactly, scores the run.
 
-    Where `validation_documents` is set, only the judged documents and the first others up to that number are searched:
-    good for following a training, not comparable with scores on the whole.
+    With `most` only the judged documents and the first others up to that number are searched: good for following a
+    training, not comparable with scores on the whole.
     """
 
-    def __init__(self, data: Data, root: Path | None, job: Conductor) -> None:
-        assert data.validate_on is not None
-        self.dataset = resolve(placed(data.validate_on, root))[0]
+    def __init__(self, name: str, most: int | None, root: Path | None, job: Conductor) -> None:
+        self.dataset = resolve(placed(name, root))[0]
         self.dataset.open(job)
-        self.docs = list(self._documents(data.validation_documents))
+        self.docs = list(self._documents(most))
         self.names = _Names(self.docs)
 
     def _documents(self, most: int | None) -> Iterator[Document]:
@@ -62,18 +69,28 @@ class Validator:
         return itertools.chain(wanted, itertools.islice(others, max(0, most - len(judged))))
 
     def scores(self, student: Loaded, device: torch.device) -> dict[str, float]:
-        """MRR@10 and NDCG@10."""
-        encoder = TextEncoder(student, device)
+        """MRR@10 and NDCG@10, by metric and collection."""
+        found = self.scored(self.encode(student, device), device)
+        return {f"{name} on {self.dataset.name}": value for name, value in found.items()}
+
+    def encode(self, student: Loaded, device: torch.device) -> Encoded:
+        """All documents and all queries."""
+        encoder, queries = TextEncoder(student, device), self.dataset.queries
         parts = []
         for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
             vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)
             parts.append(Part(start, vectors))
+        starts = range(0, len(queries), _QUERIES_AT_ONCE)
+        return Encoded(parts, [encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts])
+
+    def scored(self, encoded: Encoded, device: torch.device, factor: float = 1.0) -> dict[str, float]:
+        """MRR@10 and NDCG@10 of the exact search, the lexical half weighed by `factor` times the model's own scale."""
         threads = torch.get_num_threads()
-        path, blocks, queries = exact.path_for(parts, device, threads), [], self.dataset.queries
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            block = encoder.queries(queries[start : start + _QUERIES_AT_ONCE])
-            found = exact.named(exact.search(block, parts, _TOP, path, self.names, threads), self.names)
-            blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, start)]
-        run = Run.from_blocks([query.query_id for query in queries], blocks)
-        scores = score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level)
-        return {f"{name} on {self.dataset.name}": value for name, value in scores.mean().items()}
+        path = exact.path_for(encoded.parts, device, threads)
+        blocks: list[tuple[Any, Any, Any]] = []
+        for block in encoded.queries:
+            weighed = HybridQueries(block.dense, block.lexical * np.float32(factor))
+            found = exact.named(exact.search(weighed, encoded.parts, _TOP, path, self.names, threads), self.names)
+            blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
+        run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
+        return score(run, self.dataset.qrels, parse_metrics(METRICS), self.dataset.rules.binary_level).mean()

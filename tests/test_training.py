@@ -26,6 +26,7 @@ LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
 STAGES = {
     "pretrain": {"kind": "pretrain", "steps": 6, "batch": 8, "micro_batch": 4, "length": 24, **LOOP},
     "in_batch": {"kind": "finetune", "dense": 16, "lexical": 16, "steps": 6, "batch": 8, "passage_length": 32, **LOOP},
+    "weigh": {"kind": "weigh", "collections": ["mini"], "metric": "NDCG@10", "factors": [0.25, 1, 4, 64]},
     "mine": {"kind": "mine", "depth": 20},
     "hard": {"kind": "finetune", "negatives": 2, "steps": 4, "batch": 4, "chunk": 5, "passage_length": 32, **LOOP},
     "bm25": {"kind": "mine", "retriever": "bm25", "depth": 10, "least": 5},
@@ -71,7 +72,7 @@ def whole(tmp_path_factory):
     (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
     answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=folder)
     assert answer.returncode == 0, answer.stderr
-    return folder, answer.stdout
+    return folder, answer.stdout, answer.stderr
 
 
 def test_every_stage_leaves_its_checkpoint_log_curves_and_manifest(whole):
@@ -95,16 +96,33 @@ def test_every_stage_leaves_its_checkpoint_log_curves_and_manifest(whole):
 
 def test_temperature_and_scale_are_set_once_and_kept(whole):
     folder = whole[0] / "trained" / "tiny"
-    first, *later = (hybrid.read(folder / name) for name in ("in_batch", "hard", "distil"))
-    assert first.temperature > 0
-    assert first.lexical_scale not in (0, 1)
-    assert (first.dense, first.lexical, first.trained["stage"]) == (16, 16, "in_batch")
+    start, first, *later = (hybrid.read(folder / name) for name in ("in_batch", "weigh", "hard", "distil"))
+    assert start.temperature > 0
+    assert start.lexical_scale not in (0, 1)
+    assert (start.dense, start.lexical, start.trained["stage"]) == (16, 16, "in_batch")
     for spec in (first, *later):  # what a table of the paper asks of a checkpoint
         assert spec.trained["pretraining"] == "CLS and OT decoding"
         assert len(spec.trained["pretrained_on"]) == len(spec.trained["finetuned_on"]) == 1
         assert spec.trained["finetuned_as"] == [16, 16]
     for spec in later:
         assert (spec.temperature, spec.lexical_scale) == (first.temperature, first.lexical_scale)
+
+
+def test_the_halves_are_weighed_by_what_a_held_out_collection_says(whole, monkeypatch, cli):
+    """The scale that `weigh` keeps is the best of its factors by `harness run` on that collection as well."""
+    folder = whole[0] / "trained" / "tiny"
+    facts = json.loads((folder / "weigh" / "manifest.json").read_text())
+    rows, before, after = facts["weighed"], hybrid.read(folder / "in_batch"), hybrid.read(folder / "weigh")
+    assert [row["factor"] for row in rows] == [0.25, 1, 4, 64]
+    best = max(rows, key=lambda row: row["mean"])
+    assert after.lexical_scale == pytest.approx(before.lexical_scale * best["factor"])
+    assert after.trained["weighed_on"] == ["mini"]
+    weights = [load_file(folder / name / "model.safetensors") for name in ("in_batch", "weigh")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "mini: the halves are weighed on it, and it is scored on" in whole[2]
+    monkeypatch.chdir(whole[0])
+    answer = cli("run", "--retriever", "dupmae", "--checkpoint", folder / "weigh", "--dataset", "mini")
+    assert f"{best['NDCG@10 on mini']:.4f}" in answer.out
 
 
 def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole):
@@ -131,9 +149,9 @@ def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):
     folder = whole[0] / "trained" / "tiny"
     with (folder / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["system"] for row in rows] == ["bm25", "pretrain", "in_batch", "hard", "distil"]
+    assert [row["system"] for row in rows] == ["bm25", "pretrain", "in_batch", "weigh", "hard", "distil"]
     assert rows[0]["NDCG@10"] == "0.6568"  # the README's BM25
-    assert [row["against"] for row in rows] == ["", "", "pretrain", "in_batch", "hard"]
+    assert [row["against"] for row in rows] == ["", "", "pretrain", "in_batch", "weigh", "hard"]
     assert all(0 <= float(row["p"]) <= 1 for row in rows[2:])
     difference = float(rows[3]["NDCG@10"]) - float(rows[2]["NDCG@10"])
     assert float(rows[3]["difference in NDCG@10"]) == pytest.approx(difference, abs=2e-4)
@@ -210,6 +228,16 @@ def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, t
         (["bm25", "in_batch"], ["in_batch.negatives=11"], "in_batch: 11 negatives of each query were asked for, of 10"),
         (["bm25", "teacher"], ["teacher.start_from=bm25"], "teacher.start_from is bm25, which leaves no encoder"),
         (["in_batch"], ["data.evaluate=[nope]"], "unknown dataset 'nope'"),
+        (
+            ["pretrain"],
+            ["data.corpora=[nowhere/texts]", "data.sources.nowhere=https://example.org"],
+            "The source of nowhere/texts: https://example.org.",
+        ),
+        (
+            ["in_batch"],
+            ["data.train=[nowhere/train]", "data.sources.nowhere=https://example.org"],
+            "The source of nowhere/train: https://example.org.",
+        ),
         (["in_batch"], ["data.against=[nope]"], "unknown retriever 'nope'"),
         (["in_batch"], ["name=../evil"], "name: '../evil' is not a plain name"),
         (["pretrain"], ["stages.nope=null"], "there is no stage nope to take out; there is pretrain"),
