@@ -8,7 +8,7 @@ from pathlib import Path
 from harness import corpora
 from harness.datasets import resolve
 from harness.recipe import ENCODERS, Finetune, Mine, Pretrain, Recipe, Score, Teacher, Weigh
-from harness.recipe_data import PSEUDO, Data
+from harness.recipe_data import Data
 from harness.recipe_file import placed
 from retrievers.errors import InputError
 from retrievers.registry import get
@@ -31,11 +31,11 @@ def check_names(recipe: Recipe, root: Path | None) -> None:
     own = [name for stage in recipe.stages.values() if isinstance(stage, Finetune) for name in stage.train]
     own += [name for stage in recipe.stages.values() if isinstance(stage, Weigh) for name in stage.collections]
     for name in (*data.train, *own, *data.evaluate, *((data.validate_on,) if data.validate_on else ())):
-        if name != PSEUDO:
+        if name not in data.pseudo:
             with _sourced(name, data):
                 resolve(placed(name, root))
     pretrained = [part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora]
-    for part in (*data.corpora, *pretrained, *(data.pseudo.corpora if data.pseudo else ())):
+    for part in (*data.corpora, *pretrained, *(part for made in data.pseudo.values() for part in made.corpora)):
         with _sourced(part.name, data):
             corpora.check(part, root)
     before: list[str] = ["base"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.recipe_data import PSEUDO, Corpora, Data, Strict
+from harness.recipe_data import Corpora, Data, Strict
 from models.config import PretrainConfig
 from models.loop import LoopConfig
 
@@ -196,11 +196,8 @@ class Recipe(Strict):
                 wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
             if isinstance(stage, Pretrain) and not (stage.corpora or self.data.corpora):
                 wrong.append(f"stages.{name}: there are no corpora, neither here nor in data")
-            learns = not isinstance(stage, Pretrain | Weigh)
-            if learns and not self.trains_on(stage):
+            if not isinstance(stage, Pretrain | Weigh) and not self.trains_on(stage):
                 wrong.append(f"stages.{name}: data.train names no collection")
-            if learns and PSEUDO in self.trains_on(stage) and self.data.pseudo is None:
-                wrong.append(f"stages.{name}: trains on {PSEUDO}, and there is no data.pseudo to make it of")
             if missing := [kind for kind in _needs(stage) if kind not in seen]:
                 wrong.append(f"stages.{name}: needs a stage of kind {', '.join(missing)} before it")
             seen.add(stage.kind)

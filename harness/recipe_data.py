@@ -24,9 +24,6 @@ class CorpusPart(Strict):
 Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
 
 
-PSEUDO = "pseudo"  # the name of the pseudo-queries among collections to train on
-
-
 class Pseudo(Strict):
     """Training pairs made of plain texts, one of each: see `harness.pseudo_queries`. `kinds` are shares."""
 
@@ -52,7 +49,7 @@ class Data(Strict):
     """Collections. A relative path is looked for under the recipe's `root` first."""
 
     corpora: Corpora = ()
-    pseudo: Pseudo | None = None  # what `pseudo` among `train` stands for
+    pseudo: dict[str, Pseudo] = {}  # by the names that they have among `train`
     train: tuple[str, ...] = ()
     validate_on: str | None = None
     validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None

@@ -11,7 +11,7 @@ from harness import corpora, pseudo_queries
 from harness.pairs import Training
 from harness.progress import Conductor
 from harness.recipe import Finetune, Pretrain, Recipe, Weigh
-from harness.recipe_data import PSEUDO, CorpusPart
+from harness.recipe_data import CorpusPart
 from harness.stage_folder import digest
 from models import loop
 from models.hybrid import HybridSpec
@@ -54,14 +54,13 @@ class Context:
         """Training collections by name, each opened once; pseudo-queries are made where they are not there yet."""
         if names not in self._opened:
             with self.accelerator.main_process_first():
-                places = [self._pseudo() if name == PSEUDO else name for name in names]
+                places = [self._place(name) for name in names]
                 self._opened[names] = Training(places, self.root, self.job)
         return self._opened[names]
 
-    def _pseudo(self) -> str:
-        assert self.recipe.data.pseudo is not None
-        place = pseudo_queries.collection(self.recipe.data.pseudo, self.root, self.job.cache, self.job)
-        return str(place)
+    def _place(self, name: str) -> str:
+        pseudo = self.recipe.data.pseudo.get(name)
+        return name if pseudo is None else str(pseudo_queries.collection(pseudo, self.root, self.job.cache, self.job))
 
     def stamp(self, parts: tuple[CorpusPart, ...]) -> list[Any]:
         """What changes when these corpora do; each is read for it once. Raises InputError for one that is not there."""
@@ -113,7 +112,7 @@ class Context:
     def _sets(self, stage: Finetune) -> Iterator[str]:
         pseudo = self.recipe.data.pseudo
         for name in self.recipe.trains_on(stage):
-            yield from pseudo_queries.names(pseudo) if name == PSEUDO and pseudo else (name,)
+            yield from pseudo_queries.names(pseudo[name]) if name in pseudo else (name,)
 
 
 def token_pairs(
