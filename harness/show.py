@@ -51,8 +51,7 @@ def retrievers_table() -> None:
     from retrievers.registry import available, prefixes, problems
 
     columns = ("retriever", "system", "paper rows", "kind", "a document", "bytes", "checkpoint", "status", "verified")
-    columns += ("fine-tuned on", "licence")
-    table, sharing = _table(*columns, "what it is"), dict[str, list[str]]()
+    table, sharing = _table(*columns, "fine-tuned on", "licence", "what it is"), dict[str, list[str]]()
     for name, cls in sorted(available().items()):
         about = cls.about()
         rows = ", ".join(f"{row.table}: {row.row}" for row in about.paper_rows)
