@@ -121,7 +121,7 @@ def test_the_stage_is_the_one_it_was_exported_from_and_all_before_it_are_there(w
     tiny.save_hybrid(whole / "other", seed=9)
     with pytest.raises(InputError, match=r"is not .*other, as it is or in 16 bits: .* differs"):
         card.make(whole / "m", whole / "other", words, records)
-    with pytest.raises(InputError, match="has no hybrid.json"):
+    with pytest.raises(InputError, match=r"has no hybrid\.json"):
         card.make(whole / "t", whole / "t" / "pretrain", words, records)
     (whole / "t" / "pretrain").rename(whole / "pretrain")
     with pytest.raises(InputError, match=r"the stage before in_batch \(key \w+\) is not beside it"):
