@@ -74,6 +74,7 @@ def retrieve(
     collection = one_dataset(dataset, config.titles)
     made.check()
     job = Conductor(cache(), config.threads)
+    job.tell(made.notice)
     collection.open(job)
     if queries is not None:
         if not queries:
@@ -154,16 +155,18 @@ def read(folder: _Folder) -> Result:
     return Result(records.read(Path(folder).expanduser()))
 
 
-def export(checkpoint: _Folder, folder: _Folder) -> Path:
+def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Path:
     """`harness export`: write the dense half of a trained checkpoint as a sentence-transformers folder.
 
-    Raises CheckpointError as `models.export.export_dense`.
+    With `float16` the whole checkpoint in our own layout, its weights in 16 bits. Raises CheckpointError as
+    `models.export.export_dense` and `models.float16.export_float16`.
     """
     from models import hub
     from models.export import export_dense
+    from models.float16 import export_float16
 
     place = Path(folder).expanduser()
-    export_dense(hub.locate(str(checkpoint)), place)
+    (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)
     return place
 
 

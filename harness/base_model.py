@@ -42,7 +42,8 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int) -> None:
 
 def load_masked_lm(folder: Path) -> tuple[Any, Any]:
     """A masked-LM model and its tokenizer. Raises CheckpointError for a folder without a head or a tokenizer."""
-    loaded = checkpoint.load(folder, HybridSpec(lexical=1, query_length=8, passage_length=8))
+    # of the head and what is below it: a projection of the dense half is the fine-tuning's, and stays behind
+    loaded = checkpoint.load(folder, HybridSpec(dense=0, lexical=1, query_length=8, passage_length=8))
     if loaded.model.config.model_type != "bert":
         raise CheckpointError(
             f"{folder} is a {loaded.model.config.model_type!r} model; pre-training is written for BERT's embeddings. "

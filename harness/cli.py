@@ -11,6 +11,7 @@ import typer
 
 from harness.cli_ablate import ablate_command
 from harness.cli_bench import bench_command
+from harness.cli_card import card_command
 from harness.cli_check import check_command
 from harness.cli_compare import compare_command
 from harness.cli_dissect import dissect_command
@@ -176,6 +177,7 @@ app.command("bench")(bench_command)
 app.command("score")(score_command)
 app.command("fuse")(fuse_command)
 app.command("export")(export_command)
+app.command("card")(card_command)
 app.command("dissect")(dissect_command)
 app.add_typer(plot_app, name="plot")
 app.command("table")(table_command)

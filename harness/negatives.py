@@ -23,6 +23,7 @@ def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
     retriever = make_retriever(RetrieverSpec(name=named, options=options))
     if context.main or retriever.distributed:
         retriever.check()
+        context.job.tell(retriever.notice)
         with context.job.lent(retriever.distributed):
             parts = [
                 mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, stage.depth, context.job)

@@ -159,6 +159,12 @@ class Conductor:
             self._said.add(message)
             self.note(f"warning: {message}")
 
+    def tell(self, notice: str) -> None:
+        """Tell the user once, not for the record; "" is nothing to tell."""
+        if notice and notice not in self._said:
+            self._said.add(notice)
+            self.note(f"note: {notice}")
+
     def note(self, message: str) -> None:
         """A line on standard error."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)

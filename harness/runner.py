@@ -62,6 +62,8 @@ def iterate(
         reranker.check()
     manifest.git_commit()  # forks, so it comes before any retriever may start Java
     job = Conductor(cache(), config.threads, team)
+    for _, retriever in retrievers:
+        job.tell(retriever.notice)
     every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]
     searches = Searches(config, every, job)
     if not team.main:

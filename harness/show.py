@@ -51,17 +51,17 @@ def retrievers_table() -> None:
     from retrievers.registry import available, prefixes, problems
 
     columns = ("retriever", "system", "paper rows", "kind", "a document", "bytes", "checkpoint", "status", "verified")
-    table, sharing = _table(*columns, "what it is"), dict[str, list[str]]()
+    table, sharing = _table(*columns, "fine-tuned on", "licence", "what it is"), dict[str, list[str]]()
     for name, cls in sorted(available().items()):
         about = cls.about()
         rows = ", ".join(f"{row.table}: {row.row}" for row in about.paper_rows)
         size = "" if about.bytes_per_document is None else f"{about.bytes_per_document:,.0f}"
         words = (about.system, rows, about.kind, about.width, size, about.checkpoint or "", about.status)
-        table.add_row(name, *words, about.verified or "", cls.summary)
+        table.add_row(name, *words, about.verified or "", about.finetuned_on or "", about.licence or "", cls.summary)
         options = ", ".join(f"{key}={field.default}" for key, field in cls.Options.model_fields.items())
         sharing.setdefault(options or "none", []).append(name)
     for label, summary in prefixes().items():
-        table.add_row(label, *[""] * 6, "runnable", "", summary)
+        table.add_row(label, *[""] * 6, "runnable", *[""] * 3, summary)
         sharing[next(options for options, names in sharing.items() if "cls" in names)].append(label)
     console = _console()
     console.print(table)

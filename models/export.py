@@ -6,13 +6,11 @@ logits of the ordinary tokens, which no module of that library makes.
 """
 
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models import checkpoint, hub, layouts
+from models import checkpoint, hub, layouts, new_folder
 from models.errors import CheckpointError
 from models.weights import quiet
 
@@ -64,17 +62,10 @@ def export_dense(source: Path, target: Path) -> None:
             "lexical half has no form in sentence-transformers: a SparseEncoder pools log(1 + ReLU(logit)), this one "
             "the logits themselves."
         )
-    if target.exists():
-        raise CheckpointError(f"{target} is there already. Name a folder that is not there yet.")
+    new_folder.check(target)
     loaded = checkpoint.load(source, spec.replace(lexical=0))  # the bare encoder, without its masked-LM head
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        new.mkdir()
+    with new_folder.whole(target) as new:
         _write(new, loaded, spec.lexical, hub.content_hash(source))
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _write(folder: Path, loaded: checkpoint.Loaded, lexical: int, digest: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from models import packaged
 from models.errors import CheckpointError, first_line
 from models.layouts import module_folders
 
@@ -18,10 +19,12 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def locate(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint given by path or hub id; a hub id is fetched into the Hugging Face cache.
+    """The folder of a checkpoint: a packaged model's name, a path, or a hub id, fetched into the Hugging Face cache.
 
     Raises CheckpointError that says what is missing, how to fetch it and where to put it.
     """
+    if name in packaged.NAMES:
+        return packaged.chosen(name)
     path = Path(name).expanduser()
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", "modules.json")):

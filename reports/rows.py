@@ -110,7 +110,9 @@ def fine_tuning(system: System) -> str | None:
 def against(table: int, row: str, system: System) -> list[str]:
     """Why the system's scores cannot stand beside the published ones of `row`; empty where nothing is against it."""
     if system.system not in _ENCODERS:
-        return []
+        # its row is a claim of the catalog; weights that say they were pre-trained by decoding tasks are none of theirs
+        tasks = system.trained.get("pretraining")
+        return [f"other pre-training ({tasks})"] if tasks else []
     return [*_model(system), *_settings(system), *_pretraining(table, system), *_finetuning(table, row, system)]
 
 

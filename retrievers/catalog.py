@@ -35,6 +35,7 @@ class Entry(BaseModel):
     query_checkpoint: str | None = None  # where queries have an encoder of their own
     query_revision: str | None = None
     missing: str | None = None  # why there is no checkpoint, and what to do
+    stand_in: str | None = None  # the packaged model that runs where no --checkpoint is named
     unpublished: str | None = None  # why this can be a row of published numbers only
     architecture: str | None = None  # `model_type` in config.json; another is an error
     layout: str | None = None  # `models.layouts`, where the folder must be of one
@@ -60,9 +61,11 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "Entry":
-        reasons = [name for name in ("checkpoint", "missing", "unpublished") if getattr(self, name) is not None]
+        reasons = [
+            name for name in ("checkpoint", "stand_in", "missing", "unpublished") if getattr(self, name) is not None
+        ]
         if len(reasons) != 1 and self.source != "the command line":
-            raise ValueError(f"{self.system}: give one of checkpoint, missing, unpublished; got {reasons}")
+            raise ValueError(f"{self.system}: give one of checkpoint, stand_in, missing, unpublished; got {reasons}")
         return self
 
     @property
@@ -70,7 +73,29 @@ class Entry(BaseModel):
         """Whether it can be run, and what that needs."""
         if self.unpublished:
             return "published numbers only"
-        return "needs --checkpoint" if self.checkpoint is None else "runnable"
+        if self.own is None:
+            return "needs --checkpoint"
+        return "runnable" if self.packaged in (None, True) else "needs --checkpoint (weights not installed)"
+
+    @property
+    def packaged(self) -> bool | None:
+        """Whether the packaged model that it runs is there; None where it runs none."""
+        from models import packaged
+
+        return packaged.there(self.own) if self.own in packaged.NAMES else None
+
+    @property
+    def own(self) -> str | None:
+        """What runs where no --checkpoint is named."""
+        return self.checkpoint or self.stand_in
+
+    @property
+    def _sizes(self) -> tuple[int, int | Literal["all"]]:
+        """D and K: those of the packaged model that runs, where it is one that is there."""
+        from models import hybrid, packaged
+
+        found = hybrid.read(packaged.folder(self.own)) if self.own and self.packaged else None
+        return (self.values or 0, self.terms) if found is None else (found.dense or 0, found.lexical)
 
     def spec(self, vocabulary: int) -> dict[str, Any]:
         """The fields of HybridSpec that the entry sets, for a model of V terms."""
@@ -82,15 +107,17 @@ class Entry(BaseModel):
         """What a document is made of, in words."""
         if self.kind == "late interaction":
             return f"{self.values} a token"
-        terms = {"all": "terms above 0", 0: ""}.get(self.terms, f"{self.terms} terms")
-        return " + ".join(part for part in (f"{self.values} values" if self.values else "", terms) if part)
+        values, kept = self._sizes
+        terms = {"all": "terms above 0", 0: ""}.get(kept, f"{kept} terms")
+        return " + ".join(part for part in (f"{values} values" if values else "", terms) if part)
 
     @property
     def bytes_per_document(self) -> float | None:
         """16 bits a value, 32 a term; None where it depends on the text, or there is no checkpoint."""
         if self.kind == "late interaction" or self.terms == "all" or self.unpublished:
             return None
-        return bytes_per_document(self.values or 0, self.terms)[0]
+        values, kept = self._sizes
+        return bytes_per_document(values, 0 if kept == "all" else kept)[0] if values or kept else None
 
 
 @lru_cache(maxsize=1)

@@ -66,6 +66,11 @@ class LateInteraction(WithLateCheckpoint):
             raise InputError(f"first_stage {self._first_name} is late interaction itself. Name another kind, or all.")
         return found
 
+    @property
+    def notice(self) -> str:
+        """Its first stage's."""
+        return "" if self._first is None else self._first.notice
+
     def check(self) -> None:
         """See to the checkpoint, the device and the first stage before anything is read."""
         self.fingerprint()

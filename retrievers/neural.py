@@ -68,7 +68,7 @@ class Neural(WithCheckpoint):
             stage=None if stage is None else str(stage),
             variant=variant,
             paper_rows=self.entry.paper_rows if claims else (),
-            checkpoint=self.options.checkpoint or self.entry.checkpoint,
+            checkpoint=self.named,
             checkpoint_hash=self.hashes,
             bytes_per_document=ours,
             bytes_per_document_paper=paper,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class CheckpointOptions(Options):
     """What a user may change of any of them."""
 
-    checkpoint: str | None = Field(None, description="folder or hub id")
+    checkpoint: str | None = Field(None, description="folder, hub id or a packaged model")
     titles: bool | Form | None = Field(
         None, description="how a passage's title comes before its text: space, separator, pair, typed pair, none"
     )
@@ -42,23 +42,56 @@ class OnCheckpoint(Retriever, ABC):
     def about(cls) -> About:
         """What the catalog says."""
         entry = cls.entry
-        sizes = entry.width, entry.bytes_per_document
-        return About(entry.system, entry.paper_rows, entry.kind, *sizes, entry.checkpoint, entry.status, entry.verified)
+        return About(
+            system=entry.system,
+            paper_rows=entry.paper_rows,
+            kind=entry.kind,
+            width=entry.width,
+            bytes_per_document=entry.bytes_per_document,
+            checkpoint=entry.own,
+            status=entry.status,
+            verified=entry.verified,
+            finetuned_on=entry.finetuned_on,
+            licence=entry.licence,
+        )
+
+    @property
+    def named(self) -> str | None:
+        """The checkpoint: the user's, else the entry's own, else the packaged one that stands in for it."""
+        return self.options.checkpoint or self.entry.own
+
+    @property
+    def notice(self) -> str:
+        """That a packaged model stands in, where it does."""
+        if self.options.checkpoint or self.entry.stand_in is None:
+            return ""
+        return (
+            f"no --checkpoint is named, so {self.entry.system} runs as {self.entry.stand_in}: a small model that this "
+            "project trained and packs, not the paper's, and its scores are not comparable with the paper's. "
+            "--checkpoint FOLDER_OR_HUB_ID names another."
+        )
 
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
-        from models import hub
+        from models import hub, packaged
 
-        name = self.options.checkpoint or self.entry.checkpoint
+        name = self.named
         if self.prefix and self.options.checkpoint:
             raise InputError(
                 f"{self.prefix}{self.entry.checkpoint} names the checkpoint already, and --checkpoint names {name}. "
                 "Give one."
             )
+        if self.options.checkpoint and self.entry.checkpoint in packaged.NAMES:
+            raise InputError(
+                f"{self.entry.checkpoint} is the packaged model itself, and --checkpoint names {name}. Run that as "
+                f"{'retromae-finetune' if self.entry.system == 'RetroMAE' else 'dupmae'} or hf:{name}."
+            )
         if name is None:
             why = self.entry.missing or f"{self.entry.unpublished} It is a row of published numbers only."
             raise InputError(f"{self.entry.system}: {why}")
+        if name in packaged.NAMES and not (self.options.checkpoint or self.prefix):
+            return packaged.folder(name)  # the catalog's word, which no folder that lies here can mean
         return hub.locate(name, None if self.options.checkpoint else self.entry.revision)
 
     @cached_property

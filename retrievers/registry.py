@@ -61,6 +61,8 @@ class About(NamedTuple):
     checkpoint: str | None = None
     status: str = "runnable"
     verified: str | None = None  # against what its vectors or scores were checked
+    finetuned_on: str | None = None
+    licence: str | None = None
 
 
 class Retriever(ABC):
@@ -93,6 +95,11 @@ class Retriever(ABC):
     def resolved(self) -> dict[str, Any]:
         """The options as they took effect, for the record."""
         return dict(self.options.model_dump(mode="json"))
+
+    @property
+    def notice(self) -> str:
+        """What a user should know before it runs, if anything; a command says it once."""
+        return ""
 
     def check(self) -> None:
         """Raise what is known to be wrong before a collection is read; called for every retriever of a run."""

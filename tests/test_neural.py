@@ -109,7 +109,7 @@ def test_text_options_are_taken_literally(tmp_path, folder, cli):
 def test_every_retriever_is_checked_before_any_collection_is_read(tmp_path, folder, bad, monkeypatch):
     monkeypatch.setattr("harness.datasets.Dataset.open", lambda *a: pytest.fail("a collection was read"))
     tiny.save_hybrid(tmp_path / "m", dense=32, lexical=0)
-    assert "no public checkpoint" in bad("run", "-r", "hf:m", "-r", "dupmae", "-d", folder)
+    assert "no fine-tuned retriever" in bad("run", "-r", "hf:m", "-r", "condenser", "-d", folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "needs Faiss" in bad("run", "-r", "hf:m", "-d", folder, "--engine", "faiss")
 
@@ -156,7 +156,7 @@ def test_another_checkpoint_under_the_same_name_is_another_run(tmp_path, folder)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-r", "dupmae"], ["no public checkpoint of DupMAE is known", "--checkpoint"]),
+        (["-r", "condenser"], ["no fine-tuned retriever", "name the result with --checkpoint"]),
         (["-r", "dupmae", "--checkpoint", "gone/./x"], ["gone/./x is not a folder"]),
         (["-r", "dupmae", "--checkpoint", "nobody/nothing"], ["hf download nobody/nothing", "--checkpoint FOLDER"]),
         (["-r", "retromae"], ["Shitao/RetroMAE_MSMARCO_distill", "config.json", "hf download"]),

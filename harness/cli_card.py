@@ -1,0 +1,30 @@
+"""`harness card`: the card of a model that is given away."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def card_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The checkpoint; its README.md is written.")],
+    stage: Annotated[Path, typer.Option("--stage", help="The stage of a training that it was exported from.")],
+    words: Annotated[Path, typer.Option("--words", help="YAML: title, summary, sources, limits, licence ….")],
+    record: Annotated[
+        list[str] | None,
+        typer.Option("--record", help="A record for the scores, as `harness compare` takes it; repeat for several."),
+    ] = None,
+    results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
+) -> None:
+    """Write a model's card from what its training and its runs left: data, recipe, seeds, cost, scores, limits."""
+    from harness.card import make
+    from harness.comparison import find
+    from reports.card import read_words
+    from reports.files import write_whole
+    from retrievers.errors import InputError
+
+    if not record:
+        raise InputError("a card wants scores. Give --record RECORD, once for each run of this folder.")
+    text = make(folder, stage, read_words(words), [find(word, results) for word in record])
+    write_whole(folder / "README.md", text)
+    typer.echo(f"wrote {folder / 'README.md'}")

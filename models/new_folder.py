@@ -1,0 +1,36 @@
+"""A folder that is written whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.errors import CheckpointError
+
+
+def check(target: Path) -> None:
+    """Raise CheckpointError where something is at `target` already."""
+    if target.exists():
+        raise CheckpointError(f"{target} is there already. Name a folder that is not there yet.")
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; it becomes `target` when the block ends, and is removed if it fails.
+
+    Raises CheckpointError as `check`.
+    """
+    check(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        new.mkdir()
+        yield new
+        for file in filter(Path.is_file, new.iterdir()):
+            file.chmod(0o666 & ~mask)  # some writers give the owner alone the right to read
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,248 @@
+"""The card of a model that is given away: data, recipe, seeds, cost, scores, limits, licence.
+
+Facts come from what the training and the runs left (`hybrid.json`, the stages' manifests, records); a person adds only
+`Words`: what the sources are, what the model is not good for, under what licence it may be used.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reports.errors import RecordError
+from reports.records import Record
+
+SECTIONS = ("Data", "Recipe", "Seeds", "Cost", "Scores", "Limits", "Licence")
+_METRICS = ("NDCG@10", "MRR@10", "R@100")
+_PAPER = {"layers": 12, "hidden": 768, "vocabulary": 30_522}
+# of a stage's settings those that change nothing but how often something is written
+_ASIDE = ("kind", "log_every", "save_every", "validate_every", "micro_batch", "chunk")
+_PATH = re.compile(r"(?:^|[\s`'\"(=\[:])(/[\w.-]+/[^\s`'\")\]]*)", re.MULTILINE)
+
+
+class Words(BaseModel):
+    """What no file of the training says. `sources`: {the beginning of a corpus's or collection's name: what it is}."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(min_length=1)
+    summary: str = Field(min_length=1)
+    sources: dict[str, str] = Field(min_length=1)
+    in_domain: tuple[str, ...] = ()  # collections of the same kind as those trained on; every other is zero-shot
+    limits: tuple[str, ...] = Field(min_length=1)
+    licence: str = Field(min_length=1)  # its SPDX identifier
+    licence_words: str = ""
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the files say: `spec` is hybrid.json's, `model` layers, H and V, `stages` the manifests in their order."""
+
+    spec: Mapping[str, Any]
+    model: Mapping[str, int]
+    stages: Sequence[Mapping[str, Any]]
+    content_hash: str
+    megabytes: float
+
+
+def read_words(path: Path) -> Words:
+    """The words in a YAML file. Raises RecordError for one that cannot be read, or lacks or mistakes a field."""
+    try:
+        return Words.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in error.errors())
+        raise RecordError(f"{path}: {wrong}. It wants {', '.join(Words.model_fields)}.") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RecordError(f"{path} is not a readable YAML file ({' '.join(str(error).split())[:200]}).") from error
+
+
+def write(facts: Facts, words: Words, records: Sequence[Record]) -> str:
+    """The card, in Markdown with the header that the Hugging Face hub reads.
+
+    Raises RecordError for a corpus or collection that no source of `words` is of, records of which none is of these
+    weights, a collection of `in_domain` that no record is on, or a path of this machine in the text.
+    """
+    parts = {
+        "Data": _data(facts, words),
+        "Recipe": _recipe(facts),
+        "Seeds": _seeds(facts),
+        "Cost": _cost(facts),
+        "Scores": _scores(facts, words, records),
+        "Limits": _limits(facts, words),
+        "Licence": [f"{words.licence}. {words.licence_words}".strip()],
+    }
+    head = [
+        "---",
+        f"license: {words.licence.lower()}",
+        f"language: {words.language}",
+        "library_name: dupmae-harness",
+        "pipeline_tag: sentence-similarity",
+        "---",
+        "",
+        f"# {words.title}",
+        "",
+        words.summary,
+        "",
+        f"{_sizes(facts.model)}; a document is {_width(facts)}; {facts.megabytes:.1f} MB on disk. Content hash "
+        f"`{facts.content_hash}`.",
+    ]
+    body = [line for name in SECTIONS for line in ("", f"## {name}", "", *parts[name])]
+    text = "\n".join([*head, *body]) + "\n"
+    if found := _PATH.search(text):
+        raise RecordError(
+            f"the card would name {found[1]}, a path of this machine. Name corpora and collections relative to the "
+            "recipe's root, and leave paths out of the words."
+        )
+    return text
+
+
+def _sizes(model: Mapping[str, int]) -> str:
+    return f"{model['layers']} layers, H {model['hidden']:,}, V {model['vocabulary']:,}"
+
+
+def _width(facts: Facts) -> str:
+    dense, lexical = facts.spec["dense"], facts.spec["lexical"]
+    halves = (f"{dense} values" if dense else "", f"{lexical} terms" if lexical else "")
+    return " and ".join(half for half in halves if half)
+
+
+def _data(facts: Facts, words: Words) -> list[str]:
+    trained, lines, absent = facts.spec.get("trained", {}), [], []
+    for label, key in (("Pre-trained on", "pretrained_on"), ("Fine-tuned on", "finetuned_on")):
+        for name in trained.get(key, ()):
+            known = [start for start in words.sources if name.startswith(start)]
+            if not known:
+                absent.append(name)
+                continue
+            lines.append(f"- {label} `{name}`: {words.sources[max(known, key=len)]}")
+    if absent:
+        raise RecordError(
+            f"sources: nothing says what {', '.join(absent)} is. Give each a line, by how its name begins."
+        )
+    if not lines:
+        raise RecordError("the checkpoint does not say what it was trained on, so it can have no card.")
+    counts = [
+        f"{stage['name']}: {stage[key]:,} {key}"
+        for stage in facts.stages
+        for key in ("texts", "queries")
+        if key in stage
+    ]
+    return [*lines, "", f"Seen by each stage: {'; '.join(counts)}."] if counts else lines
+
+
+def _recipe(facts: Facts) -> list[str]:
+    names = list(dict.fromkeys(str(stage["recipe"]) for stage in facts.stages if "recipe" in stage))
+    commits = list(dict.fromkeys(str(stage["git_commit"]) for stage in facts.stages if stage.get("git_commit")))
+    rows = ["| stage | kind | settings | steps |", "| --- | --- | --- | --- |"]
+    for stage in facts.stages:
+        if "kind" not in stage:
+            continue
+        settings = stage.get("decides", {}).get("stage", {})
+        shown = [f"{name} {_value(value)}" for name, value in settings.items() if name not in _ASIDE and _told(value)]
+        rows.append(f"| {stage['name']} | {stage['kind']} | {', '.join(shown)} | {stage.get('steps', '')} |")
+    made = f"`harness train --recipe {'`, `'.join(names)}`" + (f", commit {', '.join(commits)}" if commits else "")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts.stages[-1].get("packages", {}).items()))
+    final = {name: facts.spec.get(name) for name in ("temperature", "lexical_scale", "query_length", "passage_length")}
+    return [
+        f"{made}; what each setting is for: docs/training.md.",
+        "",
+        *rows,
+        "",
+        f"It came to {', '.join(f'{name} {_value(value)}' for name, value in final.items())}.",
+        "",
+        f"Packages of the last stage: {versions}.",
+    ]
+
+
+def _told(value: Any) -> bool:
+    return value is not None and value is not False and value not in ("", [], {})
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(str(_value(inner)) for inner in value.values() if _told(inner))
+    if isinstance(value, list):
+        return " + ".join(str(one.get("name", one)) if isinstance(one, dict) else str(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _seeds(facts: Facts) -> list[str]:
+    seeds = sorted({stage["decides"]["seed"] for stage in facts.stages if "seed" in stage.get("decides", {})})
+    if len(seeds) != 1:
+        return [f"Seeds of the stages: {', '.join(map(str, seeds)) or 'the manifests name none'}."]
+    return [
+        f"Seed {seeds[0]}, in every stage. These weights are one training: how far another seed's would be from them "
+        "is not in the scores below."
+    ]
+
+
+def _cost(facts: Facts) -> list[str]:
+    rows = ["| stage | seconds | device | peak memory, GiB |", "| --- | --- | --- | --- |"]
+    timed = [stage for stage in facts.stages if "seconds" in stage]
+    for stage in timed:
+        memory = stage.get("peak_gpu_memory_bytes") or stage.get("peak_memory_bytes") or 0
+        kind = " (GPU)" if stage.get("peak_gpu_memory_bytes") else ""
+        rows.append(
+            f"| {stage['name']} | {stage['seconds']:,.0f} | {stage.get('device', '')}, {_hardware(stage)} | "
+            f"{memory / 2**30:.1f}{kind} |"
+        )
+    total = sum(stage["seconds"] for stage in timed)
+    return [
+        *rows,
+        "",
+        f"{total:,.0f} s in all ({total / 3600:.1f} h), as the stages' own processes counted them: what a killed "
+        "process had done before it was resumed is not in it.",
+    ]
+
+
+def _hardware(stage: Mapping[str, Any]) -> str:
+    found = stage.get("hardware", {})
+    gpu = found.get("gpu")
+    return f"{found.get('processor', '')}, {found.get('threads', '?')} threads" + (f", {gpu}" if gpu else "")
+
+
+def _scores(facts: Facts, words: Words, records: Sequence[Record]) -> list[str]:
+    ours = [record for record in records if record.manifest.system.checkpoint_hash == facts.content_hash]
+    if not ours:
+        raise RecordError(
+            f"none of the {len(records)} records is of these weights (content hash {facts.content_hash[:12]}). Run the "
+            "folder that the card is of, and name those records."
+        )
+    names = {record.manifest.data.name for record in records}
+    if unknown := sorted(set(words.in_domain) - names):
+        raise RecordError(f"in_domain: no record is on {', '.join(unknown)}; there is {', '.join(sorted(names))}.")
+    metrics = [metric for metric in _METRICS if all(metric in record.metrics for record in records)]
+    if not metrics:
+        raise RecordError(f"the records have none of {', '.join(_METRICS)} in common. Run them with these metrics.")
+    rows = [f"| collection | | system | {' | '.join(metrics)} |", f"| --- | --- | --- |{' --- |' * len(metrics)}"]
+    for record in sorted(
+        records, key=lambda one: (one.manifest.data.name not in words.in_domain, one.manifest.data.name)
+    ):
+        name, system = record.manifest.data.name, record.manifest.system
+        label = words.title if record in ours else system.retriever
+        label += f" ({system.variant})" if system.variant else ""
+        label = f"**{label}**" if record in ours else label
+        kind = "in domain" if name in words.in_domain else "zero-shot"
+        values = " | ".join(f"{record.metrics[metric]:.4f}" for metric in metrics)
+        rows.append(f"| {name} | {kind} | {label} | {values} |")
+    return [
+        *rows,
+        "",
+        "Bold: these weights. Each figure is that of a record of `harness run`.",
+    ]
+
+
+def _limits(facts: Facts, words: Words) -> list[str]:
+    sizes, spec = facts.model, facts.spec
+    small = sizes["layers"] < _PAPER["layers"] or sizes["hidden"] < _PAPER["hidden"]
+    cells = "In Tables 1 to 3 its cells are always `not comparable`." if small else "`harness table` compares the two."
+    return [
+        f"- It is not the paper's model. This one has {_sizes(sizes)}; the paper's {_sizes(_PAPER)}. {cells}",
+        f"- A passage is cut after {spec['passage_length']} tokens, a query after {spec['query_length']}.",
+        *(f"- {limit}" for limit in words.limits),
+    ]
