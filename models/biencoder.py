@@ -12,11 +12,16 @@ from models.losses import again
 
 
 class BiEncoder(nn.Module):
-    """One encoder for both sides (siamese), sparsifying passages exactly as search does (equations 10 and 11)."""
+    """One encoder for both sides (siamese), sparsifying passages exactly as search does (equations 10 and 11).
+
+    Of a hybrid it notes what each half sends back: CLS pooling reads the first hidden state alone and the lexical half
+    the others alone, so that the gradient of the hidden states falls apart into the two.
+    """
 
     def __init__(self, encoder: Encoder, chunk_logits: int = CHUNK_LOGITS) -> None:
         super().__init__()
         self.encoder, self.chunk_logits = encoder, chunk_logits
+        self._squares: list[Tensor] = []  # [2] each: of the gradient at CLS, and at all other states
         if encoder.spec.lexical == 0 and encoder.head is not None:  # nothing flows through it
             shared = {id(weight) for weight in encoder.backbone.parameters()}  # the embeddings are tied to it
             for weight in encoder.head.parameters():
@@ -32,6 +37,8 @@ class BiEncoder(nn.Module):
         """
         encoder, spec = self.encoder, self.encoder.spec
         hidden = encoder(input_ids, attention_mask)  # [B,L,H]
+        if spec.dense and spec.lexical and spec.pooling == "cls" and hidden.requires_grad:
+            hidden.register_hook(self._note)
         nothing = hidden.new_zeros(len(hidden), 0, dtype=torch.float32)
         dense = encoder.dense(hidden, attention_mask) if spec.dense else nothing
         none = torch.zeros(len(hidden), 0, dtype=torch.long, device=hidden.device)
@@ -45,6 +52,19 @@ class BiEncoder(nn.Module):
                 pooled = max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]
                 terms = top_terms(pooled, spec.lexical)[0]
         return dense, terms, max_pooled_at(encoder.head, hidden, keep, terms)
+
+    def _note(self, gradient: Tensor) -> None:
+        squares = gradient.detach().float().square().sum(dim=(0, 2))  # [L]
+        self._squares.append(torch.stack((squares[0], squares[1:].sum())))
+
+    def squares(self) -> Tensor | None:
+        """[2]: of the gradients that the dense and the lexical half sent into the last hidden states since last asked.
+
+        None where there is no such hybrid.
+        """
+        found = torch.stack(self._squares).sum(dim=0) if self._squares else None
+        self._squares.clear()
+        return found
 
 
 class Texts(NamedTuple):

@@ -78,15 +78,19 @@ class FinetuneTask:
         whole = len(batch.queries) == len(batch.passages) == 1
         queries = represent(model, batch.queries, True, whole, device)
         passages = represent(model, batch.passages, False, whole, device)
-        losses = self._losses(queries, passages, batch)
+        losses, halves = self._losses(queries, passages, batch)
         if whole:
             accelerator.backward(losses["loss"])
         else:
             self._replay(model, batch, queries, passages, losses["loss"], accelerator)
         count = sum(int(part.attention_mask.sum()) for part in (*batch.queries, *batch.passages))
-        return {name: value.detach() for name, value in losses.items()}, count
+        found = losses | halves | self._gradients(accelerator)
+        return {name: value.detach() for name, value in found.items()}, count
 
-    def _losses(self, queries: Represented, passages: Represented, batch: Batch) -> dict[str, Tensor]:
+    def _losses(
+        self, queries: Represented, passages: Represented, batch: Batch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The losses; and of a hybrid how far each half's scores spread, as the softmax sees them."""
         config, device = self.config, queries.dense.device
         alone = config.distil and not config.contrastive_weight  # then nobody else's passages are looked at
         halves = _halves(queries, passages, everybody=not alone)
@@ -104,7 +108,27 @@ class FinetuneTask:
         total = loss["contrastive"] if not config.distil else loss["distillation"]
         if config.distil and not alone:
             total = total + config.contrastive_weight * loss["contrastive"]
-        return {"loss": total} | (loss if config.distil else {})
+        # a process that looks at its own passages alone does not see the batch's spread
+        return {"loss": total} | (loss if config.distil else {}), {} if alone else self._spreads(*halves)
+
+    def _spreads(self, dense: Tensor, lexical: Tensor) -> dict[str, Tensor]:
+        spec = self.module.encoder.spec
+        if not (spec.dense and spec.lexical):
+            return {}
+        return {
+            "dense_spread": scores.spread(dense.detach()) / self.temperature,
+            "lexical_spread": self.lexical_scale * scores.spread(lexical.detach()) / self.temperature,
+        }
+
+    def _gradients(self, accelerator: Any) -> dict[str, Tensor]:
+        """The norm of the whole batch's gradient at the hidden states, of each half."""
+        found = self.module.squares()
+        if found is None:
+            return {}
+        scaler = getattr(accelerator, "scaler", None)  # fp16 alone multiplies its gradients
+        factor = float(scaler.get_scale()) if scaler is not None else 1.0
+        norms = accelerator.reduce(found, reduction="sum").sqrt() / (factor * self.processes)
+        return {"dense_gradient": norms[0], "lexical_gradient": norms[1]}
 
     def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
         """Set what is AUTO, once, from the first batch of all processes, without dropout.

@@ -125,6 +125,41 @@ def test_either_half_may_be_missing(dense, lexical, chunk, accelerator):
     assert found.keys() == everything  # data-parallel training waits for all
 
 
+@pytest.mark.parametrize("chunk", [2, 256])
+def test_what_each_half_sends_back_is_the_gradient_at_its_states(chunk, accelerator):
+    """Against the hidden states' own gradients: CLS [:,0] is the dense half's, the rest the lexical half's."""
+    task = finetune(FinetuneConfig(6, negatives=1, chunk=chunk, **GIVEN))
+    states = []
+
+    def keep(_module, _inputs, hidden):
+        if hidden.requires_grad:
+            hidden.retain_grad()
+            states.append(hidden)
+
+    with_hook = task.module.encoder.register_forward_hook(keep)
+    losses, _, _ = step_of(task, accelerator)
+    with_hook.remove()
+    cls = sum(hidden.grad[:, 0].square().sum() for hidden in states).sqrt().item()
+    others = sum(hidden.grad[:, 1:].square().sum() for hidden in states).sqrt().item()
+    assert cls > 0 < others
+    assert (losses["dense_gradient"], losses["lexical_gradient"]) == pytest.approx((cls, others), rel=1e-5)
+    again, _, _ = step_of(task, accelerator)  # nothing is left over from the step before
+    assert again["dense_gradient"] == pytest.approx(cls, rel=1e-5)
+
+
+def test_the_spread_of_each_half_is_as_the_softmax_sees_it(accelerator):
+    """Twice the scale doubles the lexical half's, twice the temperature halves both."""
+    settings = GIVEN | {"temperature": 2.0, "lexical_scale": 1.0}
+    first = step_of(finetune(FinetuneConfig(6, **settings)), accelerator)[0]
+    scaled = step_of(finetune(FinetuneConfig(6, **settings | {"lexical_scale": 2.0})), accelerator)[0]
+    softer = step_of(finetune(FinetuneConfig(6, **settings | {"temperature": 4.0})), accelerator)[0]
+    dense, lexical = first["dense_spread"], first["lexical_spread"]
+    assert (scaled["dense_spread"], scaled["lexical_spread"]) == pytest.approx((dense, 2 * lexical))
+    assert (softer["dense_spread"], softer["lexical_spread"]) == pytest.approx((dense / 2, lexical / 2))
+    alone = step_of(finetune(FinetuneConfig(6, **settings), lexical=0), accelerator)[0]
+    assert not {"dense_spread", "lexical_gradient"} & alone.keys()
+
+
 def test_the_parts_of_the_loss_add_up(accelerator):
     """0.3 of the contrastive loss on top; attended tokens are the texts' and two more each."""
     task = finetune(FinetuneConfig(6, **GIVEN, **CASES["distillation and contrast"]))
@@ -135,7 +170,8 @@ def test_the_parts_of_the_loss_add_up(accelerator):
     texts = [known.queries[n] for n in batch.numbers] + [known.passages[int(row)] for row in rows]
     assert count == sum(len(text) + 2 for text in texts)
     alone, _, _ = step_of(finetune(FinetuneConfig(6, **GIVEN, **CASES["distillation"])), accelerator)
-    assert alone == {"loss": pytest.approx(losses["distillation"]), "distillation": pytest.approx(alone["loss"])}
+    assert "contrastive" not in alone
+    assert alone["loss"] == alone["distillation"] == pytest.approx(losses["distillation"])
 
 
 # --- dropout
@@ -182,7 +218,7 @@ def test_cached_gradients_with_dropout_are_those_of_one_graph(accelerator):
     torch.manual_seed(1)
     queries = represent(task.module, batch.queries, True, True, device)
     passages = represent(task.module, batch.passages, False, True, device)
-    [whole] = task._losses(queries, passages, batch).values()
+    whole = task._losses(queries, passages, batch)[0]["loss"]
     assert losses["loss"].item() == pytest.approx(whole.item(), rel=1e-6)
     whole.backward()
     alike(cached, gradients(task))
