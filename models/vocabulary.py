@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# On a CPU, where a smaller chunk costs nothing: so many logits stay in the cache between one operation and the next.
-CACHED_LOGITS = 1 << 21
+# On a CPU, so many rows at once. Fewer logits stay in the cache from one operation to the next, but the gradient of the
+# weight is read and written once for each chunk.
+CPU_ROWS = 256
 
 
 def fits(states: Tensor) -> bool:
@@ -78,7 +79,7 @@ class _CrossEntropy(torch.autograd.Function):
         grad_rows = torch.empty_like(states) if to_rows else None
         grad_weight = torch.zeros_like(weight, dtype=sums) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=sums) if to_bias else None
-        step = _step(chunk, rows, len(weight))
+        step = _rows(chunk, weight)
         for start in range(0, len(rows), step):
             part, wanted = states[start : start + step], targets[start : start + step].unsqueeze(1)
             logits = torch.addmm(offset, part, matrix.t())  # [r,V]
@@ -116,7 +117,7 @@ class _MaxPool(torch.autograd.Function):
         rows, matrix = states.flatten(0, 1).to(kind), weight.to(kind)  # [B·L,H], [V,H]
         pooled = torch.empty(len(weight), texts, dtype=sums, device=states.device)
         places = torch.empty(len(weight), texts, dtype=torch.long, device=states.device)
-        step = _step(chunk, states, len(weight) * width)
+        step = max(1, _rows(chunk, weight) // width)  # texts
         for start in range(0, texts, step):
             part = rows[start * width : (start + step) * width]
             # positions last: where they lie next to each other their maximum takes half the time
@@ -166,9 +167,10 @@ def _sum_type(states: Tensor) -> torch.dtype:
     return torch.float64 if states.dtype == torch.float64 else torch.float32
 
 
-def _step(chunk: int, states: Tensor, each: int) -> int:
-    """How many rows (or texts) of `each` logits are done at once."""
-    return max(1, (min(chunk, CACHED_LOGITS) if states.device.type == "cpu" else chunk) // each)
+def _rows(chunk: int, weight: Tensor) -> int:
+    """How many rows of V logits are made at once."""
+    most = max(1, chunk // len(weight))
+    return min(most, CPU_ROWS) if weight.device.type == "cpu" else most
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
