@@ -104,7 +104,8 @@ class _CrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         found = zip(ctx.saved_tensors, ctx.kinds, strict=True)
-        return *(None if part is None else (part * grad).to(kind) for part, kind in found), None, None
+        # in the wider type: a product of bf16 with a scalar would be rounded a second time
+        return *(None if part is None else (part.to(grad.dtype) * grad).to(kind) for part, kind in found), None, None
 
 
 class _MaxPool(torch.autograd.Function):
