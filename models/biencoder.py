@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoder import CHUNK_LOGITS, Encoder, max_pooled_at, max_pooled_logits, top_terms
-from models.losses import again
+from models.losses import max_pooled
 
 
 class BiEncoder(nn.Module):
@@ -46,7 +46,7 @@ class BiEncoder(nn.Module):
             return dense, none, nothing
         keep = encoder.ordinary(input_ids, attention_mask)
         if query:
-            return dense, none, max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits, call=again)  # [B,V]
+            return dense, none, max_pooled(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]
         if terms is None:
             with torch.no_grad():
                 pooled = max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]

@@ -182,16 +182,17 @@ def mlm_head(model: Any) -> nn.Module:
     )
 
 
-def decoder_of(head: nn.Module) -> tuple[nn.Module, nn.Linear]:
+def decoder_of(head: Head) -> tuple[nn.Module, nn.Linear]:
     """A masked-LM head of `mlm_head` in two: what makes states of states [*,H], and the linear map to the V logits.
 
     Raises ValueError for a head that does not end in such a map with a bias.
     """
-    inner: Any = getattr(head, "predictions", head)
+    whole: Any = head
+    inner = getattr(whole, "predictions", whole)
     parts: list[Any] = []
-    if inner is not head:  # bert
+    if inner is not whole:  # bert
         parts = [inner.transform, inner.decoder]
-    elif hasattr(head, "layer_norm"):  # roberta and its kin
+    elif hasattr(inner, "layer_norm"):  # roberta and its kin
         parts = [inner.dense, nn.GELU(), inner.layer_norm, inner.decoder]
     elif isinstance(head, nn.Sequential):
         parts = list(head)

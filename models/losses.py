@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from models.encoder import Head, max_pooled_logits, vocabulary_width
+from models import vocabulary
+from models.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
 
 IGNORED = -100
 
@@ -19,8 +20,8 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, sum
     is printed).
 
     `hidden` [B,L,H], `labels` [B,L] with -100 where there is none. Logits are made at labelled positions only, at most
-    `chunk` of them at once; where there are more they are made again for the gradient: [B,L,V] is never held. Returns
-    a scalar in float32.
+    `chunk` of them at once: [B,L,V] is never held. `models.vocabulary` makes them once; of a head that it cannot take
+    apart they are made again for the gradient. Returns a scalar in float32.
 
     Raises ValueError where no position is labelled.
     """
@@ -29,21 +30,17 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, sum
     if count == 0:
         raise ValueError("no position of the batch is labelled: every token is special, or nothing was masked")
     rows, targets = hidden[wanted], labels[wanted]  # [n,H], [n]
-    step = max(1, chunk // vocabulary_width(head, rows))
-    total = torch.zeros((), device=hidden.device)
-
-    def part(states: Tensor, ids: Tensor) -> Tensor:
-        return functional.cross_entropy(head(states).float(), ids, reduction="sum")
-
-    evaluate = again if count > step else _once  # one chunk is no more than may be held
-    for start in range(0, count, step):
-        pieces = rows[start : start + step], targets[start : start + step]
-        total = total + evaluate(part, *pieces)
+    parts = _taken_apart(head, rows)
+    if parts is None:
+        total = _cross_entropy_of(head, rows, targets, chunk)
+    else:
+        transform, decoder = parts
+        total = vocabulary.cross_entropy(transform(rows), decoder.weight, decoder.bias, targets, chunk).float()
     return total / (len(hidden) if summed else count)
 
 
 def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
-    """μ [B,V] of `models.encoder.max_pooled_logits`, each chunk made again for the gradient.
+    """μ [B,V] of `max_pooled`, of which every row has to learn.
 
     Raises ValueError for a sequence that keeps no position: it would learn from nothing.
     """
@@ -51,7 +48,22 @@ def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
     if empty.any():
         row = int(empty.nonzero()[0])
         raise ValueError(f"sequence {row} of the batch has no token to pool: all of them are special or masked")
-    return max_pooled_logits(head, hidden, keep, chunk, call=again)
+    return max_pooled(head, hidden, keep, chunk)
+
+
+def max_pooled(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
+    """μ [B,V] of `models.encoder.max_pooled_logits`, with a gradient that holds no more logits than it does.
+
+    `models.vocabulary` makes the logits once; of a head that it cannot take apart they are made again for the gradient,
+    a chunk at a time. The values are the same whether or not a gradient is wanted.
+    """
+    parts = _taken_apart(head, hidden)
+    if parts is None:
+        return max_pooled_logits(head, hidden, keep, chunk, call=again)
+    transform, decoder = parts
+    states = transform(vocabulary.kept_first(hidden, keep))  # [B,W,H]
+    pooled = vocabulary.max_pool(states, decoder.weight, decoder.bias, chunk).float()
+    return torch.where(keep.any(dim=1, keepdim=True), pooled, 0.0)
 
 
 def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) -> Tensor:
@@ -70,6 +82,30 @@ def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) ->
     if over_n:
         loss = loss / ordinary.sum(dim=1)
     return loss.mean()
+
+
+def _taken_apart(head: Head, states: Tensor) -> tuple[nn.Module, nn.Linear] | None:
+    """The two parts of a head that `models.vocabulary` needs; None where it has no such parts, or for float16."""
+    if not vocabulary.fits(states):
+        return None
+    try:
+        return decoder_of(head)
+    except ValueError:
+        return None
+
+
+def _cross_entropy_of(head: Head, rows: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    """Σ of the cross-entropy of any head, its logits made again for the gradient where one chunk does not hold them."""
+    step = max(1, chunk // vocabulary_width(head, rows))
+    total = torch.zeros((), device=rows.device)
+
+    def part(states: Tensor, ids: Tensor) -> Tensor:
+        return functional.cross_entropy(head(states).float(), ids, reduction="sum")
+
+    evaluate = again if len(rows) > step else _once  # one chunk is no more than may be held
+    for start in range(0, len(rows), step):
+        total = total + evaluate(part, rows[start : start + step], targets[start : start + step])
+    return total
 
 
 def _once(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
