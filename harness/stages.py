@@ -15,7 +15,7 @@ from harness.stage_folder import digest
 from harness.students import load_student, special_ids
 from harness.training_context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
 from harness.validation import Validator
-from models import checkpoint, hybrid, tokens
+from models import attention, checkpoint, hybrid, tokens
 from models.biencoder import BiEncoder
 from models.checkpoint import Loaded
 from models.examples import AUTO, FinetuneConfig
@@ -38,6 +38,7 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
     config = stage.objective.config()
     torch.manual_seed(mixed(context.recipe.seed, 1))
     module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
+    module.decoder.written_out = _attention(context, model, stage.length)
     collator = Collator(Vocabulary.of(tokenizer), config, stage.length, context.recipe.seed)
     task = sound(name, lambda: PretrainTask(module, texts, collator, stage.batch, stage.micro_batch, **context.share))
     settings = stage.loop(len(texts), context.recipe.seed)
@@ -50,6 +51,15 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
         trained = context.trained(name, hybrid.read(context.encoder) or HybridSpec())
         checkpoint.save(folder, model, tokenizer, spec.replace(trained=trained))
     return {"steps": settings.steps, "texts": len(texts)}
+
+
+def _attention(context: Context, model: Any, length: int) -> bool:
+    """Have the model compute attention in the way that pays for such texts; whether it is written out."""
+    accelerator = context.accelerator
+    pays = attention.written_out_pays(accelerator.device.type, accelerator.mixed_precision, length)
+    if pays:
+        attention.choose(model, pays)
+    return pays
 
 
 def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
@@ -102,6 +112,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         lexical_scale=_number(stage.lexical_scale, spec.lexical_scale if before else AUTO),
         seed=context.recipe.seed,
     )
+    _attention(context, student.model, max(stage.query_length, stage.passage_length))
     module = BiEncoder(student.encoder)
     pairs = examples(training, texts, negatives, teacher)
     special = special_ids(student.tokenizer)

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from models.attention import attend
 
 
 class _SelfAttention(nn.Module):
@@ -54,6 +55,7 @@ class EnhancedDecoderLayer(nn.Module):
 
         self.heads = int(config.num_attention_heads)
         self.attention_dropout = float(config.attention_probs_dropout_prob)
+        self.written_out = False  # see models.attention
         self.attention = _Attention(config)
         self.intermediate = _Intermediate(config)
         self.output = _Output(config.intermediate_size, config.hidden_size, config)
@@ -72,7 +74,7 @@ class EnhancedDecoderLayer(nn.Module):
         # the least float rather than -inf: a row that sees nothing (padding) stays finite
         blocked = (1.0 - visible.to(q.dtype)).unsqueeze(1) * torch.finfo(q.dtype).min  # [B,1,L,L]
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=blocked, dropout_p=dropout)
+        mixed = attend(q, k, v, blocked, dropout, self.written_out)
         mixed = mixed.transpose(1, 2).flatten(2)  # [B,L,H]
         attended = self.attention.output(mixed, query)
         widened = self.activation(self.intermediate.dense(attended))
