@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.arms import Arm
-from harness.recipe import Finetune, Mine, Pretrain
+from harness.recipe import Finetune, Mine, Pretrain, Weigh
 from harness.stage_folder import StageFolder
 from harness.training import open_context, survey
 from reports.ablation import label
@@ -40,12 +40,15 @@ def _state(place: StageFolder) -> str:
 def _words(stage: object) -> str:
     if isinstance(stage, Mine):
         return f"mine {stage.depth:,} with {'the student itself' if stage.retriever == 'model' else stage.retriever}"
+    if isinstance(stage, Weigh):
+        return f"weigh the halves by {stage.metric} on {', '.join(stage.collections)}"
     assert isinstance(stage, Pretrain | Finetune)
     length = f"{stage.steps:,} steps" if stage.steps else f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}"
     if isinstance(stage, Pretrain):
         return f"pre-train, {stage.objective.config().tasks}, {length} of {stage.batch:,}"
     how = f"{stage.negatives} hard negative{'s' * (stage.negatives > 1)}" if stage.negatives else "in-batch"
-    return f"fine-tune {label(stage.dense or 0, stage.lexical or 0)}, {how}, {length} of {stage.batch:,}"
+    data = f" on {', '.join(stage.train)}" if stage.train else ""
+    return f"fine-tune {label(stage.dense or 0, stage.lexical or 0)}, {how}{data}, {length} of {stage.batch:,}"
 
 
 def look(chosen: Sequence[Arm], output: Path) -> list[Planned]:

@@ -4,14 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.recipe import Finetune, Mine, Objective, Pretrain, Recipe
+from harness.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
 from models import hub
 from models.errors import CheckpointError
 from reports.ablation import BOTH, CLS, OT, ROWS, label, widths
 from retrievers.errors import InputError
 
 _SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}
-_KEPT = Pretrain | Finetune | Mine
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,15 @@ class Arm:
 
     @property
     def checkpoint(self) -> Path:
-        """What the last stage leaves."""
+        """What the last stage leaves: fine-tuning, or the weighing of its halves."""
         return self.folders[list(self.recipe.stages)[-1]]
 
 
 def stage_2(recipe: Recipe) -> Recipe:
-    """The recipe up to the paper's stage 2: pre-training, in-batch, mining, hard negatives; what follows is left out.
+    """The recipe without what comes after the paper's stage 2: pre-training, in-batch, mining, hard negatives.
+
+    Of what follows the first fine-tuning on mined negatives everything that trains or mines is left out, and the
+    teacher and distillation wherever they stand; a stage that weighs the halves of what was trained stays.
 
     Raises InputError for a recipe without pre-training, without mined negatives, or that pre-trains after fine-tuning;
     and for one that has nothing to be measured on.
@@ -39,11 +41,13 @@ def stage_2(recipe: Recipe) -> Recipe:
     ends = [n for n, s in recipe.stages.items() if isinstance(s, Finetune) and s.negatives and not s.distil]
     if not ends:
         raise _unfit(recipe, "has no fine-tuning on mined negatives (negatives: 1 or more, without distil)")
-    upto = names[: names.index(ends[0]) + 1]
+    last = names.index(ends[0])
     stages = {
         name: stage
-        for name in upto
-        if isinstance(stage := recipe.stages[name], _KEPT) and not (isinstance(stage, Finetune) and stage.distil)
+        for number, (name, stage) in enumerate(recipe.stages.items())
+        if not isinstance(stage, Teacher | Score)
+        and not (isinstance(stage, Finetune) and stage.distil)
+        and (number <= last or not isinstance(stage, Pretrain | Finetune | Mine))
     }
     kinds = [stage.kind for stage in stages.values()]
     if "pretrain" not in kinds:

@@ -46,10 +46,10 @@ def ablate_command(
         typer.echo(ablation_plan.as_text(ablation_plan.look(grid, place), place), nl=False)
         return
     try:
-        context, records = ablation.ablate(grid, place, command, threads)
+        context, made = ablation.ablate(grid, place, command, threads)
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":
             typer.echo("interrupted; run the same command again to go on from the last state", err=True)
         raise typer.Exit(130) from None
     if context.main:
-        typer.echo(ablation.report(records, place), nl=False)
+        typer.echo(ablation.report(context, made, place), nl=False)

@@ -108,14 +108,17 @@ def ablation_command(
     table: Annotated[Path, typer.Argument(help="table3.csv of `harness ablate`, or the folder that holds it.")],
     output: Output,
     metric: Metric = "MRR@10",
+    each: Annotated[
+        bool, typer.Option("--each", help="A panel for each collection, not for each kind: in domain, zero-shot.")
+    ] = False,
 ) -> None:
-    """The rows of Table 3, measured and published."""
+    """The rows of Table 3, measured in domain and zero-shot, and published."""
     from reports import plots_ablation, style
 
     style.check_output(output)
     path = table / "table3.csv" if table.is_dir() else table
     with style.styled():
-        style.save(plots_ablation.ablation(plots_ablation.read_cells(path, metric), metric), output)
+        style.save(plots_ablation.ablation(plots_ablation.read_cells(path, metric), metric, each), output)
     _wrote(output)
 
 

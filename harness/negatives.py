@@ -7,7 +7,7 @@ import numpy as np
 from harness.config import RetrieverSpec, make_retriever
 from harness.pairs import examples
 from harness.recipe import Mine, Score, Teacher
-from harness.students import special_ids
+from harness.students import searched_as, special_ids
 from harness.training_context import NEGATIVES, SCORES, Context, Facts, fit_stage, mined, read_rows, sound, token_pairs
 from models import cross_encoder, hub
 from models.examples import FinetuneConfig
@@ -18,9 +18,9 @@ from retrievers import mining
 
 def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
     """Rank the training queries by our own search, or another retriever, and keep what is no positive."""
-    options = {"checkpoint": str(context.encoder)} if stage.retriever == "model" else {}
-    named = context.recipe.system if stage.retriever == "model" else stage.retriever
-    retriever = make_retriever(RetrieverSpec(name=named, options=options))
+    own = stage.retriever == "model"
+    spec = searched_as(context.recipe.system, context.encoder) if own else RetrieverSpec(name=stage.retriever)
+    retriever = make_retriever(spec)
     if context.main or retriever.distributed:
         retriever.check()
         context.job.tell(retriever.notice)

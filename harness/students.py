@@ -7,11 +7,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.config import RetrieverSpec
 from harness.recipe import Finetune
 from models import checkpoint, hybrid
 from models.checkpoint import Loaded
 from models.hybrid import HybridSpec
 from retrievers.errors import InputError
+
+
+def searched_as(system: str, checkpoint: Path) -> RetrieverSpec:
+    """How a checkpoint that was trained here is searched: titles joined as training joined them, by a space.
+
+    A published system of that name may join them otherwise (the authors' RetroMAE by [SEP]).
+    """
+    return RetrieverSpec(name=system, options={"checkpoint": str(checkpoint), "titles": "space"})
 
 
 def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:

@@ -9,6 +9,7 @@ from harness.config import RetrieverSpec, RunConfig
 from harness.recipe import ENCODERS
 from harness.recipe_file import placed
 from harness.runner import iterate
+from harness.students import searched_as
 from harness.training_context import Context
 from reports.compare import Comparison, paired_t_test
 from reports.records import Record
@@ -28,7 +29,7 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
     encoders = [name for name, stage in recipe.stages.items() if stage.kind in ENCODERS]
     specs = {name: RetrieverSpec(name=name) for name in recipe.data.against}
     for name in encoders:
-        specs[name] = RetrieverSpec(name=recipe.system, options={"checkpoint": str(context.place(name))})
+        specs[name] = searched_as(recipe.system, context.place(name))
     datasets = [placed(name, context.root) for name in recipe.data.evaluate]
     config = RunConfig(
         retrievers=list(specs.values()),

@@ -106,6 +106,8 @@ class Context:
             learned["finetuned_as"] = [before.dense, before.lexical]
         elif isinstance(stage, Weigh):
             learned["weighed_on"] = list(dict.fromkeys([*learned.get("weighed_on", []), *stage.collections]))
+            # no weight of the model changes: it is trained as the stage before says
+            return before.trained | {"stage": name} | learned
         own = {"recipe": self.recipe.name, "stage": name, "seed": self.recipe.seed}
         return own | stage.model_dump(mode="json", exclude_defaults=True) | learned
 

@@ -51,7 +51,8 @@ def weigh(context: Context, name: str, stage: Weigh, folder: Path) -> Facts:
                 mean = sum(values) / len(values)
                 found.append({"factor": factor, "mean": mean, **dict(zip(names, values, strict=True))})
         best = min(found, key=lambda row: (-row["mean"], max(row["factor"], 1 / row["factor"])))["factor"]
-        wider = _spread(encoded[0], best) / _spread(encoded[0], 1.0)
+        before = _spread(encoded[0], 1.0)
+        wider = _spread(encoded[0], best) / before if before else 1.0  # 0 where it gives all documents one score
         changed = spec.replace(lexical_scale=spec.lexical_scale * best, temperature=spec.temperature * wider)
     else:
         context.job.note(f"{name}: {source} has one half; there is nothing to weigh")

@@ -1,100 +1,28 @@
-"""Table 3 rebuilt: measured beside printed, each row against the whole, and which of the paper's orders hold."""
+"""Table 3 rebuilt on one collection: measured beside printed, each row against the whole, and which orders hold."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from reports.ablation import METRICS, REFERENCE, ROWS, Row, label
-from reports.ablation_results import HEADLINE, LEVEL, PRINTED_ON, Ablation, Claim
+from reports.ablation import METRICS, REFERENCE, ROWS, label
+from reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, Claim, Pool, Test
+from reports.ablation_results import Ablation
+from reports.comparison_table import p_value
+from reports.markdown import table
 from reports.paper import published
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SHOWN = (*METRICS, "NDCG@10")  # the paper prints no NDCG@10 here
-_CLAIM_COLUMNS = ("order in the paper", "published", "measured", "p", "wins", "ties", "losses", "holds")
+CLAIM_COLUMNS = ("order in the paper", "published", "measured", "p", "p, max-T", "wins", "ties", "losses", "holds")
+ABOUT_P = (
+    "p is of a paired t-test over the queries, not corrected; p, max-T of a randomisation test corrected for the "
+    "number of lines that are tested."
+)
 
 
-def frame(found: Sequence[Ablation]) -> "pd.DataFrame":
-    """Every cell on a line of its own: collection, row, metric, measured, sd, published, test against the whole.
-
-    `difference` is the row minus "CLS and OT decoding" and `p` that of a paired t-test, not corrected for the number of
-    rows; both are blank for the whole itself.
-    """
-    import pandas as pd
-
-    lines = []
-    for ablation in found:
-        data = ablation.first.data
-        for row in ROWS:
-            measured = ablation.rows[row.name]
-            for metric in SHOWN:
-                test = ablation.against_whole(row.name, metric)
-                lines.append(
-                    {
-                        "dataset": data.name,
-                        "queries": data.counts["queries"],
-                        "row": row.name,
-                        "pretraining": row.pretraining,
-                        "representation": label(*measured.halves),
-                        "hidden": ablation.hidden,
-                        "metric": metric,
-                        "seeds": " ".join(map(str, ablation.seeds)),
-                        "measured": measured.mean(metric),
-                        "sd": measured.sd(metric),
-                        "published": _printed(row.name, metric),
-                        "published_on": f"{PRINTED_ON}, H = 768" if metric in METRICS else "",
-                        "comparable": ablation.comparable,
-                        "difference": test and test.difference,
-                        "p": test and test.p,
-                    }
-                )
-    return pd.DataFrame(lines)
-
-
-def _printed(row: str, metric: str) -> str:
-    return published(3).printed(row, f"{PRINTED_ON} {metric}") if metric in METRICS else ""
-
-
-def claims_frame(found: Sequence[Ablation]) -> "pd.DataFrame":
-    """A line for each order of rows that section 4.2 states, as printed and as measured, by MRR@10."""
-    import pandas as pd
-
-    lines = [
-        {
-            "dataset": ablation.first.data.name,
-            "better": claim.better,
-            "worse": claim.worse,
-            "metric": HEADLINE,
-            "published": f"{claim.published:+}",
-            "measured": claim.test.difference,
-            "p": claim.test.p,
-            "wins": claim.test.wins,
-            "ties": claim.test.ties,
-            "losses": claim.test.losses,
-            "holds": claim.holds,
-            "significant": claim.significant,
-        }
-        for ablation in found
-        for claim in ablation.claims()
-    ]
-    return pd.DataFrame(lines)
-
-
-def as_markdown(found: Sequence[Ablation]) -> str:
-    """Table 3 for each collection, and which orders of its rows hold."""
-    return "\n".join(_one(ablation) for ablation in found)
-
-
-def _one(ablation: Ablation) -> str:
-    data, several = ablation.first.data, len(ablation.seeds) > 1
-    seeds = f"seed{'s' * several} {', '.join(map(str, ablation.seeds))}"
-    facts = (
-        f"{data.counts['queries']:,} queries, {data.counts['documents']:,} documents, H = {ablation.hidden}, {seeds}."
-    )
-    if several:
-        facts += " Mean ± sample standard deviation (n - 1) over the seeds."
+def one_collection(ablation: Ablation) -> str:
+    """Table 3 as measured on one collection, all metrics, and the paper's orders."""
+    pool = Pool(ablation.name, [ablation])
+    facts = about(ablation)
     if ablation.comparable:
-        facts += f" Titles: {data.rules.titles}; the paper's systems searched passages with theirs."
+        facts += f" Titles: {ablation.first.data.rules.titles}; the paper's systems searched passages with theirs."
     else:
         facts += (
             f"\n\nNot comparable with what is published, which is of {PRINTED_ON} with H = 768: what can be compared "
@@ -103,42 +31,96 @@ def _one(ablation: Ablation) -> str:
     columns = [
         *("row", "pre-training", "representation"),
         *(f"{metric}, measured" for metric in SHOWN),
-        *(f"{HEADLINE} against {REFERENCE}", "p"),
+        *(f"{HEADLINE} against {REFERENCE}", "p", "p, max-T"),
         *(f"{metric}, published" for metric in METRICS),
     ]
-    claims = ablation.claims()
-    hold, sure = (sum(wanted) for wanted in zip(*((c.holds, c.holds and c.significant) for c in claims), strict=True))
-    return (
-        f"## {data.name}\n\n{facts}\n\n"
-        f"{_markdown(columns, [_cells(ablation, row) for row in ROWS])}\n"
-        f"p is of a paired t-test over the queries{' (each the mean of its seeds)' * several}, not corrected for the "
-        "number of comparisons.\n\n"
-        f"{_markdown(_CLAIM_COLUMNS, map(_claim, claims))}\n"
-        f"{hold} of the paper's {len(claims)} orders by {HEADLINE} hold here, {sure} of them with p < {LEVEL}.\n"
-    )
-
-
-def _cells(ablation: Ablation, row: Row) -> list[str]:
-    measured, test = ablation.rows[row.name], ablation.against_whole(row.name, HEADLINE)
-    return [
-        *(row.name, row.pretraining, label(*measured.halves)),
-        *(_value(measured.mean(metric), measured.sd(metric)) for metric in SHOWN),
-        *((f"{test.difference:+.4f}", f"{test.p:.2g}") if test else ("", "")),
-        *(_printed(row.name, metric) for metric in METRICS),
+    tests = pool.against_whole(HEADLINE)
+    lines = [
+        [
+            *names(ablation, system),
+            *(value(measured.mean(metric), measured.sd(metric)) for metric in SHOWN),
+            *tested(tests.get(system)),
+            *(printed(system, metric) for metric in METRICS),
+        ]
+        for system, measured in ablation.systems.items()
     ]
+    seeds = " With several seeds a query's value is its mean over them." * (len(ablation.seeds) > 1)
+    return f"## {ablation.name}\n\n{facts}\n\n{table(columns, lines)}\n{ABOUT_P}{seeds}\n\n{orders(pool)}"
 
 
-def _claim(claim: Claim) -> list[str]:
-    test = claim.test
-    counts = (str(n) for n in (test.wins, test.ties, test.losses))
-    word = ("yes" if claim.holds else "no") + ("" if claim.significant else ", not significantly")
-    names = f"{claim.better} > {claim.worse}"
-    return [names, f"{claim.published:+}", f"{test.difference:+.4f}", f"{test.p:.2g}", *counts, word]
+def about(ablation: Ablation) -> str:
+    """How much was searched, by what, and what training saw of it."""
+    counts, several = ablation.first.data.counts, len(ablation.seeds) > 1
+    seeds = f"seed{'s' * several} {', '.join(map(str, ablation.seeds))}"
+    facts = f"{counts['queries']:,} queries, {counts['documents']:,} documents, H = {ablation.hidden}, {seeds}."
+    if several:
+        facts += " Mean ± sample standard deviation (n - 1) over the seeds."
+    kind, note = ablation.exposure.kind, ablation.exposure.note
+    return facts + (f" {kind[0].upper()}{kind[1:]}: {note}." if kind else "")
 
 
-def _value(mean: float, sd: float | None) -> str:
+def names(ablation: Ablation, system: str) -> list[str]:
+    """A line's first three cells: row, pre-training, representation; the others have the first alone."""
+    row = next((row for row in ROWS if row.name == system), None)
+    return [system, row.pretraining if row else "", label(*ablation.rows[system].halves) if row else ""]
+
+
+def printed(system: str, metric: str) -> str:
+    """What the paper's Table 3 prints; blank for what it does not."""
+    there = metric in METRICS and any(row.name == system for row in ROWS)
+    return published(3).printed(system, f"{PRINTED_ON} {metric}") if there else ""
+
+
+def tested(test: Test | None) -> list[str]:
+    """Difference and both p, pooled."""
+    if test is None:
+        return ["", "", ""]
+    return [f"{test.pooled.difference:+.4f}", f"{test.pooled.p:.2g}", p_value(test.p_max_t)]
+
+
+def value(mean: float, sd: float | None) -> str:
+    """Four decimals, and the standard deviation where there is one."""
     return f"{mean:.4f}" if sd is None else f"{mean:.4f} ± {sd:.4f}"
 
 
-def _markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return "".join("| " + " | ".join(line) + " |\n" for line in (columns, ["---"] * len(columns), *lines))
+def orders(pool: Pool) -> str:
+    """The paper's orders on a collection or a pool, and how many hold."""
+    several = len(pool.parts) > 1
+    claims, other = pool.claims(), pool.claims("NDCG@10")
+    columns = [
+        *CLAIM_COLUMNS,
+        *(["collections alike", "p, max-T"] if several else []),
+        *("NDCG@10", "p, max-T"),
+    ]
+    lines = [
+        [
+            *_claim(claim),
+            *([f"{claim.test.alike:+.4f}", p_value(claim.test.alike_p_max_t)] if several else []),
+            *(f"{again.test.pooled.difference:+.4f}", p_value(again.test.p_max_t)),
+        ]
+        for claim, again in zip(claims, other, strict=True)
+    ]
+    return f"{table(columns, lines)}\n{holding(claims)} By NDCG@10: {_count(other)}.\n"
+
+
+def holding(claims: Sequence[Claim]) -> str:
+    """How many orders hold."""
+    return f"{_count(claims)} of the paper's {len(claims)} orders by {HEADLINE} hold here{_sure(claims)}."
+
+
+def _count(claims: Sequence[Claim]) -> int:
+    return sum(claim.holds for claim in claims)
+
+
+def _sure(claims: Sequence[Claim]) -> str:
+    hold = sum(claim.holds and claim.significant for claim in claims)
+    against = sum(not claim.holds and claim.significant for claim in claims)
+    return f", {hold} of them with p, max-T < {LEVEL}; {against} of the others go the other way with p, max-T < {LEVEL}"
+
+
+def _claim(claim: Claim) -> list[str]:
+    pooled = claim.test.pooled
+    counts = (str(n) for n in (pooled.wins, pooled.ties, pooled.losses))
+    word = ("yes" if claim.holds else "no") + ("" if claim.significant else ", not significantly")
+    measured, p, corrected = tested(claim.test)
+    return [claim.order, f"{claim.published:+}", measured, p, corrected, *counts, word]
