@@ -13,6 +13,8 @@ from models.examples import AUTO, Examples, FinetuneConfig, check
 from models.gather import exchanging_once, gather
 from models.tokens import chosen
 
+_AROUND = 12  # steps of half a power of 2 on either side of the scale that makes the halves spread alike
+
 
 class Batch(NamedTuple):
     """One process's share of a step: q queries, each with its positive and n negatives; N passages of all processes."""
@@ -133,8 +135,10 @@ class FinetuneTask:
     def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
         """Set what is AUTO, once, from the first batch of all processes, without dropout.
 
-        The lexical half is scaled to spread like the dense one; the temperature is the spread of the sum, so that the
-        loss first sees scores of unit spread. Raises ValueError where they do not spread.
+        The temperature is the spread of the scores, so that the loss first sees scores of unit spread. The lexical
+        half's scale is the one, half a power of 2 apart around that which makes both halves spread alike, under which
+        the loss is then least: the half that tells more has more to say from the first step on. Raises ValueError where
+        scores do not spread.
         """
         self.module.eval()
         queries = represent(model, batch.queries, True, False, accelerator.device)
@@ -142,19 +146,28 @@ class FinetuneTask:
         self.module.train()
         with torch.no_grad():
             halves = _halves(queries, passages, everybody=True)
+
+            def mean(values: list[Tensor]) -> list[float]:
+                found: list[float] = accelerator.reduce(torch.stack(values), reduction="mean").tolist()
+                return found
+
+            scales = [self.lexical_scale]
             if self.lexical_scale == AUTO:
-                both = torch.stack([scores.spread(half) for half in halves])
-                dense, lexical = accelerator.reduce(both, reduction="mean").tolist()
-                spec = self.module.encoder.spec
-                self.lexical_scale = scores.balance(dense, lexical) if spec.dense and spec.lexical else 1.0
-            if self.temperature == AUTO:
-                joint = scores.spread(halves[0] + self.lexical_scale * halves[1])
-                found = float(accelerator.reduce(joint, reduction="mean"))
-                if not 0 < found < float("inf"):
-                    raise ValueError(
-                        f"the scores spread by {found:.4g} in the first batch; they must tell passages apart"
-                    )
-                self.temperature = found
+                spec, scales = self.module.encoder.spec, [1.0]
+                dense, lexical = mean([scores.spread(half) for half in halves])
+                if spec.dense and spec.lexical:
+                    scales = [scores.balance(dense, lexical) * 2 ** (n / 2) for n in range(-_AROUND, _AROUND + 1)]
+            sums = [halves[0] + scale * halves[1] for scale in scales]
+            spreads = mean([scores.spread(each) for each in sums])
+            taus = [found if self.temperature == AUTO else self.temperature for found in spreads]
+            if not all(0 < tau < float("inf") for tau in taus):
+                raise ValueError(
+                    f"the scores spread by {min(spreads):.4g} in the first batch; they must tell passages apart"
+                )
+            own, excluded = batch.positives.to(accelerator.device), batch.excluded.to(accelerator.device)
+            losses = mean([scores.contrastive(each, own, tau, excluded) for each, tau in zip(sums, taus, strict=True)])
+            best = losses.index(min(losses))
+            self.lexical_scale, self.temperature = scales[best], taus[best]
 
     def _replay(
         self, model: Any, batch: Batch, queries: Represented, passages: Represented, loss: Tensor, accelerator: Any

@@ -110,7 +110,7 @@ def spread(scores: Tensor) -> Tensor:
 def balance(dense: float, lexical: float) -> float:
     """What makes both halves spread alike: the scale of the lexical half, from the spreads of both.
 
-    Set once at step 0 and kept in the checkpoint. Raises ValueError where a half does not tell passages apart at all.
+    Raises ValueError where a half does not tell passages apart at all.
     """
     if not all(0 < value < float("inf") for value in (dense, lexical)):
         raise ValueError(
