@@ -112,6 +112,7 @@ class Finetune(Schedule):
     negatives: int = Field(0, ge=0)
     distil: bool = False
     contrastive_weight: float = Field(0.0, ge=0)
+    each_half: float = Field(0.0, ge=0)  # times the contrastive losses of either half alone, added
     temperature: Auto = "auto"
     lexical_scale: Auto = "auto"
     query_length: int = Field(32, ge=3)

@@ -107,6 +107,7 @@ def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Fact
         negatives=stage.negatives,
         distil=stage.distil,
         contrastive_weight=stage.contrastive_weight,
+        each_half=stage.each_half,
         chunk=stage.chunk,
         temperature=_number(stage.temperature, spec.temperature if before else AUTO),
         lexical_scale=_number(stage.lexical_scale, spec.lexical_scale if before else AUTO),

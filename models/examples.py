@@ -62,7 +62,8 @@ class FinetuneConfig:
     """Which loss, on what batch.
 
     `queries` of a global step, shared out among the processes; `negatives` mined ones of each query. `distil` learns
-    from the teacher's scores instead, plus `contrastive_weight` times the contrastive loss. `chunk` texts are encoded
+    from the teacher's scores instead, plus `contrastive_weight` times the contrastive loss. `each_half` times the
+    contrastive losses of either half by itself are added for a hybrid. `chunk` texts are encoded
     at once with a gradient. `temperature` and `lexical_scale` are AUTO or given.
     """
 
@@ -70,6 +71,7 @@ class FinetuneConfig:
     negatives: int = 0
     distil: bool = False
     contrastive_weight: float = 0.0
+    each_half: float = 0.0
     chunk: int = 256
     temperature: float = AUTO
     lexical_scale: float = AUTO

@@ -106,12 +106,19 @@ class FinetuneTask:
                 found.gather(1, group), batch.teacher.to(device), self.temperature
             )
         if not alone:
-            loss["contrastive"] = scores.contrastive(found, own, self.temperature, batch.excluded.to(device))
+            excluded = batch.excluded.to(device)
+            loss["contrastive"] = scores.contrastive(found, own, self.temperature, excluded)
+            if config.each_half and self.module.encoder.spec.dense and self.module.encoder.spec.lexical:
+                for name, half in zip(("dense", "lexical"), (halves[0], self.lexical_scale * halves[1]), strict=True):
+                    loss[name] = scores.contrastive(half, own, self.temperature, excluded)
         total = loss["contrastive"] if not config.distil else loss["distillation"]
         if config.distil and not alone:
             total = total + config.contrastive_weight * loss["contrastive"]
+        if "dense" in loss:
+            total = total + config.each_half * (loss["dense"] + loss["lexical"])
         # a process that looks at its own passages alone does not see the batch's spread
-        return {"loss": total} | (loss if config.distil else {}), {} if alone else self._spreads(*halves)
+        parts = loss if config.distil or "dense" in loss else {}
+        return {"loss": total} | parts, {} if alone else self._spreads(*halves)
 
     def _spreads(self, dense: Tensor, lexical: Tensor) -> dict[str, Tensor]:
         spec = self.module.encoder.spec

@@ -160,6 +160,32 @@ def test_the_spread_of_each_half_is_as_the_softmax_sees_it(accelerator):
     assert not {"dense_spread", "lexical_gradient"} & alone.keys()
 
 
+@pytest.mark.parametrize("chunk", [2, 256])
+def test_each_half_may_learn_alone_as_well(chunk, accelerator):
+    """0.5 times the losses of either half with the other left out, added to the loss of both."""
+    case = {"negatives": 1, **GIVEN}
+    task = finetune(FinetuneConfig(6, chunk=chunk, each_half=0.5, **case))
+    losses, _, found = step_of(task, accelerator)
+    both = naive_loss(task, 0)
+    dense, lexical, *_ = naive_scores(task, 0)
+    batch = task.prepare(0)
+    parts = [
+        torch.nn.functional.cross_entropy(
+            (half / task.temperature).masked_fill(batch.excluded, float("-inf")), batch.positives
+        )
+        for half in (dense, task.lexical_scale * lexical)
+    ]
+    total = both + 0.5 * sum(parts)
+    assert losses["loss"] == pytest.approx(total.item(), rel=1e-5)
+    assert (losses["contrastive"], losses["dense"], losses["lexical"]) == pytest.approx(
+        (both.item(), *(part.item() for part in parts)), rel=1e-5
+    )
+    total.backward()
+    alike(found, gradients(task))
+    alone = step_of(finetune(FinetuneConfig(6, each_half=0.5, **case), lexical=0), accelerator)[0]
+    assert "lexical" not in alone
+
+
 def test_the_parts_of_the_loss_add_up(accelerator):
     """0.3 of the contrastive loss on top; attended tokens are the texts' and two more each."""
     task = finetune(FinetuneConfig(6, **GIVEN, **CASES["distillation and contrast"]))
