@@ -267,7 +267,10 @@ def test_a_first_stage_that_makes_documents_up(place, job, tmp_path):
             ["--checkpoint", "m", "-o", "first_stage=bm25", "-o", "first_stage_options={c: 1}"],
             ["first_stage bm25: c: Extra inputs are not permitted", "k1, b, fields"],
         ),
-        (["--checkpoint", "m", "-o", "first_stage=dupmae"], ["no public checkpoint of DupMAE"]),
+        (
+            ["--checkpoint", "m", "-o", "first_stage=condenser"],
+            ["Condenser: its authors published the pre-training alone"],
+        ),
         (["--checkpoint", "m", "-o", "depth=0"], ["depth", "greater than or equal to 1"]),
         (["--checkpoint", "m", "--pooling", "cls"], ["has the option 'pooling'"]),
     ],
