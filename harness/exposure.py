@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from harness import corpora
-from harness.datasets import Dataset, resolve
+from harness.datasets import Dataset
+from harness.pairs import opened
 from harness.recipe import Pretrain, Weigh
 from harness.recipe_data import CorpusPart
-from harness.recipe_file import placed
 from harness.stage_folder import digest
 from harness.training_context import Context
 from reports.ablation_results import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
@@ -30,11 +30,11 @@ def exposures(context: Context) -> dict[str, Exposure]:
     Raises InputError as the stages do.
     """
     recipe, job = context.recipe, context.job
-    trained = _opened(context, _collections(context))
+    trained = [*opened(_collections(context), context.root, job)]
     found: dict[str, Exposure] = {}
     unknown: list[Dataset] = []
     for name in recipe.data.evaluate:
-        for dataset in _opened(context, [name]):
+        for dataset in opened([name], context.root, job):
             same = [other.name for other in trained if other.content_hash == dataset.content_hash]
             if not same:
                 unknown.append(dataset)
@@ -66,13 +66,6 @@ def _collections(context: Context) -> list[str]:
         if isinstance(stage, Weigh):
             names += stage.collections
     return list(dict.fromkeys(names))
-
-
-def _opened(context: Context, names: Sequence[str]) -> list[Dataset]:
-    found = [dataset for name in names for dataset in resolve(placed(name, context.root))]
-    for dataset in found:
-        dataset.open(context.job)
-    return found
 
 
 def _parts(context: Context) -> tuple[CorpusPart, ...]:

@@ -1,6 +1,6 @@
 """Training collections: opened by the one loader, tokenised once, and turned into rows that training can pick from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +33,7 @@ class Training:
 
     def __init__(self, names: Sequence[str], root: Path | None, job: Job) -> None:
         self.job = job
-        self.collections = []
-        for name in names:
-            for dataset in resolve(placed(name, root)):
-                dataset.open(job)
-                self.collections.append(_collection(dataset))
+        self.collections = [_collection(dataset) for dataset in opened(names, root, job)]
 
     def stamp(self) -> list[Any]:
         """The content hashes of everything that decides the examples."""
@@ -84,6 +80,14 @@ class Training:
                 sum(d.count for d in sets),
             ),
         )
+
+
+def opened(names: Sequence[str], root: Path | None, job: Job) -> Iterator[Dataset]:
+    """The collections of these names, each opened when it comes to it. Raises InputError as the loader."""
+    for name in names:
+        for dataset in resolve(placed(name, root)):
+            dataset.open(job)
+            yield dataset
 
 
 def _collection(dataset: Dataset) -> Collection:

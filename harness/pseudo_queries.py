@@ -8,7 +8,6 @@ independent cropping does (Izacard et al. 2022, Contriever), so that shared word
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from harness import corpora
 from harness.recipe_data import Pseudo
 from harness.stage_folder import digest
+from models import new_folder
 from retrievers.errors import InputError
 from retrievers.types import Document, Job
 
@@ -34,9 +34,13 @@ def collection(pseudo: Pseudo, root: Path | None, cache: Path, job: Job) -> Path
     place = cache / FOLDER / key
     if place.is_dir():
         return place
-    new = place.with_name(f".{key}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    (new / "qrels").mkdir(parents=True)
+    with new_folder.whole(place) as new:
+        _write(new, pseudo, root, job)
+    return place
+
+
+def _write(new: Path, pseudo: Pseudo, root: Path | None, job: Job) -> None:
+    (new / "qrels").mkdir()
     count = 0
     texts = (text for part in pseudo.corpora for text in corpora.documents(part, root))
     with (
@@ -59,8 +63,6 @@ def collection(pseudo: Pseudo, root: Path | None, cache: Path, job: Job) -> Path
     if not count:
         names = ", ".join(part.name for part in pseudo.corpora)
         raise InputError(f"the corpora {names} hold no text to make a query of: all are too short, or lack a title.")
-    new.rename(place)
-    return place
 
 
 def pair(document: Document, pseudo: Pseudo, draw: np.random.Generator) -> tuple[str, Document] | None:
@@ -114,6 +116,6 @@ _MAKE = {"title": _title, "sentence": _sentence, "crop": _crop}
 
 def names(pseudo: Pseudo) -> Iterator[str]:
     """What a checkpoint says that it was fine-tuned on."""
+    kinds = ", ".join(kind for kind, share in pseudo.kinds.items() if share > 0)
     for part in pseudo.corpora:
-        kinds = ", ".join(kind for kind, share in pseudo.kinds.items() if share > 0)
-        yield f"pseudo-queries ({kinds}) of {part.name}" + (f", first {part.documents:,}" if part.documents else "")
+        yield f"pseudo-queries ({kinds}) of {part.shown}"

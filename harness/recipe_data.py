@@ -20,6 +20,11 @@ class CorpusPart(Strict):
     documents: int | None = Field(None, ge=1)  # the first ones only
     join: int = Field(0, ge=0)  # texts that follow each other become one, until it has so many words
 
+    @property
+    def shown(self) -> str:
+        """As a checkpoint names what it has learnt from."""
+        return self.name + (f", first {self.documents:,}" if self.documents else "")
+
 
 Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
 

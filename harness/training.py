@@ -104,7 +104,7 @@ def prepare(context: Context) -> dict[str, StageFolder]:
 
 
 def survey(context: Context) -> dict[str, StageFolder]:
-    """The folder of the base and of every stage, as `prepare` gives them; nothing is made.
+    """The folder of the base and of every stage, as `prepare` gives them; nothing is made but what the cache keeps.
 
     Raises InputError for what another recipe left there, or for a corpus or a collection that is not there.
     """

@@ -95,10 +95,7 @@ class Context:
         stage, data = self.recipe.stages[name], self.recipe.data
         learned = before.learned
         if isinstance(stage, Pretrain):
-            parts = [
-                part.name + (f", first {part.documents:,}" if part.documents else "")
-                for part in stage.corpora or data.corpora
-            ]
+            parts = [part.shown for part in stage.corpora or data.corpora]
             learned["pretraining"] = stage.objective.config().tasks
             learned["pretrained_on"] = list(dict.fromkeys([*learned.get("pretrained_on", []), *parts]))
         elif isinstance(stage, Finetune):

@@ -20,7 +20,7 @@ from retrievers.search.final import Part
 from retrievers.types import Document, Run
 from retrievers.vectors import HybridQueries, HybridVectors
 
-METRICS = ("MRR@10", "NDCG@10")
+_METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10
 _DOCUMENTS_AT_ONCE, _QUERIES_AT_ONCE = 4_096, 256
 
@@ -93,4 +93,4 @@ class Validator:
             found = exact.named(exact.search(weighed, encoded.parts, _TOP, path, self.names, threads), self.names)
             blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
         run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
-        return score(run, self.dataset.qrels, parse_metrics(METRICS), self.dataset.rules.binary_level).mean()
+        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level).mean()

@@ -34,7 +34,7 @@ def weigh(context: Context, name: str, stage: Weigh, folder: Path) -> Facts:
     student = checkpoint.load(source, spec)
     found: list[dict[str, float]] = []
     changed = spec
-    if spec.lexical and spec.dense != 0:
+    if spec.both:
         device = context.accelerator.device
         held_out = [Validator(each, None, context.root, context.job) for each in stage.collections]
         with context.job.phase(name, len(stage.collections) * (1 + len(stage.factors)), "searches") as meter:

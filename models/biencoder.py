@@ -37,7 +37,7 @@ class BiEncoder(nn.Module):
         """
         encoder, spec = self.encoder, self.encoder.spec
         hidden = encoder(input_ids, attention_mask)  # [B,L,H]
-        if spec.dense and spec.lexical and spec.pooling == "cls" and hidden.requires_grad:
+        if spec.both and spec.pooling == "cls" and hidden.requires_grad:
             hidden.register_hook(self._note)
         nothing = hidden.new_zeros(len(hidden), 0, dtype=torch.float32)
         dense = encoder.dense(hidden, attention_mask) if spec.dense else nothing

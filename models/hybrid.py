@@ -84,6 +84,11 @@ class HybridSpec:
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     @property
+    def both(self) -> bool:
+        """Whether it has both halves."""
+        return self.dense != 0 and self.lexical > 0
+
+    @property
     def learned(self) -> dict[str, Any]:
         """What of `trained` still holds for a checkpoint that is trained on from this one."""
         return {name: self.trained[name] for name in _LEARNED if name in self.trained}

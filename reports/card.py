@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reports.errors import RecordError
+from reports.markdown import table
 from reports.records import Record
 
 SECTIONS = ("Data", "Recipe", "Seeds", "Cost", "Scores", "Limits", "Licence")
@@ -138,21 +139,20 @@ def _data(facts: Facts, words: Words) -> list[str]:
 def _recipe(facts: Facts) -> list[str]:
     names = list(dict.fromkeys(str(stage["recipe"]) for stage in facts.stages if "recipe" in stage))
     commits = list(dict.fromkeys(str(stage["git_commit"]) for stage in facts.stages if stage.get("git_commit")))
-    rows = ["| stage | kind | settings | steps |", "| --- | --- | --- | --- |"]
+    rows = []
     for stage in facts.stages:
         if "kind" not in stage:
             continue
         settings = stage.get("decides", {}).get("stage", {})
         shown = [f"{name} {_value(value)}" for name, value in settings.items() if name not in _ASIDE and _told(value)]
-        rows.append(f"| {stage['name']} | {stage['kind']} | {', '.join(shown)} | {stage.get('steps', '')} |")
+        rows.append([stage["name"], stage["kind"], ", ".join(shown), str(stage.get("steps", ""))])
     made = f"`harness train --recipe {'`, `'.join(names)}`" + (f", commit {', '.join(commits)}" if commits else "")
     versions = ", ".join(f"{name} {version}" for name, version in sorted(facts.stages[-1].get("packages", {}).items()))
     final = {name: facts.spec.get(name) for name in ("temperature", "lexical_scale", "query_length", "passage_length")}
     return [
         f"{made}; what each setting is for: docs/training.md.",
         "",
-        *rows,
-        "",
+        table(("stage", "kind", "settings", "steps"), rows),
         f"It came to {', '.join(f'{name} {_value(value)}' for name, value in final.items())}.",
         "",
         f"Packages of the last stage: {versions}.",
@@ -182,19 +182,16 @@ def _seeds(facts: Facts) -> list[str]:
 
 
 def _cost(facts: Facts) -> list[str]:
-    rows = ["| stage | seconds | device | peak memory, GiB |", "| --- | --- | --- | --- |"]
+    rows = []
     timed = [stage for stage in facts.stages if "seconds" in stage]
     for stage in timed:
         memory = stage.get("peak_gpu_memory_bytes") or stage.get("peak_memory_bytes") or 0
         kind = " (GPU)" if stage.get("peak_gpu_memory_bytes") else ""
-        rows.append(
-            f"| {stage['name']} | {stage['seconds']:,.0f} | {stage.get('device', '')}, {_hardware(stage)} | "
-            f"{memory / 2**30:.1f}{kind} |"
-        )
+        device = f"{stage.get('device', '')}, {_hardware(stage)}"
+        rows.append([stage["name"], f"{stage['seconds']:,.0f}", device, f"{memory / 2**30:.1f}{kind}"])
     total = sum(stage["seconds"] for stage in timed)
     return [
-        *rows,
-        "",
+        table(("stage", "seconds", "device", "peak memory, GiB"), rows),
         f"{total:,.0f} s in all ({total / 3600:.1f} h), as the stages' own processes counted them: what a killed "
         "process had done before it was resumed is not in it.",
     ]
@@ -219,7 +216,7 @@ def _scores(facts: Facts, words: Words, records: Sequence[Record]) -> list[str]:
     metrics = [metric for metric in _METRICS if all(metric in record.metrics for record in records)]
     if not metrics:
         raise RecordError(f"the records have none of {', '.join(_METRICS)} in common. Run them with these metrics.")
-    rows = [f"| collection | | system | {' | '.join(metrics)} |", f"| --- | --- | --- |{' --- |' * len(metrics)}"]
+    rows = []
     for record in sorted(
         records, key=lambda one: (one.manifest.data.name not in words.in_domain, one.manifest.data.name)
     ):
@@ -228,11 +225,9 @@ def _scores(facts: Facts, words: Words, records: Sequence[Record]) -> list[str]:
         label += f" ({system.variant})" if system.variant else ""
         label = f"**{label}**" if record in ours else label
         kind = "in domain" if name in words.in_domain else "zero-shot"
-        values = " | ".join(f"{record.metrics[metric]:.4f}" for metric in metrics)
-        rows.append(f"| {name} | {kind} | {label} | {values} |")
+        rows.append([name, kind, label, *(f"{record.metrics[metric]:.4f}" for metric in metrics)])
     return [
-        *rows,
-        "",
+        table(("collection", "", "system", *metrics), rows),
         "Bold: these weights. Each figure is that of a record of `harness run`.",
     ]
 
