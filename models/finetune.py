@@ -14,6 +14,7 @@ from models.gather import exchanging_once, gather
 from models.tokens import chosen
 
 _AROUND = 12  # steps of half a power of 2 on either side of the scale that makes the halves spread alike
+_SHARPER = 8  # such steps of a temperature below the scores' spread; above it a model that knows nothing would stay so
 
 
 class Batch(NamedTuple):
@@ -108,7 +109,7 @@ class FinetuneTask:
         if not alone:
             excluded = batch.excluded.to(device)
             loss["contrastive"] = scores.contrastive(found, own, self.temperature, excluded)
-            if config.each_half and self.module.encoder.spec.dense and self.module.encoder.spec.lexical:
+            if config.each_half and self.module.encoder.spec.both:
                 for name, half in zip(("dense", "lexical"), (halves[0], self.lexical_scale * halves[1]), strict=True):
                     loss[name] = scores.contrastive(half, own, self.temperature, excluded)
         total = loss["contrastive"] if not config.distil else loss["distillation"]
@@ -121,8 +122,7 @@ class FinetuneTask:
         return {"loss": total} | parts, {} if alone else self._spreads(*halves)
 
     def _spreads(self, dense: Tensor, lexical: Tensor) -> dict[str, Tensor]:
-        spec = self.module.encoder.spec
-        if not (spec.dense and spec.lexical):
+        if not self.module.encoder.spec.both:
             return {}
         return {
             "dense_spread": scores.spread(dense.detach()) / self.temperature,
@@ -142,10 +142,10 @@ class FinetuneTask:
     def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
         """Set what is AUTO, once, from the first batch of all processes, without dropout.
 
-        The temperature is the spread of the scores, so that the loss first sees scores of unit spread. The lexical
-        half's scale is the one, half a power of 2 apart around that which makes both halves spread alike, under which
-        the loss is then least: the half that tells more has more to say from the first step on. Raises ValueError where
-        scores do not spread.
+        Scale and temperature are those under which the loss is then least: the half that tells more has more to say
+        from the first step on, and the softmax is as sharp as the scores are good. Scales lie half a power of 2 apart
+        around the one that makes both halves spread alike, temperatures likewise from the spread of the sum down.
+        Raises ValueError where scores do not spread.
         """
         self.module.eval()
         queries = represent(model, batch.queries, True, False, accelerator.device)
@@ -160,21 +160,26 @@ class FinetuneTask:
 
             scales = [self.lexical_scale]
             if self.lexical_scale == AUTO:
-                spec, scales = self.module.encoder.spec, [1.0]
-                dense, lexical = mean([scores.spread(half) for half in halves])
-                if spec.dense and spec.lexical:
-                    scales = [scores.balance(dense, lexical) * 2 ** (n / 2) for n in range(-_AROUND, _AROUND + 1)]
+                scales = [1.0]
+                if self.module.encoder.spec.both:
+                    alike = scores.balance(*mean([scores.spread(half) for half in halves]))
+                    scales = [alike * 2 ** (n / 2) for n in range(-_AROUND, _AROUND + 1)]
             sums = [halves[0] + scale * halves[1] for scale in scales]
             spreads = mean([scores.spread(each) for each in sums])
-            taus = [found if self.temperature == AUTO else self.temperature for found in spreads]
-            if not all(0 < tau < float("inf") for tau in taus):
+            if not all(0 < spread < float("inf") for spread in spreads):
                 raise ValueError(
                     f"the scores spread by {min(spreads):.4g} in the first batch; they must tell passages apart"
                 )
+            factors = [2 ** (-n / 2) for n in range(_SHARPER + 1)]
+            tried = [
+                (number, tau)
+                for number, spread in enumerate(spreads)
+                for tau in ([spread * f for f in factors] if self.temperature == AUTO else [self.temperature])
+            ]
             own, excluded = batch.positives.to(accelerator.device), batch.excluded.to(accelerator.device)
-            losses = mean([scores.contrastive(each, own, tau, excluded) for each, tau in zip(sums, taus, strict=True)])
-            best = losses.index(min(losses))
-            self.lexical_scale, self.temperature = scales[best], taus[best]
+            losses = mean([scores.contrastive(sums[number], own, tau, excluded) for number, tau in tried])
+            number, self.temperature = tried[losses.index(min(losses))]
+            self.lexical_scale = scales[number]
 
     def _replay(
         self, model: Any, batch: Batch, queries: Represented, passages: Represented, loss: Tensor, accelerator: Any
