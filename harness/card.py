@@ -1,19 +1,22 @@
 """What the card of a model is made from: the folder, the stages that led to it, records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reports.ablation_results import Exposure
 from reports.card import Facts, Words, write
-from reports.records import Record
+from reports.records import Data, Record
 from retrievers.errors import InputError
 
 _DEPTHS = ("*", "*/*", "../*", "../*/*")  # where the stages before one lie; those of an ablation share some
 
 
-def make(folder: Path, stage: Path, words: Words, records: Sequence[Record]) -> str:
-    """The card of the checkpoint `folder`, which is the stage `stage` as it is or in 16 bits.
+def make(
+    folder: Path, stage: Path, words: Words, records: Sequence[Record], seen: Mapping[str, Exposure] | None = None
+) -> str:
+    """The card of the checkpoint `folder`, which is the stage `stage` as it is or in 16 bits; `seen` by that function.
 
     Raises InputError where `folder` holds other weights than `stage`, or a stage that led to it is not there;
     RecordError as `reports.card.write`.
@@ -34,7 +37,36 @@ def make(folder: Path, stage: Path, words: Words, records: Sequence[Record]) -> 
         content_hash=hub.content_hash(folder),
         megabytes=sum(file.stat().st_size for file in folder.iterdir() if file.name != "README.md") / 1e6,
     )
-    return write(facts, words, records)
+    return write(facts, words, records, seen or {})
+
+
+def seen(recipe: str | None, changes: Sequence[str], stage: Path, records: Sequence[Record]) -> dict[str, Exposure]:
+    """What training saw of the records' collections, by name: its corpora are read for it, and compared word for word.
+
+    `recipe` is the one that made `stage`, with `--set` changes; None is what the stage's manifest names. Raises
+    InputError where it is another recipe, or where a corpus or a collection is not there.
+    """
+    from harness.exposure import exposures
+    from harness.recipe_file import load
+    from harness.training import open_context, survey
+
+    made = _manifest(stage / "manifest.json")
+    evaluate = f"data.evaluate={json.dumps(list(dict.fromkeys(_typed(record.manifest.data) for record in records)))}"
+    context = open_context(load(recipe or str(made.get("recipe")), [*changes, evaluate]), stage.parent)
+    place = survey(context).get(stage.name)
+    if place is None or place.key != made.get("key"):
+        raise InputError(
+            f"the recipe {recipe or made.get('recipe')} has no stage that is {stage}. Name the recipe, and the --set "
+            "changes, that it was trained with."
+        )
+    return exposures(context)
+
+
+def _typed(data: Data) -> str:
+    """What names this collection to the loader."""
+    folder = Path(data.dataset_id)
+    in_folder = data.source == "folder" and data.name.startswith(f"{folder.name}/")
+    return str(folder / data.name.removeprefix(f"{folder.name}/")) if in_folder else data.name
 
 
 def check_same(folder: Path, stage: Path) -> None:

@@ -14,10 +14,15 @@ def card_command(
         list[str] | None,
         typer.Option("--record", help="A record for the scores, as `harness compare` takes it; repeat for several."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="The recipe of that training.", show_default="the one its stage names"),
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Its changes, as `harness train` takes them.")] = None,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
     """Write a model's card from what its training and its runs left: data, recipe, seeds, cost, scores, limits."""
-    from harness.card import make
+    from harness.card import make, seen
     from harness.comparison import find
     from reports.card import read_words
     from reports.files import write_whole
@@ -25,6 +30,7 @@ def card_command(
 
     if not record:
         raise InputError("a card wants scores. Give --record RECORD, once for each run of this folder.")
-    text = make(folder, stage, read_words(words), [find(word, results) for word in record])
+    records, said = [find(word, results) for word in record], read_words(words)
+    text = make(folder, stage, said, records, seen(recipe, set_ or [], stage, records))
     write_whole(folder / "README.md", text)
     typer.echo(f"wrote {folder / 'README.md'}")

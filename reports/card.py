@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reports.ablation_results import KINDS, Exposure
 from reports.errors import RecordError
 from reports.markdown import table
 from reports.records import Record
@@ -33,7 +34,6 @@ class Words(BaseModel):
     title: str = Field(min_length=1)
     summary: str = Field(min_length=1)
     sources: dict[str, str] = Field(min_length=1)
-    in_domain: tuple[str, ...] = ()  # collections of the same kind as those trained on; every other is zero-shot
     limits: tuple[str, ...] = Field(min_length=1)
     licence: str = Field(min_length=1)  # its SPDX identifier
     licence_words: str = ""
@@ -62,18 +62,18 @@ def read_words(path: Path) -> Words:
         raise RecordError(f"{path} is not a readable YAML file ({' '.join(str(error).split())[:200]}).") from error
 
 
-def write(facts: Facts, words: Words, records: Sequence[Record]) -> str:
-    """The card, in Markdown with the header that the Hugging Face hub reads.
+def write(facts: Facts, words: Words, records: Sequence[Record], seen: Mapping[str, Exposure]) -> str:
+    """The card, in Markdown with the header that the Hugging Face hub reads; `seen`: what training saw of a collection.
 
     Raises RecordError for a corpus or collection that no source of `words` is of, records of which none is of these
-    weights, a collection of `in_domain` that no record is on, or a path of this machine in the text.
+    weights, or a path of this machine in the text.
     """
     parts = {
         "Data": _data(facts, words),
         "Recipe": _recipe(facts),
         "Seeds": _seeds(facts),
         "Cost": _cost(facts),
-        "Scores": _scores(facts, words, records),
+        "Scores": _scores(facts, words, records, seen),
         "Limits": _limits(facts, words),
         "Licence": [f"{words.licence}. {words.licence_words}".strip()],
     }
@@ -203,32 +203,32 @@ def _hardware(stage: Mapping[str, Any]) -> str:
     return f"{found.get('processor', '')}, {found.get('threads', '?')} threads" + (f", {gpu}" if gpu else "")
 
 
-def _scores(facts: Facts, words: Words, records: Sequence[Record]) -> list[str]:
+def _scores(facts: Facts, words: Words, records: Sequence[Record], seen: Mapping[str, Exposure]) -> list[str]:
     ours = [record for record in records if record.manifest.system.checkpoint_hash == facts.content_hash]
     if not ours:
         raise RecordError(
             f"none of the {len(records)} records is of these weights (content hash {facts.content_hash[:12]}). Run the "
             "folder that the card is of, and name those records."
         )
-    names = {record.manifest.data.name for record in records}
-    if unknown := sorted(set(words.in_domain) - names):
-        raise RecordError(f"in_domain: no record is on {', '.join(unknown)}; there is {', '.join(sorted(names))}.")
     metrics = [metric for metric in _METRICS if all(metric in record.metrics for record in records)]
     if not metrics:
         raise RecordError(f"the records have none of {', '.join(_METRICS)} in common. Run them with these metrics.")
+    kinds = {name: seen.get(name, Exposure()) for name in sorted({record.manifest.data.name for record in records})}
+    order = sorted(kinds, key=lambda name: (*KINDS, "").index(kinds[name].kind))
     rows = []
-    for record in sorted(
-        records, key=lambda one: (one.manifest.data.name not in words.in_domain, one.manifest.data.name)
-    ):
+    for record in sorted(records, key=lambda one: order.index(one.manifest.data.name)):
         name, system = record.manifest.data.name, record.manifest.system
         label = words.title if record in ours else system.retriever
         label += f" ({system.variant})" if system.variant else ""
         label = f"**{label}**" if record in ours else label
-        kind = "in domain" if name in words.in_domain else "zero-shot"
-        rows.append([name, kind, label, *(f"{record.metrics[metric]:.4f}" for metric in metrics)])
+        values = (f"{record.metrics[metric]:.4f}" for metric in metrics)
+        rows.append([name, kinds[name].kind or "not compared", label, *values])
     return [
         table(("collection", "", "system", *metrics), rows),
-        "Bold: these weights. Each figure is that of a record of `harness run`.",
+        "Bold: these weights. Each figure is that of a record of `harness run`. What training saw of a collection was "
+        "told from the texts, word for word but for case and space:",
+        "",
+        *(f"- {name}: {kinds[name].kind or 'not compared'}; {kinds[name].note or 'nobody looked'}." for name in order),
     ]
 
 

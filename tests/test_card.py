@@ -10,6 +10,7 @@ from harness import card
 from harness.stage_folder import StageFolder
 from models import hub
 from models.float16 import export_float16
+from reports.ablation_results import IN_DOMAIN, ZERO_SHOT, Exposure
 from reports.card import SECTIONS, read_words
 from reports.errors import RecordError
 from retrievers.errors import InputError
@@ -22,7 +23,6 @@ WORDS = {
     "title": "tiny",
     "summary": "A toy.",
     "sources": {"wiki": "an encyclopaedia, CC BY-SA", "wiki/a": "its first part", "squad": "questions, CC BY-SA 4.0"},
-    "in_domain": ["SciFact"],
     "limits": ["Knows nothing."],
     "licence": "CC-BY-SA-4.0",
 }
@@ -64,7 +64,11 @@ def record(whole, name, ours=True, mean=0.5):
 
 def write(whole, records, **words):
     (whole / "words.yaml").write_text(yaml.safe_dump({**WORDS, **words}))
-    return card.make(whole / "m", whole / "t" / "tune" / "in_batch", read_words(whole / "words.yaml"), records)
+    seen = {
+        "SciFact": Exposure(IN_DOMAIN, "it was trained on"),
+        "NFCorpus": Exposure(ZERO_SHOT, "nothing of it was read"),
+    }
+    return card.make(whole / "m", whole / "t" / "tune" / "in_batch", read_words(whole / "words.yaml"), records, seen)
 
 
 def test_what_it_says_is_what_the_files_say(whole):
@@ -88,6 +92,7 @@ def test_what_it_says_is_what_the_files_say(whole):
         "| SciFact | in domain | **tiny** | 0.5000 | 0.5000 |",
         "| SciFact | in domain | bm25 | 0.5000 | 0.5000 |",
         "| NFCorpus | zero-shot | **tiny** | 0.2500 | 0.2500 |",
+        "- SciFact: in domain; it was trained on.\n- NFCorpus: zero-shot; nothing of it was read.\n",
         "- Knows nothing.",
         "the paper's 12 layers, H 768, V 30,522. In Tables 1 to 3 its cells are always `not comparable`.",
     ):
@@ -99,7 +104,6 @@ def test_what_it_says_is_what_the_files_say(whole):
     ("words", "message"),
     [
         ({"sources": {"wiki": "x"}}, "nothing says what squad/train is"),
-        ({"in_domain": ["Mars"]}, "no record is on Mars; there is SciFact"),
         ({"limits": ["See /home/me/notes/x.txt."]}, "a path of this machine"),
         ({"licence": ""}, "licence: String should have at least 1 character"),
         ({"limits": []}, "limits: Tuple should have at least 1 item"),
@@ -128,7 +132,9 @@ def test_the_stage_is_the_one_it_was_exported_from_and_all_before_it_are_there(w
         card.make(whole / "m", whole / "t" / "tune" / "in_batch", words, records)
 
 
-def test_the_command(whole, cli, bad):
+def test_the_command(whole, cli, bad, monkeypatch):
+    """With what training saw told by hand: tests/test_training.py has it of a real training."""
+    monkeypatch.setattr(card, "seen", lambda *_: {})
     where = ("card", "m", "--stage", "t/tune/in_batch", "--words", "words.yaml")
     assert "a card wants scores" in bad(*where)
     folder = record(whole, "SciFact").folder
@@ -137,7 +143,9 @@ def test_the_command(whole, cli, bad):
     before = hub.content_hash(whole / "m")
     answer = cli(*where, "--record", folder)
     assert (answer.code, answer.out, answer.err) == (0, "wrote m/README.md\n", "")
-    assert (whole / "m" / "README.md").read_text().endswith("CC-BY-SA-4.0.\n")
+    text = (whole / "m" / "README.md").read_text()
+    assert text.endswith("CC-BY-SA-4.0.\n")
+    assert "| SciFact | not compared | **tiny** |" in text
     assert hub.content_hash(whole / "m") == before
     manifest = whole / "t" / "tune" / "in_batch" / "manifest.json"
     manifest.write_text(json.dumps([1]))

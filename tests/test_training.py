@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,9 +18,12 @@ import yaml
 from safetensors.torch import load_file
 
 from harness.base_model import _tokenizer
+from harness.card import seen
 from harness.datasets import MINI
 from harness.stage_folder import differences
 from models import hybrid
+from reports import records
+from retrievers.errors import InputError
 from tests.conftest import run_process
 
 LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
@@ -123,6 +127,19 @@ def test_the_halves_are_weighed_by_what_a_held_out_collection_says(whole, monkey
     monkeypatch.chdir(whole[0])
     answer = cli("run", "--retriever", "dupmae", "--checkpoint", folder / "weigh", "--dataset", "mini")
     assert f"{best['NDCG@10 on mini']:.4f}" in answer.out
+
+
+def test_what_a_stage_saw_of_the_collections_of_records_is_told_for_its_card(whole, beir, cli):
+    cli("run", "--retriever", "coordination", "--dataset", "mini", "--dataset", beir())
+    made, stage = records.find(Path("results"))[0], whole[0] / "trained" / "tiny" / "weigh"
+    assert len(made) == 2
+    found = seen(str(whole[0] / "tiny.yaml"), [], stage, made)
+    assert {name: one.kind for name, one in found.items()} == {"mini": "in domain", "tiny/test": "zero-shot"}
+    with pytest.raises(InputError, match="was made by another recipe"):
+        seen(str(whole[0] / "tiny.yaml"), ["in_batch.steps=7"], stage, made)
+    shutil.copytree(stage, whole[0] / "elsewhere")
+    with pytest.raises(InputError, match=r"has no stage that is .*elsewhere"):
+        seen(str(whole[0] / "tiny.yaml"), [], whole[0] / "elsewhere", made)
 
 
 def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole):
