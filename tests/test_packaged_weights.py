@@ -1,8 +1,4 @@
-"""The weights that are packed under models/data, each of them: size, precision, files, card, and vectors.
-
-A model of `models.packaged.NAMES` that is not there yet is skipped by name, and `test_all_are_here` is expected to fail
-until the last one is: strictly, so that packing them takes that mark away.
-"""
+"""The weights that are packed under models/data, each of them: size, precision, files, card, and vectors."""
 
 import json
 import re
@@ -30,14 +26,7 @@ TEXTS = ["The river Rhine runs from the Alps to the North Sea.", "who wrote the 
 @pytest.fixture(params=packaged.NAMES)
 def model(request):
     """(name, folder) of each model that is packed."""
-    if not packaged.there(request.param):
-        pytest.skip(f"{request.param} is not packed yet: there is no {packaged.FOLDER / request.param}")
     return request.param, packaged.folder(request.param)
-
-
-@pytest.mark.xfail(reason="the trained weights are not packed yet", strict=True)
-def test_all_are_here():
-    assert [name for name in packaged.NAMES if not packaged.there(name)] == []
 
 
 def test_nothing_else_is_packed_and_all_of_it_is_small():

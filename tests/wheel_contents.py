@@ -24,10 +24,10 @@ for needed in (
 ):
     if needed not in names:
         raise SystemExit(f"the wheel lacks {needed}")
-# whatever model is packed in the checkout is in the wheel whole; tests/test_packaged_weights.py says which ones wait
+# whatever model is packed in the checkout is in the wheel whole
 weights = Path(__file__).resolve().parent.parent / "models" / "data"
 packed = sorted(path.relative_to(weights.parent.parent).as_posix() for path in weights.rglob("*") if path.is_file())
 if absent := [name for name in packed if name not in names]:
     raise SystemExit(f"the wheel lacks {', '.join(absent)}")
-print(f"packaged models: {len(packed)} files" if packed else "packaged models: none yet")
+print(f"packaged models: {len(packed)} files")
 print(f"the wheel holds {len(names)} files in {', '.join(sorted(top))}")
