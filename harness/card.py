@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.recorded import asked_name
 from reports.ablation_results import Exposure
 from reports.card import Facts, Words, write
-from reports.records import Data, Record
+from reports.records import Record
 from retrievers.errors import InputError
 
 _DEPTHS = ("*", "*/*", "../*", "../*/*")  # where the stages before one lie; those of an ablation share some
@@ -51,7 +52,8 @@ def seen(recipe: str | None, changes: Sequence[str], stage: Path, records: Seque
     from harness.training import open_context, survey
 
     made = _manifest(stage / "manifest.json")
-    evaluate = f"data.evaluate={json.dumps(list(dict.fromkeys(_typed(record.manifest.data) for record in records)))}"
+    names = list(dict.fromkeys(asked_name(record.manifest.data) for record in records))
+    evaluate = f"data.evaluate={json.dumps(names)}"
     context = open_context(load(recipe or str(made.get("recipe")), [*changes, evaluate]), stage.parent)
     place = survey(context).get(stage.name)
     if place is None or place.key != made.get("key"):
@@ -60,13 +62,6 @@ def seen(recipe: str | None, changes: Sequence[str], stage: Path, records: Seque
             "changes, that it was trained with."
         )
     return exposures(context)
-
-
-def _typed(data: Data) -> str:
-    """What names this collection to the loader."""
-    folder = Path(data.dataset_id)
-    in_folder = data.source == "folder" and data.name.startswith(f"{folder.name}/")
-    return str(folder / data.name.removeprefix(f"{folder.name}/")) if in_folder else data.name
 
 
 def check_same(folder: Path, stage: Path) -> None:

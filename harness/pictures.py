@@ -86,15 +86,14 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
     from harness.datasets import cache, resolve
     from harness.progress import Conductor
+    from harness.recorded import asked_name
     from harness.scoring import parse_metrics, score
     from retrievers import trec
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:
         raise InputError(f"--cutoffs {', '.join(map(str, deep))}: the run {one.record.folder} has {top_k:,} results.")
-    # a folder's name in a record is its own last word and the split; its path stands in the id
-    place = f"{data.dataset_id}/{data.name.rsplit('/', 1)[-1]}" if Path(data.dataset_id).is_absolute() else data.name
-    found = resolve(place)
+    found = resolve(asked_name(data))
     if len(found) > 1:
         raise InputError(
             f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."

@@ -22,7 +22,7 @@ def folder(name: str) -> Path:
     if not there(name):
         raise CheckpointError(
             f"{name} is a model of this package, and this installation lacks its weights (there is no "
-            f"{FOLDER / name}). Name another model with --checkpoint."
+            f"{FOLDER / name}). Install the package again, or name another model with --checkpoint."
         )
     return FOLDER / name
 
