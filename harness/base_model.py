@@ -64,7 +64,7 @@ def _tokenizer(texts: Iterable[str], size: int) -> Any:
     core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     _as_bert(core)
     letters = _letters(core.normalizer, texts, min(1_000, max(64, size // 16)))
-    fixed = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters if letter.isalnum())]
+    fixed = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters if _goes_on(core, letter))]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         special_tokens=fixed,
@@ -85,6 +85,11 @@ def _letters(normalizer: Any, texts: list[str], most: int) -> list[str]:
         counts.update(normalizer.normalize_str(text))
     found = [letter for letter in counts if not letter.isspace()]
     return sorted(sorted(found, key=lambda letter: (-counts[letter], letter))[:most])
+
+
+def _goes_on(core: Any, letter: str) -> bool:
+    """Whether `letter` can stand inside a word; punctuation and Chinese characters are words of their own."""
+    return len(core.pre_tokenizer.pre_tokenize_str(core.normalizer.normalize_str(f"a{letter}"))) == 1
 
 
 def _as_bert(core: Any) -> None:
