@@ -433,6 +433,10 @@ def test_an_ablation_on_two_kinds_in_bf16(place, cli, monkeypatch):
     assert "## Zero-shot: 4 pooled queries of 2 collections" in answer.out
     with (place / "made/table3.csv").open() as file:
         assert {line["kind"] for line in csv.DictReader(file)} == {IN_DOMAIN, ZERO_SHOT}
+    options = [
+        json.loads(file.read_text())["system"]["options"] for file in place.glob("made/results/*/*/*/manifest.json")
+    ]
+    assert {found["precision"] for found in options if "checkpoint" in found} == {"bf16"}  # as they were trained
     assert (place / "made/pooled.csv").is_file()
     assert (place / "made/table3.md").read_text().startswith(answer.out)
     drawn = cli("plot", "ablation", place / "made", "-O", place / "a.png")
