@@ -21,6 +21,7 @@ from harness.recipe_file import find_root
 from harness.stage_folder import StageFolder, digest
 from harness.training_context import Context, Facts
 from models import hub
+from models.precision import IMITATED, imitated
 from models.training_state import METRICS, STATE
 from reports import curves
 from retrievers.errors import InputError
@@ -55,6 +56,8 @@ def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Co
     leave_at_exit()
     job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
+    if imitated(accelerator.device.type, accelerator.mixed_precision):
+        job.warn(IMITATED)
     manifest.git_commit()  # forks, so it comes before mining may start Java
     return Context(recipe, output, root, accelerator, job)
 

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from models.checkpoint import Loaded
 from models.encoder import top_terms
+from models.precision import IMITATED, imitated
 from retrievers import store
 from retrievers.errors import InputError
 from retrievers.memory import roomy
@@ -196,6 +197,9 @@ def _encode(
     corpus: Corpus,
     job: Job,
 ) -> None:
+    precision, _, device = header.precision.partition(" on ")
+    if imitated(device, precision):
+        job.warn(IMITATED)
     if len(missing) < wanted:
         job.note(f"{wanted - len(missing)} of {wanted} shards are encoded already and are kept")
     total = sum(high - low for low, high in map(header.span, missing))

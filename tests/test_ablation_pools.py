@@ -426,8 +426,10 @@ def test_an_ablation_on_two_kinds_in_bf16(place, cli, monkeypatch):
     data = {"pseudo": {"made": {"corpora": ["corpus.jsonl"]}}, "evaluate": ["own/test", "free/test", "twin"]}
     recipe_at(place, data=data, stages=stages, precision="bf16")
     monkeypatch.setattr("reports.curves.draw", lambda *args: None)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
     answer = cli("ablate", "-R", place / "r.yaml", "-O", place / "made", "--threads", 1)
     assert answer.code == 0, answer.err
+    assert "warning: this CPU has no bf16 instructions" in answer.err
     assert "one half; there is nothing to weigh" in answer.err
     assert "| own/test | free/test | twin/test | zero-shot, mean |" in answer.out
     assert "## Zero-shot: 4 pooled queries of 2 collections" in answer.out

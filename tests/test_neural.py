@@ -114,6 +114,16 @@ def test_every_retriever_is_checked_before_any_collection_is_read(tmp_path, fold
     assert "needs Faiss" in bad("run", "-r", "hf:m", "-d", folder, "--engine", "faiss")
 
 
+def test_bf16_that_the_cpu_imitates_is_told_where_it_is_encoded_in(tmp_path, folder, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
+    tiny.save_hybrid(tmp_path / "m")
+    record = go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "m"), precision="bf16", device="cpu")
+    assert capsys.readouterr().err.count("has no bf16 instructions") == 1
+    assert any("has no bf16 instructions" in warning for warning in record.manifest.warnings)
+    go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "m"), device="cpu")
+    assert "bf16" not in capsys.readouterr().err
+
+
 def test_halves_can_be_left_out_and_add_up(tmp_path, folder):
     model = tiny.save_hybrid(tmp_path / "m", dense=32)
     both, dense, lexical = (

@@ -1,0 +1,19 @@
+"""What a CPU makes of bf16."""
+
+import torch
+
+IMITATED = (
+    "this CPU has no bf16 instructions (such as avx512_bf16): bf16 is imitated, and can take many times as long as "
+    "fp32. --precision fp32 (of a recipe: --set precision=fp32) does not"
+)
+
+
+def imitated(device: str, precision: str) -> bool:
+    """Whether arithmetic in `precision` ("bf16", …) on `device` ("cpu", "cuda") is known to be imitated.
+
+    False as well where torch does not say what the CPU has.
+    """
+    if device != "cpu" or precision != "bf16":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities) and not any(there for name, there in capabilities.items() if "bf16" in name)
