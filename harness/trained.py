@@ -73,7 +73,7 @@ def _compare(before: Record, after: Record) -> Comparison:
 def _words(found: Comparison) -> Row:
     return {
         "difference in NDCG@10": f"{found.difference:+.4f}",
-        "p": f"{found.p:.2g}",
+        "p": found.p_shown,
         "wins": str(found.wins),
         "ties": str(found.ties),
         "losses": str(found.losses),

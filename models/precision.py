@@ -1,5 +1,8 @@
 """What a CPU makes of bf16."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 IMITATED = (
@@ -15,5 +18,5 @@ def imitated(device: str, precision: str) -> bool:
     """
     if device != "cpu" or precision != "bf16":
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities) and not any(there for name, there in capabilities.items() if "bf16" in name)

@@ -75,7 +75,7 @@ def tested(test: Test | None) -> list[str]:
     """Difference and both p, pooled."""
     if test is None:
         return ["", "", ""]
-    return [f"{test.pooled.difference:+.4f}", f"{test.pooled.p:.2g}", p_value(test.p_max_t)]
+    return [f"{test.pooled.difference:+.4f}", test.pooled.p_shown, p_value(test.p_max_t)]
 
 
 def value(mean: float, sd: float | None) -> str:

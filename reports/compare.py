@@ -22,6 +22,11 @@ class Comparison:
     ties: int
     losses: int
 
+    @property
+    def p_shown(self) -> str:
+        """Two digits, and never a plain nought: a p that float64 cannot hold is below 1e-300."""
+        return f"{self.p:.2g}" if self.p else "<1e-300"
+
 
 def paired_t_test(a: PerQuery, b: PerQuery) -> Comparison:
     """Student's paired t-test over the queries' values of one metric.

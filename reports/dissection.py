@@ -113,7 +113,7 @@ def _tests(found: Dissection) -> str:
                          for s in (found.whole(halves), found.whole(BOTH)))  # fmt: skip
             test = paired_t_test(one, all_)
             counts = map(str, (test.wins, test.ties, test.losses))
-            lines.append([halves, metric, f"{test.difference:+.4f}", f"{test.p:.2g}", *counts])
+            lines.append([halves, metric, f"{test.difference:+.4f}", test.p_shown, *counts])
     return _table(lines) + "\np is of a paired t-test over the queries, not corrected for the number of tests.\n"
 
 

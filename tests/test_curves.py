@@ -54,6 +54,14 @@ def test_paired_t_test_by_hand():
     assert other_way.p == pytest.approx(found.p)
 
 
+def test_a_p_that_float64_cannot_hold_is_no_plain_nought():
+    """5,000 differences of 0.5 ± 0.1: t = 0.5 / (0.1 / √5000) = 354, far beyond the smallest number there is."""
+    before = {str(query): 0.0 for query in range(5_000)}
+    found = paired_t_test(before, {query: 0.4 + 0.2 * (int(query) % 2) for query in before})
+    assert (found.p, found.p_shown) == (0.0, "<1e-300")
+    assert paired_t_test({"x": 0.0, "y": 0.0, "z": 0.0}, {"x": 1.0, "y": 2.0, "z": 3.0}).p_shown == "0.074"
+
+
 def test_no_difference_at_all_is_none():
     same = {"x": 0.3, "y": 0.4}
     found = paired_t_test(same, same)
