@@ -52,9 +52,14 @@ def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | N
     findings += scores
     if entry.check_top_10 and entry.top_10 is not None:
         findings.append(_top_10(entry, measured, rows))
-    if all(finding.status is Status.OK for finding in findings):
-        return findings, [], []
     notes = []
+    if measured.checkpoint_hash and measured.checkpoint_hash != entry.checkpoint_hash:
+        was = (entry.checkpoint_hash or "none")[:10]
+        notes.append(
+            f"{entry.name}: another checkpoint than the baseline's: {measured.checkpoint_hash[:10]} (was {was})."
+        )
+    if all(finding.status is Status.OK for finding in findings):
+        return findings, [], notes
     if rows is None:
         notes.append(
             f"{entry.name}: the queries that flipped cannot be named, since the CSV beside the baseline is missing or "
@@ -63,11 +68,6 @@ def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | N
     now = measuring.packages(entry)
     if other := [f"{name} {now.get(name)} (was {was})" for name, was in entry.packages.items() if now.get(name) != was]:
         notes.append(f"{entry.name}: other packages than the baseline's: {', '.join(other)}.")
-    if measured.checkpoint_hash and measured.checkpoint_hash != entry.checkpoint_hash:
-        was = (entry.checkpoint_hash or "none")[:10]
-        notes.append(
-            f"{entry.name}: another checkpoint than the baseline's: {measured.checkpoint_hash[:10]} (was {was})."
-        )
     failed = [finding.check for finding in scores if finding.status is not Status.OK]
     return findings, _flips(entry, measured, rows or {}, failed or list(entry.metrics)), notes
 

@@ -111,7 +111,7 @@ def modules_in(folder: Path) -> list[tuple[str, str]]:
 
     Raises CheckpointError for a malformed file or a path outside of the folder.
     """
-    found = json_in(folder / MODULES)
+    found = json_in(folder / MODULES, wanted=object)
     try:
         modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in found]
     except (TypeError, KeyError) as error:
@@ -122,10 +122,10 @@ def modules_in(folder: Path) -> list[tuple[str, str]]:
     return modules
 
 
-def json_in(path: Path, default: Any = None) -> Any:
+def json_in(path: Path, default: Any = None, wanted: type | None = None) -> Any:
     """What a JSON file holds; `default`, where one is given, for a file that is not there.
 
-    Raises CheckpointError for a file that cannot be read, or holds another type than the default's.
+    Raises CheckpointError for a file that cannot be read, or holds no `wanted` (as the default, else a dict).
     """
     if default is not None and not path.is_file():
         return default
@@ -135,8 +135,9 @@ def json_in(path: Path, default: Any = None) -> Any:
         raise CheckpointError(f"{path} is missing, or cannot be read. Fetch the folder again, whole.") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}).") from error
-    if default is not None and not isinstance(found, type(default)):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}, not a {type(default).__name__}.")
+    wanted = wanted or (dict if default is None else type(default))
+    if not isinstance(found, wanted):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, not a {wanted.__name__}.")
     return found
 
 

@@ -19,15 +19,18 @@ def check(target: Path) -> None:
 def whole(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; it becomes `target` when the block ends, and is removed if it fails.
 
-    Raises CheckpointError as `check`.
+    Raises CheckpointError as `check`, and where nothing can be made there.
     """
     check(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.{os.getpid()}.new")
     mask = os.umask(0)
     os.umask(mask)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be made a folder: {error.strerror}. Name another.") from error
+    try:
         yield new
         for file in filter(Path.is_file, new.iterdir()):
             file.chmod(0o666 & ~mask)  # some writers give the owner alone the right to read

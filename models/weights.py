@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from models.errors import CheckpointError, first_line
 
 ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
+_LAYER = re.compile(r"(?:^|\.)(?:encoder\.(?:layer|layers|block)|transformer\.layer)\.\d+\.")  # an encoder's
 
 
 def tensors_only(path: Path) -> dict[str, Any]:
@@ -84,6 +86,11 @@ def load_model(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -
     if missing:
         raise CheckpointError(
             f"{folder} lacks weights of its own architecture: {', '.join(missing[:5])}. It is damaged or foreign."
+        )
+    if beyond := sorted(name for name in info["unexpected_keys"] if _LAYER.search(name)):
+        raise CheckpointError(
+            f"{folder} has weights of layers that its config.json does not count ({beyond[0]}, {len(beyond)} in all; "
+            f"num_hidden_layers is {getattr(config, 'num_hidden_layers', '?')}). One of the two is damaged or foreign."
         )
     return model
 

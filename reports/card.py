@@ -128,12 +128,18 @@ def _data(facts: Facts, words: Words) -> list[str]:
     if not lines:
         raise RecordError("the checkpoint does not say what it was trained on, so it can have no card.")
     counts = [
-        f"{stage['name']}: {stage[key]:,} {key}"
+        f"{stage['name']}: {stage[key]:,} {key}{_read(stage)}"
         for stage in facts.stages
         for key in ("texts", "queries")
         if key in stage
     ]
-    return [*lines, "", f"Seen by each stage: {'; '.join(counts)}."] if counts else lines
+    return [*lines, "", f"There for each stage, and read of it: {'; '.join(counts)}."] if counts else lines
+
+
+def _read(stage: Mapping[str, Any]) -> str:
+    """Steps times batch: a text counts again where it was read again."""
+    batch = stage.get("decides", {}).get("stage", {}).get("batch")
+    return f", {stage['steps'] * batch:,} read" if batch and "steps" in stage else ""
 
 
 def _recipe(facts: Facts) -> list[str]:

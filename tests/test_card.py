@@ -31,7 +31,8 @@ WORDS = {
 def finished(path, before, **facts):
     """A stage's folder as training leaves it, with a random checkpoint in it."""
     kind = facts.pop("kind")
-    place = StageFolder(path, {"stage": {"kind": kind, "steps": 7, "clip": 0.5}, "seed": 42, "before": before})
+    stage = {"kind": kind, "steps": 7, "batch": 4, "clip": 0.5}
+    place = StageFolder(path, {"stage": stage, "seed": 42, "before": before})
     tiny.save_hybrid(place.start(), trained=TRAINED)
     hardware = {"processor": "abacus", "threads": 3}
     about = {"recipe": "toy", "name": path.name, "kind": kind, "seconds": 90.0, "device": "cpu", "steps": 7}
@@ -72,7 +73,7 @@ def write(whole, records, **words):
 
 
 def test_what_it_says_is_what_the_files_say(whole):
-    """90 s and 3,600 s are 3,690 s; a query of the fine-tuning's 1,234; the source is the longest that fits."""
+    """90 s and 3,600 s are 3,690 s; 7 steps of 4 read 28 of 9 texts and of 1,234 queries; the longest source fits."""
     records = [record(whole, "NFCorpus", mean=0.25), record(whole, "SciFact"), record(whole, "SciFact", ours=False)]
     text = write(whole, records)
     assert tuple(re.findall(r"^## (.+)$", text, re.MULTILINE)) == SECTIONS
@@ -83,8 +84,8 @@ def test_what_it_says_is_what_the_files_say(whole):
         f"`{hub.content_hash(whole / 'm')}`",
         "Pre-trained on `wiki/a.jsonl, first 9`: its first part\n",
         "Fine-tuned on `squad/train`: questions, CC BY-SA 4.0\n",
-        "pretrain: 9 texts; in_batch: 1,234 queries.",
-        "| pretrain | pretrain | steps 7, clip 0.5 | 7 |",
+        "There for each stage, and read of it: pretrain: 9 texts, 28 read; in_batch: 1,234 queries, 28 read.",
+        "| pretrain | pretrain | steps 7, batch 4, clip 0.5 | 7 |",
         "Seed 42, in every stage",
         "| in_batch | 3,600 | cpu, abacus, 3 threads | 1.0 |",
         "3,690 s in all (1.0 h)",

@@ -394,6 +394,20 @@ def test_ones_own_checkpoint(cli, tmp_path):
     assert f"(was {entry['checkpoint_hash'][:10]})" in answer.err
 
 
+def test_another_checkpoint_is_told_where_nothing_changed_too(cli, tmp_path):
+    """A lexical half twice as loud of a model that is searched by its dense half alone changes no score."""
+    tiny.save_hybrid(tmp_path / "m", lexical_scale=1.0)
+    write_beir(tmp_path / "c")
+    go = ("-B", "mine.yaml", "-r", "hf:m", "-d", "c")
+    assert cli("check", "--update", *go, "-o", "lexical=0").code == 0
+    assert "another checkpoint" not in cli("check", *go).err
+    shutil.rmtree(tmp_path / "m")
+    tiny.save_hybrid(tmp_path / "m", lexical_scale=2.0)
+    answer = cli("check", *go)
+    assert answer.code == 0, answer.err
+    assert "another checkpoint than the baseline's: " in answer.err
+
+
 def test_a_composite_is_checked_as_a_whole(cli, tmp_path, monkeypatch):
     from harness.rules import FORUMS
 

@@ -347,6 +347,15 @@ def test_damaged_weights(tmp_path):
     refused(folder, "lacks weights of its own architecture", lexical=0, dense=32)
 
 
+@pytest.mark.parametrize("lexical", [0, 12])
+def test_weights_of_more_layers_than_the_configuration_counts(tmp_path, lexical):
+    """Such a folder would give other vectors without a word."""
+    folder = tiny.save_hybrid(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] - 1}))
+    refused(folder, r"layers that its config.json does not count \(.*num_hidden_layers is 1\)", lexical=lexical)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -138,6 +138,8 @@ def test_bad_input(tmp_path, cli, bad):
     answer = cli("export", source, "h", "--float16")
     assert (answer.code, answer.out, answer.err) == (0, "wrote h (0.1 MB)\n", "")
     assert "h is there already" in bad("export", source, "h", "--float16")
+    (tmp_path / "file").write_text("")
+    assert "cannot be made a folder" in bad("export", source, "file/h", "--float16")
     (source / "hybrid.json").unlink()
     assert "no hybrid.json" in bad("export", source, "other", "--float16")
     assert not (tmp_path / "other").exists()

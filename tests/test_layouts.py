@@ -250,6 +250,14 @@ def test_chains_that_cannot_be_made(tmp_path):
     refused(folder, "is not JSON")
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', "3"])
+def test_a_config_that_is_no_object(tmp_path, text):
+    folder = tiny.save_hybrid(tmp_path / "m")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json holds a \w+, not a dict"):
+        layouts.demand(layouts.read(folder), "bert", None, "DupMAE")
+
+
 def test_modules_that_do_not_fit(tmp_path):
     folder, _ = saved(tmp_path, lambda: Pooling(32, "cls"), lambda: Dense(32, 8))
     refused(folder, "makes vectors of 8 values, and 16 were asked for", dense=16)
