@@ -3,11 +3,11 @@
     python benchmarks/pretrain_step.py [--batch 16] [--length 150] [--hidden 768] [--layers 12] [--steps 5]
                                        [--vocabulary 30522] [--bf16]
 
-`once` is ours: the gradient is made along with the logits (`models.vocabulary`). `again` is what is left for heads that
-cannot be taken apart: autograd makes each chunk of logits a second time. `naive` is what a first implementation does:
-the logits of all positions [B,L,V], kept for the backward pass, and masks drawn a token at a time. Each way runs in a
-process of its own, so that the peak is its own: on a GPU the allocator's, on a CPU the process's resident memory above
-what it had before the first step. On a GPU all run in bf16 (autocast), on a CPU with `--bf16`.
+`once` is ours: the gradient is made along with the logits (`harness.models.vocabulary`). `again` is what is left for
+heads that cannot be taken apart: autograd makes each chunk of logits a second time. `naive` is what a first
+implementation does: the logits of all positions [B,L,V], kept for the backward pass, and masks drawn a token at a time.
+Each way runs in a process of its own, so that the peak is its own: on a GPU the allocator's, on a CPU the process's
+resident memory above what it had before the first step. On a GPU all run in bf16 (autocast), on a CPU with `--bf16`.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import torch
 from torch.nn import functional
 
 from harness.bench.collate import CLS, CONTINUES, MASK, PAD, SEP, V, plain
-from models import losses, vocabulary
-from models.config import PretrainConfig
-from models.encoder import mlm_head
-from models.mae import DupMAE, PretrainBatch, ordinary
-from models.masking import Collator, Vocabulary
+from harness.models import losses, vocabulary
+from harness.models.config import PretrainConfig
+from harness.models.encoder import mlm_head
+from harness.models.mae import DupMAE, PretrainBatch, ordinary
+from harness.models.masking import Collator, Vocabulary
 
 WAYS = ("once", "again", "naive")
 

@@ -10,14 +10,14 @@ from harness.config import RetrieverSpec, RunConfig
 from harness.exposure import exposures
 from harness.recipe import Finetune
 from harness.recipe_file import placed
+from harness.reports import ablation_frames, ablation_overview, ablation_results, ablation_table
+from harness.reports.ablation import HALVES, label, widths
+from harness.reports.files import write_whole
+from harness.reports.records import Record
 from harness.runner import iterate
 from harness.students import searched_as
 from harness.training import alone, open_context, prepare, run
 from harness.training_context import Context
-from reports import ablation_frames, ablation_overview, ablation_results, ablation_table
-from reports.ablation import HALVES, label, widths
-from reports.files import write_whole
-from reports.records import Record
 
 _DEPTH = 1000  # R@1000
 

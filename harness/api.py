@@ -1,7 +1,7 @@
 """The harness as a library. What these functions record is what the command line records, under the same names.
 
-Each raises InputError (`retrievers.errors`), RecordError (`reports.errors`) or CheckpointError (`models.errors`), all
-of them ValueErrors, for whatever the caller can mend.
+Each raises InputError (`harness.retrievers.errors`), RecordError (`harness.reports.errors`) or CheckpointError
+(`harness.models.errors`), all of them ValueErrors, for whatever the caller can mend.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from harness.datasets import cache
 from harness.fusing import LABEL, fuse_parts, recipe
 from harness.progress import Conductor
 from harness.ranked import Ranking, Result
+from harness.reports import records
+from harness.reports.records import Record
+from harness.retrievers.errors import InputError
+from harness.retrievers.rerank import DEPTH
+from harness.retrievers.types import Query
 from harness.runner import iterate
 from harness.scored import given, label_of, one_dataset, score_given
 from harness.searches import Search, Searches
-from reports import records
-from reports.records import Record
-from retrievers.errors import InputError
-from retrievers.rerank import DEPTH
-from retrievers.types import Query
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
 _Folder = str | Path
@@ -97,9 +97,9 @@ def score(
 ) -> Result:
     """`harness score`: score a run that was made elsewhere by our rules, and leave a record that says so.
 
-    `run` is the path of a TREC file, a Ranking, a `retrievers.types.Run`, a ranx Run, a pandas DataFrame (query_id,
-    document_id, score, or the names that PyTerrier and ranx have for them) or {query id: {document id: score}}. `name`
-    is what the record goes by; without it the file's tag.
+    `run` is the path of a TREC file, a Ranking, a `harness.retrievers.types.Run`, a ranx Run, a pandas DataFrame
+    (query_id, document_id, score, or the names that PyTerrier and ranx have for them) or {query id: {document id:
+    score}}. `name` is what the record goes by; without it the file's tag.
     """
     found = given(run.run if isinstance(run, Ranking) else run)
     label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
@@ -123,7 +123,7 @@ def fuse(
     """`harness fuse`: fuse runs of one collection and leave a record that names its parts.
 
     Each of `runs` is a Result, a record's folder, or what `score` takes; where none is a record, `dataset` names the
-    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see `retrievers.fusion`.
+    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see `harness.retrievers.fusion`.
     """
     how = recipe(method, k, weights, norm)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
@@ -159,11 +159,11 @@ def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Pa
     """`harness export`: write the dense half of a trained checkpoint as a sentence-transformers folder.
 
     With `float16` the whole checkpoint in our own layout, its weights in 16 bits. Raises CheckpointError as
-    `models.export.export_dense` and `models.float16.export_float16`.
+    `harness.models.export.export_dense` and `harness.models.float16.export_float16`.
     """
-    from models import hub
-    from models.export import export_dense
-    from models.float16 import export_float16
+    from harness.models import hub
+    from harness.models.export import export_dense
+    from harness.models.float16 import export_float16
 
     place = Path(folder).expanduser()
     (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.models import hub
+from harness.models.errors import CheckpointError
 from harness.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
-from models import hub
-from models.errors import CheckpointError
-from reports.ablation import BOTH, CLS, OT, ROWS, label, widths
-from retrievers.errors import InputError
+from harness.reports.ablation import BOTH, CLS, OT, ROWS, label, widths
+from harness.retrievers.errors import InputError
 
 _SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}
 

@@ -6,11 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from harness.models import checkpoint, hub, hybrid
+from harness.models.errors import CheckpointError, first_line
+from harness.models.hybrid import HybridSpec
 from harness.recipe import Base
-from models import checkpoint, hub, hybrid
-from models.errors import CheckpointError, first_line
-from models.hybrid import HybridSpec
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 _ENOUGH = 200_000  # texts to count words by
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from harness.baseline import Entry, Expected, Inputs, Row, Rows, rows_hash
 from harness.config import explain, read_yaml
-from reports.files import write_whole
-from retrievers.errors import InputError, unknown
+from harness.reports.files import write_whole
+from harness.retrievers.errors import InputError, unknown
 
 SCHEMA = 1
 _INSIDE = {"metrics": sorted(Expected.model_fields), "inputs": sorted(Inputs.model_fields)}

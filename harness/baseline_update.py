@@ -8,7 +8,7 @@ from harness.baseline import Entry, Expected, Rows, rows_hash, top_hash
 from harness.baseline_file import Baseline, write
 from harness.config import RetrieverSpec, make_retriever
 from harness.regression import MENDABLE
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 Change = tuple[str, str, str, str]  # entry, what, before, after
 

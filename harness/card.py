@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.recorded import asked_name
-from reports.ablation_results import Exposure
-from reports.card import Facts, Words, write
-from reports.records import Record
-from retrievers.errors import InputError
+from harness.reports.ablation_results import Exposure
+from harness.reports.card import Facts, Words, write
+from harness.reports.records import Record
+from harness.retrievers.errors import InputError
 
 _DEPTHS = ("*", "*/*", "../*", "../*/*")  # where the stages before one lie; those of an ablation share some
 
@@ -20,9 +20,9 @@ def make(
     """The card of the checkpoint `folder`, which is the stage `stage` as it is or in 16 bits; `seen` by that function.
 
     Raises InputError where `folder` holds other weights than `stage`, or a stage that led to it is not there;
-    RecordError as `reports.card.write`.
+    RecordError as `harness.reports.card.write`.
     """
-    from models import hub, hybrid
+    from harness.models import hub, hybrid
 
     spec = hybrid.read(folder)
     if spec is None:
@@ -68,7 +68,7 @@ def check_same(folder: Path, stage: Path) -> None:
     """Raise InputError unless every weight of `folder` is that of `stage`, as it is or rounded."""
     import torch
 
-    from models.weights import tensors_only
+    from harness.models.weights import tensors_only
 
     files = sorted(file.name for file in folder.glob("*.safetensors"))
     for file in files:

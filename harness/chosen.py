@@ -7,9 +7,9 @@ from pathlib import Path
 import typer
 
 from harness.comparison import find
-from reports import records
-from reports.records import Record
-from retrievers.errors import InputError
+from harness.reports import records
+from harness.reports.records import Record
+from harness.retrievers.errors import InputError
 
 
 @dataclass(frozen=True)

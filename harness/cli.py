@@ -108,7 +108,7 @@ def run_command(
 ) -> None:
     """Run retrievers on collections, score them, and leave a record of each."""
     from harness.config import build, pairs, read_yaml, reranked_by, share_options
-    from retrievers.errors import InputError
+    from harness.retrievers.errors import InputError
 
     values = read_yaml(config) if config else {}
     given: dict[str, Any] = {
@@ -194,7 +194,7 @@ def list_command(
 ) -> None:
     """List what can be run, or what was."""
     from harness import show
-    from retrievers.errors import unknown
+    from harness.retrievers.errors import unknown
 
     if what == "retrievers":
         show.retrievers_table()
@@ -213,10 +213,10 @@ def main() -> None:
 
     1 also where another process of the command is lost.
     """
+    from harness.models.errors import CheckpointError, TrainingError
     from harness.processes import ProcessLost
-    from models.errors import CheckpointError, TrainingError
-    from reports.errors import RecordError
-    from retrievers.errors import InputError
+    from harness.reports.errors import RecordError
+    from harness.retrievers.errors import InputError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -27,8 +27,8 @@ def ablate_command(
 ) -> None:
     """Train and measure the eight rows of Table 3: pre-trainings and representations, resumed where it stopped."""
     from harness import recipe_file
-    from reports.files import check_folder
-    from retrievers.errors import InputError
+    from harness.reports.files import check_folder
+    from harness.retrievers.errors import InputError
 
     there = ", ".join(recipe_file.ablations())
     if not recipe:

@@ -24,9 +24,9 @@ def card_command(
     """Write a model's card from what its training and its runs left: data, recipe, seeds, cost, scores, limits."""
     from harness.card import make, seen
     from harness.comparison import find
-    from reports.card import read_words
-    from reports.files import write_whole
-    from retrievers.errors import InputError
+    from harness.reports.card import read_words
+    from harness.reports.files import write_whole
+    from harness.retrievers.errors import InputError
 
     if not record:
         raise InputError("a card wants scores. Give --record RECORD, once for each run of this folder.")

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reports.checks import Checked
+    from harness.reports.checks import Checked
 
 
 def check_command(
@@ -45,8 +45,8 @@ def check_command(
 ) -> None:
     """Run what a baseline names, and compare: 0 as expected, 1 a score or a top 10 changed, 2 other inputs."""
     from harness.baseline_file import EMBEDDED, read
-    from reports import files
-    from retrievers.errors import InputError
+    from harness.reports import files
+    from harness.retrievers.errors import InputError
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("harness check runs as one process. Start it without torchrun or accelerate launch.")
@@ -68,7 +68,7 @@ def check_command(
             raise InputError(f"--junit {junit} is the baseline itself, which it would overwrite. Name another file.")
     found = read(path).only(retriever or [], dataset or [])
     from harness.regression import check
-    from reports import checks
+    from harness.reports import checks
 
     done = []
     for result in _uninterrupted(check(found, found.entries, results, threads)):
@@ -118,10 +118,10 @@ def _update(
     from harness import baseline_update
     from harness.baseline_file import EMBEDDED, read
     from harness.config import pairs, share_options
+    from harness.reports.files import check_output
+    from harness.reports.markdown import table
+    from harness.retrievers.errors import InputError
     from harness.scoring import parse_metrics
-    from reports.files import check_output
-    from reports.markdown import table
-    from retrievers.errors import InputError
 
     if embedded and not (EMBEDDED.parents[3] / "pyproject.toml").is_file():
         raise InputError("the baseline of mini is the package's own. Name yours: --baseline FILE.")

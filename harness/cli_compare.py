@@ -28,8 +28,8 @@ def compare_command(
 ) -> None:
     """Compare runs query by query: paired tests, corrections, effect sizes, and the queries that changed most."""
     from harness.comparison import compare_records, find
-    from reports import comparison_table as tables
-    from retrievers.errors import InputError, unknown
+    from harness.reports import comparison_table as tables
+    from harness.retrievers.errors import InputError, unknown
 
     if output not in ("md", "csv", "json"):
         raise unknown("--format", output, ["md", "csv", "json"])

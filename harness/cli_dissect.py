@@ -40,11 +40,11 @@ def dissect_command(
     from harness.datasets import cache, resolve
     from harness.dissection import dissect, widths_of
     from harness.progress import Conductor
+    from harness.reports.dissection import as_markdown, write
+    from harness.reports.files import check_folder
+    from harness.retrievers.errors import InputError
+    from harness.retrievers.neural import Neural
     from harness.scoring import parse_metrics
-    from reports.dissection import as_markdown, write
-    from reports.files import check_folder
-    from retrievers.errors import InputError
-    from retrievers.neural import Neural
 
     if not checkpoint:
         raise InputError(

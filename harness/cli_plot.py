@@ -113,7 +113,7 @@ def ablation_command(
     ] = False,
 ) -> None:
     """The rows of Table 3, measured in domain and zero-shot, and published."""
-    from reports import plots_ablation, style
+    from harness.reports import plots_ablation, style
 
     style.check_output(output)
     path = table / "table3.csv" if table.is_dir() else table
@@ -127,7 +127,7 @@ def curves_command(
     stage: Annotated[Path, typer.Argument(help="A stage of `harness train`, or its metrics.jsonl.")], output: Output
 ) -> None:
     """Losses and validation scores of one training stage."""
-    from reports import curves
+    from harness.reports import curves
 
     log = stage / "metrics.jsonl" if stage.is_dir() else stage
     curves.draw(log, output, "/".join(log.absolute().parent.parts[-2:]))

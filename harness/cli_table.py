@@ -22,8 +22,8 @@ def table_command(
     ] = None,
 ) -> None:
     """Print Table 1, 2 or 3 of the paper: measured scores beside published ones, and what each comparison is worth."""
-    from reports import files, records, tables
-    from retrievers.errors import InputError, unknown
+    from harness.reports import files, records, tables
+    from harness.retrievers.errors import InputError, unknown
 
     if form not in _FORMATS:
         raise unknown("format", form, _FORMATS)

@@ -22,7 +22,7 @@ def train_command(
 ) -> None:
     """Train a retriever by a recipe: pre-training, fine-tuning, mining, distillation; resumed where it stopped."""
     from harness import recipe_file
-    from retrievers.errors import InputError
+    from harness.retrievers.errors import InputError
 
     if not recipe:
         raise InputError(f"no recipe named. Give --recipe NAME or FILE; there is: {', '.join(recipe_file.names())}.")

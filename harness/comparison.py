@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import recorded
+from harness.reports import compare, records
+from harness.reports.compare import Change, Judged, Significance
+from harness.reports.errors import RecordError
+from harness.reports.records import Record
+from harness.retrievers import trec
+from harness.retrievers.errors import InputError
 from harness.scoring import parse_metrics
 from harness.shelf import slug
-from reports import compare, records
-from reports.compare import Change, Judged, Significance
-from reports.errors import RecordError
-from reports.records import Record
-from retrievers import trec
-from retrievers.errors import InputError
 
 CUTOFF = 10  # of Judged@k
 _SHORTEST = 4  # letters of a hash

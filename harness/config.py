@@ -7,10 +7,10 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Retriever, get
+from harness.retrievers.rerank import RerankOptions
 from harness.scoring import DEFAULT_METRICS, parse_metrics
-from retrievers.errors import InputError
-from retrievers.registry import Retriever, get
-from retrievers.rerank import RerankOptions
 
 
 class _Strict(BaseModel):

@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from harness.recipe_data import CorpusPart
 from harness.recipe_file import placed
-from reports.records import sha256
-from retrievers.errors import InputError
-from retrievers.types import Document
+from harness.reports.records import sha256
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document
 
 _KINDS = (".jsonl", ".txt")
 _OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from harness.folders import FolderSource, is_collection
 from harness.irds import IrDatasetsSource, known_ids
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Job, Query
 from harness.rules import ALIASES, BEIR_18, BEIR_SYNONYMS, LICENSED, Rules, canonical, licensed_error, rules_for
 from harness.survey import CorpusSurvey, Source, survey
 from harness.titles import TitledSource
-from retrievers.errors import InputError
-from retrievers.types import Document, Job, Query
 
 MINI = Path(__file__).parent / "data" / "mini"
 Qrels = dict[str, dict[str, int]]

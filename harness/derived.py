@@ -8,11 +8,11 @@ from harness import manifest
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from reports import records
-from reports.origin import FusedPart, Reranking, RunFile
-from reports.records import Manifest, Record
-from retrievers.rerank import Reranker
-from retrievers.types import Run
+from harness.reports import records
+from harness.reports.origin import FusedPart, Reranking, RunFile
+from harness.reports.records import Manifest, Record
+from harness.retrievers.rerank import Reranker
+from harness.retrievers.types import Run
 
 
 def of_reranked(

@@ -6,14 +6,14 @@ import numpy as np
 
 from harness.datasets import Dataset
 from harness.progress import Conductor
+from harness.reports.dissection import BOTH, DENSE, LEXICAL, Dissection, Scored
+from harness.retrievers import halves
+from harness.retrievers.errors import InputError
+from harness.retrievers.halves import View
+from harness.retrievers.neural import Neural
+from harness.retrievers.types import Run
+from harness.retrievers.vectors import bytes_per_document
 from harness.scoring import Metric, score
-from reports.dissection import BOTH, DENSE, LEXICAL, Dissection, Scored
-from retrievers import halves
-from retrievers.errors import InputError
-from retrievers.halves import View
-from retrievers.neural import Neural
-from retrievers.types import Run
-from retrievers.vectors import bytes_per_document
 
 _NARROWEST = 8
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from retrievers.errors import InputError, unknown
-from retrievers.types import Document, Query
+from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.types import Document, Query
 
 _LONGEST_ID = 512  # bytes; ids are kept in arrays of their greatest width
 _GREATEST_GRADE = 1000  # trec_eval makes a table of a row for each grade

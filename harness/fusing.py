@@ -11,19 +11,19 @@ from harness.config import RunConfig
 from harness.datasets import cache
 from harness.parts import check_once, check_one_collection, check_unchanged, dataset_of, part_of, record_of, shortly
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.records import Manifest
+from harness.retrievers import fusion
+from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.types import Run
 from harness.runner import Outcome
 from harness.shelf import Shelf, check_writable
-from reports import records
-from reports.records import Manifest
-from retrievers import fusion
-from retrievers.errors import InputError, unknown
-from retrievers.types import Run
 
 LABEL = "fusion"
 
 
 class Recipe(BaseModel):
-    """How runs are fused; see `retrievers.fusion`."""
+    """How runs are fused; see `harness.retrievers.fusion`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from retrievers.errors import InputError, unknown
-from retrievers.types import Document, Query
+from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.types import Document, Query
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 
 @contextmanager

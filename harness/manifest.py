@@ -15,12 +15,12 @@ from pathlib import Path
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.records import Manifest, Record
+from harness.retrievers.registry import Retriever
+from harness.retrievers.types import Run
 from harness.rules import canonical, rules_for
 from harness.version import __version__
-from reports import records
-from reports.records import Manifest, Record
-from retrievers.registry import Retriever
-from retrievers.types import Run
 
 _PACKAGES = ("ir_datasets", "numpy", "pytrec-eval-terrier", "ranx")
 

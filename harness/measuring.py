@@ -12,10 +12,10 @@ from harness.config import RetrieverSpec, RunConfig, build, make_retriever
 from harness.datasets import Dataset, cache, resolve
 from harness.progress import Conductor
 from harness.recorded import part_label
+from harness.retrievers.types import Run
 from harness.runner import iterate
 from harness.scoring import EvaluatorsDisagree
 from harness.searches import Search
-from retrievers.types import Run
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from harness.config import RetrieverSpec, make_retriever
+from harness.models import cross_encoder, hub
+from harness.models.examples import FinetuneConfig
+from harness.models.seeds import mixed
+from harness.models.tokens import Ragged
 from harness.pairs import examples
 from harness.recipe import Mine, Score, Teacher
+from harness.retrievers import mining
 from harness.students import searched_as, special_ids
 from harness.training_context import NEGATIVES, SCORES, Context, Facts, fit_stage, mined, read_rows, sound, token_pairs
-from models import cross_encoder, hub
-from models.examples import FinetuneConfig
-from models.seeds import mixed
-from models.tokens import Ragged
-from retrievers import mining
 
 
 def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from harness.datasets import Dataset, resolve
+from harness.models import tokens
+from harness.models.examples import Examples
+from harness.models.tokens import Ragged, Tokens
 from harness.recipe_file import placed
+from harness.retrievers.errors import InputError
+from harness.retrievers.mining import Rows
+from harness.retrievers.types import Job
 from harness.stage_folder import digest
-from models import tokens
-from models.examples import Examples
-from models.tokens import Ragged, Tokens
-from retrievers.errors import InputError
-from retrievers.mining import Rows
-from retrievers.types import Job
 
 
 @dataclass(frozen=True)

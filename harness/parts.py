@@ -10,14 +10,14 @@ from harness.comparison import find
 from harness.config import RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.origin import FusedPart
+from harness.reports.records import Record
+from harness.retrievers import fusion, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.exchange import aligned
+from harness.retrievers.types import Run
 from harness.scored import fitted, given, one_dataset
-from reports import records
-from reports.origin import FusedPart
-from reports.records import Record
-from retrievers import fusion, trec
-from retrievers.errors import InputError
-from retrievers.exchange import aligned
-from retrievers.types import Run
 
 
 @dataclass(frozen=True)

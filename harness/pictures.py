@@ -6,10 +6,10 @@ from pathlib import Path
 
 from harness.chosen import Named, labelled
 from harness.comparison import check_collections, find, values_of
-from reports import plots, records, style
-from reports.errors import RecordError
-from reports.measured import mean_interval, printed
-from retrievers.errors import InputError
+from harness.reports import plots, records, style
+from harness.reports.errors import RecordError
+from harness.reports.measured import mean_interval, printed
+from harness.retrievers.errors import InputError
 
 
 def differences(
@@ -20,7 +20,7 @@ def differences(
     Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
     metric.
     """
-    from reports import plots_pairs
+    from harness.reports import plots_pairs
 
     style.check_output(output)
     pair = [find(word, results) for word in (first, second)]
@@ -87,8 +87,8 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.datasets import cache, resolve
     from harness.progress import Conductor
     from harness.recorded import asked_name
+    from harness.retrievers import trec
     from harness.scoring import parse_metrics, score
-    from retrievers import trec
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:

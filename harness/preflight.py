@@ -10,8 +10,8 @@ from harness.datasets import resolve
 from harness.recipe import ENCODERS, Finetune, Mine, Pretrain, Recipe, Score, Teacher, Weigh
 from harness.recipe_data import Data
 from harness.recipe_file import placed
-from retrievers.errors import InputError
-from retrievers.registry import get
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import get
 
 
 def check(recipe: Recipe, base: Path, processes: int) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 _MEETING = timedelta(minutes=10)  # until all are there; none has begun to work
 _PATIENCE = timedelta(days=7)  # one may encode or mine for long while the others wait

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from harness import corpora
+from harness.models import new_folder
 from harness.recipe_data import Pseudo
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Job
 from harness.stage_folder import digest
-from models import new_folder
-from retrievers.errors import InputError
-from retrievers.types import Document, Job
 
 FOLDER, SPLIT = "pseudo-queries", "train"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.records import RUN, Manifest, Record
-from retrievers import exchange, trec
-from retrievers.errors import InputError
-from retrievers.types import Run
+from harness.reports.records import RUN, Manifest, Record
+from harness.retrievers import exchange, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run
 
 if TYPE_CHECKING:
     import pandas

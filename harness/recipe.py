@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.models.config import PretrainConfig
+from harness.models.loop import LoopConfig
 from harness.recipe_data import Corpora, Data, Strict
-from models.config import PretrainConfig
-from models.loop import LoopConfig
 
 # the fields of BertConfig that shape or train the model
 _BERT = {

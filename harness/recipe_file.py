@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from harness.config import read_value, read_yaml
 from harness.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher, Weigh
 from harness.recipe_data import CorpusPart, Data, Pseudo
-from retrievers.errors import InputError, unknown
+from harness.retrievers.errors import InputError, unknown
 
 FOLDER = Path(__file__).parent / "recipes"
 _KINDS: dict[str, type[BaseModel]] = {

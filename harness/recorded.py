@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from harness.datasets import Dataset, Qrels, resolve
 from harness.manifest import joint
-from reports.records import Data, Manifest
-from retrievers.errors import InputError
-from retrievers.types import Query
+from harness.reports.records import Data, Manifest
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Query
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from harness import measuring
 from harness.baseline import Entry, Expected, Rows, top_hash
 from harness.baseline_file import Baseline
 from harness.measuring import Collection, Measured
-from models.errors import CheckpointError
-from reports.checks import Checked, Finding, Flip, Status
-from reports.compare import against_baseline
-from reports.comparison_table import p_value
-from reports.errors import RecordError
-from reports.significance import SAME
-from retrievers.errors import InputError
+from harness.models.errors import CheckpointError
+from harness.reports.checks import Checked, Finding, Flip, Status
+from harness.reports.compare import against_baseline
+from harness.reports.comparison_table import p_value
+from harness.reports.errors import RecordError
+from harness.reports.significance import SAME
+from harness.retrievers.errors import InputError
 
 MENDABLE = (InputError, RecordError, CheckpointError)
 _LEVEL = 0.05

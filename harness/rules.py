@@ -5,7 +5,7 @@ Whatever of it touches a run is applied by the runner and named in the run's rec
 
 from dataclasses import dataclass
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 FORUMS = (
     "android", "english", "gaming", "gis", "mathematica", "physics",

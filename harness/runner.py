@@ -11,17 +11,17 @@ from harness.config import RetrieverSpec, RunConfig, make_retriever
 from harness.datasets import Dataset, cache, resolve
 from harness.processes import Processes
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.records import Record
+from harness.retrievers import trec
+from harness.retrievers.exchange import aligned
+from harness.retrievers.registry import Retriever
+from harness.retrievers.rerank import Reranker
+from harness.retrievers.types import Run
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores
 from harness.searches import Search, Searches
 from harness.shelf import Shelf, check_writable
-from reports import records
-from reports.records import Record
-from retrievers import trec
-from retrievers.exchange import aligned
-from retrievers.registry import Retriever
-from retrievers.rerank import Reranker
-from retrievers.types import Run
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from harness import derived
 from harness.config import RunConfig
 from harness.datasets import Dataset, cache, resolve
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.origin import RunFile
+from harness.retrievers import exchange, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.fusion import digest
+from harness.retrievers.types import Run
 from harness.runner import Outcome
 from harness.shelf import Shelf, check_writable
-from reports import records
-from reports.origin import RunFile
-from retrievers import exchange, trec
-from retrievers.errors import InputError
-from retrievers.fusion import digest
-from retrievers.types import Run
 
 
 @dataclass(frozen=True)
 class Given:
-    """A run from a file, or from an object in memory; `reordered` as in `retrievers.trec.TrecFile`."""
+    """A run from a file, or from an object in memory; `reordered` as in `harness.retrievers.trec.TrecFile`."""
 
     run: Run
     file: RunFile
@@ -29,7 +29,7 @@ class Given:
 
 
 def given(found: Any) -> Given:
-    """Read a run: the path of a TREC file, or what `retrievers.exchange.of_any` takes.
+    """Read a run: the path of a TREC file, or what `harness.retrievers.exchange.of_any` takes.
 
     Raises InputError for a malformed file, what is no run, or a run without any result.
     """

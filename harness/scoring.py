@@ -1,9 +1,9 @@
 """Runs become scores: ranx computes them, trec_eval checks every one.
 
-The order of a run is fixed before either sees it (`retrievers.types.Run`: one tie rule). ranx is handed arrays in its
-documented array form instead of its `Run`, whose construction from dictionaries takes thirty times as long as the
-evaluation and sorts ties as it likes. In the arrays a judged document has a number of its own and every other document
-is a placeholder, so each keeps its rank.
+The order of a run is fixed before either sees it (`harness.retrievers.types.Run`: one tie rule). ranx is handed arrays
+in its documented array form instead of its `Run`, whose construction from dictionaries takes thirty times as long as
+the evaluation and sorts ties as it likes. In the arrays a judged document has a number of its own and every other
+document is a placeholder, so each keeps its rank.
 """
 
 import re
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from retrievers.errors import InputError, unknown
-from retrievers.types import Run
+from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.types import Run
 
 TOLERANCE = 1e-6  # of a metric's value per query, between ranx and trec_eval
 DEFAULT_METRICS = ("MRR@10", "MRR@100", "R@10", "R@50", "R@100", "R@1000", "NDCG@10")

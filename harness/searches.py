@@ -12,10 +12,10 @@ from filelock import FileLock
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from reports import records
-from retrievers.errors import InputError
-from retrievers.registry import Retriever
-from retrievers.types import Run
+from harness.reports import records
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Retriever
+from harness.retrievers.types import Run
 
 
 class Search(NamedTuple):
@@ -103,7 +103,7 @@ def _check_contract(retriever: Retriever, result: object, dataset: Dataset, most
     """Refuse what no retriever may return; a plug-in's author is told, and nothing is written."""
     name = f"{type(retriever).__module__}.{type(retriever).__qualname__}.search"
     if not isinstance(result, Run):
-        raise InputError(f"{name} returned a {type(result).__name__}; it must return a retrievers.types.Run.")
+        raise InputError(f"{name} returned a {type(result).__name__}; it must return a harness.Run.")
     if result.query_ids != tuple(query.query_id for query in dataset.queries):
         raise InputError(f"{name} returned other queries than it was given, or in another order.")
     longest = int(np.max(np.diff(result.offsets), initial=0))

@@ -11,13 +11,13 @@ from pathlib import Path
 from harness.datasets import Dataset
 from harness.locks import held
 from harness.progress import Conductor
+from harness.reports import records
+from harness.reports.errors import NewerRecordError, RecordError
+from harness.reports.records import Manifest, Record
+from harness.retrievers import trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run
 from harness.scoring import Scores, parse_metrics, score
-from reports import records
-from reports.errors import NewerRecordError, RecordError
-from reports.records import Manifest, Record
-from retrievers import trec
-from retrievers.errors import InputError
-from retrievers.types import Run
 
 
 class Shelf:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 if TYPE_CHECKING:
     from harness.runner import Outcome
@@ -48,7 +48,7 @@ def _label(retriever: str, variant: str | None) -> str:
 
 def retrievers_table() -> None:
     """Every retriever and what is known of it; then the options, once for all that share them."""
-    from retrievers.registry import available, prefixes, problems
+    from harness.retrievers.registry import available, prefixes, problems
 
     columns = ("retriever", "system", "paper rows", "kind", "a document", "bytes", "checkpoint", "status", "verified")
     table, sharing = _table(*columns, "fine-tuned on", "licence", "what it is"), dict[str, list[str]]()
@@ -109,7 +109,7 @@ def _remark(dataset_id: str) -> str:
 
 def runs_table(results: Path) -> None:
     """Every record under `results`; what cannot be read is named on standard error."""
-    from reports.records import find
+    from harness.reports.records import find
 
     if not results.is_dir():
         raise InputError(f"there is no folder {results}. Run something first, or name the folder with --results.")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 MANIFEST, STARTED = "manifest.json", "stage.json"
 

@@ -9,24 +9,24 @@ import torch
 
 from harness import corpora
 from harness.base_model import load_masked_lm
+from harness.models import attention, checkpoint, hybrid, tokens
+from harness.models.biencoder import BiEncoder
+from harness.models.checkpoint import Loaded
+from harness.models.examples import AUTO, FinetuneConfig
+from harness.models.finetune import FinetuneTask
+from harness.models.hybrid import HybridSpec
+from harness.models.mae import DupMAE, RetroMAE
+from harness.models.masking import Collator, Vocabulary
+from harness.models.pretrain import PretrainTask, spread
+from harness.models.seeds import mixed
+from harness.models.tokens import Ragged
 from harness.pairs import examples
 from harness.recipe import Finetune, Pretrain
+from harness.retrievers.errors import InputError
 from harness.stage_folder import digest
 from harness.students import load_student, special_ids
 from harness.training_context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
 from harness.validation import Validator
-from models import attention, checkpoint, hybrid, tokens
-from models.biencoder import BiEncoder
-from models.checkpoint import Loaded
-from models.examples import AUTO, FinetuneConfig
-from models.finetune import FinetuneTask
-from models.hybrid import HybridSpec
-from models.mae import DupMAE, RetroMAE
-from models.masking import Collator, Vocabulary
-from models.pretrain import PretrainTask, spread
-from models.seeds import mixed
-from models.tokens import Ragged
-from retrievers.errors import InputError
 
 _SPREAD_TEXTS = 256
 

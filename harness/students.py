@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from harness.config import RetrieverSpec
+from harness.models import checkpoint, hybrid
+from harness.models.checkpoint import Loaded
+from harness.models.hybrid import HybridSpec
 from harness.recipe import Finetune
-from models import checkpoint, hybrid
-from models.checkpoint import Loaded
-from models.hybrid import HybridSpec
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 
 def searched_as(system: str, checkpoint: Path) -> RetrieverSpec:
@@ -27,7 +27,7 @@ def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:
     """The checkpoint `source` as `stage` wants it; a projection [D,H] that is not there yet is drawn with `seed`.
 
     Its rows are orthonormal: scores then begin as those of the whole CLS vector in a random subspace. Raises InputError
-    where the checkpoint has another projection already; CheckpointError as `models.checkpoint.load`.
+    where the checkpoint has another projection already; CheckpointError as `harness.models.checkpoint.load`.
     """
     before = hybrid.read(source) or HybridSpec()
     spec = before.replace(

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from retrievers.errors import InputError
-from retrievers.types import Document, Job, Query
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Job, Query
 
 _FORMAT = 1
 _HASHES_IN_MEMORY = 1 << 20

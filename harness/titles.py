@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.folders import text_lines
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Job, Query
 from harness.survey import CorpusSurvey, Source
-from retrievers.errors import InputError
-from retrievers.types import Document, Job, Query
 
 
 class TitledSource:

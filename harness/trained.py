@@ -8,11 +8,11 @@ from pathlib import Path
 from harness.config import RetrieverSpec, RunConfig
 from harness.recipe import ENCODERS
 from harness.recipe_file import placed
+from harness.reports.compare import Comparison, paired_t_test
+from harness.reports.records import Record
 from harness.runner import iterate
 from harness.students import searched_as
 from harness.training_context import Context
-from reports.compare import Comparison, paired_t_test
-from reports.records import Record
 
 _METRICS = ("MRR@10", "NDCG@10")
 _COLUMNS = ("dataset", "system", *_METRICS, "against", "difference in NDCG@10", "p", "wins", "ties", "losses")

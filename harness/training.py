@@ -13,18 +13,18 @@ import torch
 from harness import base_model, corpora, manifest, negatives, preflight, stages, weighing
 from harness.datasets import cache
 from harness.locks import held
+from harness.models import hub
+from harness.models.precision import IMITATED, imitated
+from harness.models.training_state import METRICS, STATE
 from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
 from harness.recipe import ENCODERS, Pretrain, Recipe, Weigh
 from harness.recipe_data import CorpusPart
 from harness.recipe_file import find_root
+from harness.reports import curves
+from harness.retrievers.errors import InputError
 from harness.stage_folder import StageFolder, digest
 from harness.training_context import Context, Facts
-from models import hub
-from models.precision import IMITATED, imitated
-from models.training_state import METRICS, STATE
-from reports import curves
-from retrievers.errors import InputError
 
 _DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
     "pretrain": stages.pretrain,

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from harness import corpora, pseudo_queries
+from harness.models import loop
+from harness.models.hybrid import HybridSpec
+from harness.models.tokens import Ragged, Tokens
 from harness.pairs import Training
 from harness.progress import Conductor
 from harness.recipe import Finetune, Pretrain, Recipe, Weigh
 from harness.recipe_data import CorpusPart
+from harness.retrievers.errors import InputError
 from harness.stage_folder import digest
-from models import loop
-from models.hybrid import HybridSpec
-from models.tokens import Ragged, Tokens
-from retrievers.errors import InputError
 
 NEGATIVES, SCORES = "negatives.npz", "scores.npz"
 Facts = dict[str, Any]
@@ -89,8 +89,8 @@ class Context:
 
         `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
         the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
-        order; these decide which cell of a table a run may fill (`reports.rows`). `weighed_on` are the collections that
-        the halves were weighed on.
+        order; these decide which cell of a table a run may fill (`harness.reports.rows`). `weighed_on` are the
+        collections that the halves were weighed on.
         """
         stage, data = self.recipe.stages[name], self.recipe.data
         learned = before.learned

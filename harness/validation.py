@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from harness.datasets import resolve
+from harness.models.checkpoint import Loaded
 from harness.progress import Conductor
 from harness.recipe_file import placed
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.search import exact
+from harness.retrievers.search.final import Part
+from harness.retrievers.types import Document, Run
+from harness.retrievers.vectors import HybridQueries, HybridVectors
 from harness.scoring import parse_metrics, score
-from models.checkpoint import Loaded
-from retrievers.encoding import TextEncoder
-from retrievers.search import exact
-from retrievers.search.final import Part
-from retrievers.types import Document, Run
-from retrievers.vectors import HybridQueries, HybridVectors
 
 _METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from harness.models import checkpoint, hybrid, scores
 from harness.recipe import Weigh
 from harness.training_context import Context, Facts
 from harness.validation import Encoded, Validator
-from models import checkpoint, hybrid, scores
 
 _SAMPLE = 256  # queries and documents by which the scores' spread is told
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import chain, hybrid, layouts
-from models.encoder import Encoder, mlm_head
-from models.errors import CheckpointError, first_line
-from models.hub import TOKENIZERS, WEIGHTS
-from models.hybrid import HybridSpec
-from models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
+from harness.models import chain, hybrid, layouts
+from harness.models.encoder import Encoder, mlm_head
+from harness.models.errors import CheckpointError, first_line
+from harness.models.hub import TOKENIZERS, WEIGHTS
+from harness.models.hybrid import HybridSpec
+from harness.models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
@@ -43,11 +43,11 @@ class Loaded:
 def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.
 
-    Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run. `models.layouts` says
-    what other libraries' folders hold beside a backbone; their widths and layers are taken as they are. Raises
-    CheckpointError for a missing head where K > 0, a missing projection where D is not H, a vocabulary that does not
-    fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's positions, or missing or
-    foreign weights.
+    Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run.
+    `harness.models.layouts` says what other libraries' folders hold beside a backbone; their widths and layers are
+    taken as they are. Raises CheckpointError for a missing head where K > 0, a missing projection where D is not H, a
+    vocabulary that does not fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's
+    positions, or missing or foreign weights.
     """
     layout = layouts.read(folder)
     folder = layout.backbone

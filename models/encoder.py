@@ -1,6 +1,6 @@
 """Backbone → pooled dense half [B,D] and max-pooled token logits [B,V].
 
-Paper: section 3.2, equations 6-9 and 12. Nothing here truncates, batches or stores; see `retrievers.encoding`.
+Paper: section 3.2, equations 6-9 and 12. Nothing here truncates, batches or stores; see `harness.retrievers.encoding`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.hybrid import HybridSpec
+from harness.models.hybrid import HybridSpec
 
 Head = Callable[[Tensor], Tensor]
 # how many logits may be held at once: [B,L,V] of a batch is many times this

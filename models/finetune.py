@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import scores
-from models.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
-from models.examples import AUTO, Examples, FinetuneConfig, check
-from models.gather import exchanging_once, gather
-from models.tokens import chosen
+from harness.models import scores
+from harness.models.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
+from harness.models.examples import AUTO, Examples, FinetuneConfig, check
+from harness.models.gather import exchanging_once, gather
+from harness.models.tokens import chosen
 
 _AROUND = 12  # steps of half a power of 2 on either side of the scale that makes the halves spread alike
 _SHARPER = 8  # such steps of a temperature below the scores' spread; above it a model that knows nothing would stay so

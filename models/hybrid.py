@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.errors import CheckpointError
+from harness.models.errors import CheckpointError
 
 FILE = "hybrid.json"
 POOLINGS = ("cls", "mean")

@@ -2,7 +2,7 @@
 
 ColBERT (Khattab and Zaharia 2020, section 3.2; v2: Santhanam et al. 2022): E_q = Normalise(W BERT("[Q] q_0 … q_l # …
 #")), with # the mask token, and E_d = Filter(Normalise(W BERT("[D] d_0 … d_n"))), where the filter leaves punctuation
-out. Nothing here truncates, batches or stores; see `retrievers.late_encoding`.
+out. Nothing here truncates, batches or stores; see `harness.retrievers.late_encoding`.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import checkpoint
-from models.errors import CheckpointError
-from models.late_layouts import LateLayout, LateSpec
-from models.weights import load_model
+from harness.models import checkpoint
+from harness.models.errors import CheckpointError
+from harness.models.late_layouts import LateLayout, LateSpec
+from harness.models.weights import load_model
 
 
 class LateEncoder(nn.Module):

@@ -20,11 +20,11 @@ from typing import Any
 
 from torch import nn
 
-from models import chain
-from models.chain import Build
-from models.errors import CheckpointError
-from models.layouts import MODULES, Place, json_in, modules_in, text_settings
-from models.weights import names_in
+from harness.models import chain
+from harness.models.chain import Build
+from harness.models.errors import CheckpointError
+from harness.models.layouts import MODULES, Place, json_in, modules_in, text_settings
+from harness.models.weights import names_in
 
 METADATA = "artifact.metadata"
 _TOKENS = "token_embeddings"  # what a module of MultiVectorEncoder reads and writes

@@ -3,7 +3,7 @@
 ========================  =====================================================================================
 layout                    what tells it, and what it says
 ========================  =====================================================================================
-ours                      `hybrid.json`: everything (`models.hybrid`)
+ours                      `hybrid.json`: everything (`harness.models.hybrid`)
 sentence-transformers     `modules.json`: a chain of Transformer, Pooling, Dense, LayerNorm, Normalize; or, of a
                           sparse encoder, MLMTransformer and SpladePooling (GTR, TAS-B, SPLADE, all-MiniLM-L6-v2 …)
 ANCE                      RoBERTa weights with `embeddingHead` and `norm`: LayerNorm(W h_CLS + b) (Xiong et al. 2021,
@@ -21,11 +21,11 @@ from typing import Any
 
 from torch import nn
 
-from models import chain, hybrid
-from models.chain import Build
-from models.errors import CheckpointError
-from models.hybrid import HybridSpec
-from models.weights import names_in
+from harness.models import chain, hybrid
+from harness.models.chain import Build
+from harness.models.errors import CheckpointError
+from harness.models.hybrid import HybridSpec
+from harness.models.weights import names_in
 
 MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 

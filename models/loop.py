@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from models.errors import TrainingError
-from models.seeds import mixed
-from models.training_state import METRICS, STATE, Course, append, keep_lines, resume, save
+from harness.models.errors import TrainingError
+from harness.models.seeds import mixed
+from harness.models.training_state import METRICS, STATE, Course, append, keep_lines, resume, save
 
 Validate = Callable[[], Mapping[str, float]]
 Report = Callable[[int, int, Mapping[str, float]], None]  # steps done, tokens so far, what was measured

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from models import vocabulary
-from models.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
+from harness.models import vocabulary
+from harness.models.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
 
 IGNORED = -100
 
@@ -20,8 +20,8 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, sum
     is printed).
 
     `hidden` [B,L,H], `labels` [B,L] with -100 where there is none. Logits are made at labelled positions only, at most
-    `chunk` of them at once: [B,L,V] is never held. `models.vocabulary` makes them once; of a head that it cannot take
-    apart they are made again for the gradient. Returns a scalar in float32.
+    `chunk` of them at once: [B,L,V] is never held. `harness.models.vocabulary` makes them once; of a head that it
+    cannot take apart they are made again for the gradient. Returns a scalar in float32.
 
     Raises ValueError where no position is labelled.
     """
@@ -52,10 +52,10 @@ def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
 
 
 def max_pooled(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
-    """μ [B,V] of `models.encoder.max_pooled_logits`, with a gradient that holds no more logits than it does.
+    """μ [B,V] of `harness.models.encoder.max_pooled_logits`, with a gradient that holds no more logits than it does.
 
-    `models.vocabulary` makes the logits once; of a head that it cannot take apart they are made again for the gradient,
-    a chunk at a time. The values are the same whether or not a gradient is wanted.
+    `harness.models.vocabulary` makes the logits once; of a head that it cannot take apart they are made again for the
+    gradient, a chunk at a time. The values are the same whether or not a gradient is wanted.
     """
     parts = _taken_apart(head, hidden)
     if parts is None:
@@ -85,7 +85,7 @@ def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) ->
 
 
 def _taken_apart(head: Head, states: Tensor) -> tuple[nn.Module, nn.Linear] | None:
-    """The two parts of a head that `models.vocabulary` needs; None where it has no such parts, or for float16."""
+    """The two parts of a head that `harness.models.vocabulary` needs; None without such parts, or for float16."""
     if not vocabulary.fits(states):
         return None
     try:

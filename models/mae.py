@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models import losses
-from models.config import Kind, PretrainConfig
-from models.decoder import EnhancedDecoderLayer
-from models.encoder import mlm_head
+from harness.models import losses
+from harness.models.config import Kind, PretrainConfig
+from harness.models.decoder import EnhancedDecoderLayer
+from harness.models.encoder import mlm_head
 
 
 class PretrainBatch(NamedTuple):

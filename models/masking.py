@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.config import PretrainConfig
-from models.losses import IGNORED
-from models.mae import PretrainBatch, ordinary
-from models.seeds import mixed
+from harness.models.config import PretrainConfig
+from harness.models.losses import IGNORED
+from harness.models.mae import PretrainBatch, ordinary
+from harness.models.seeds import mixed
 
 Ids = Sequence[int] | npt.NDArray[Any]  # token ids of one text
 _LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.errors import CheckpointError
+from harness.models.errors import CheckpointError
 
 
 def check(target: Path) -> None:

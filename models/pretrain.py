@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.gather import exchanging_once
-from models.mae import PretrainBatch, PretrainLoss, RetroMAE
-from models.masking import Collator
-from models.tokens import Tokens, chosen
+from harness.models.gather import exchanging_once
+from harness.models.mae import PretrainBatch, PretrainLoss, RetroMAE
+from harness.models.masking import Collator
+from harness.models.tokens import Tokens, chosen
 
 Pieces = list[tuple[PretrainBatch, list[int]]]  # the micro-batches of this process, and the numbers of their texts
 

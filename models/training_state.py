@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from models.errors import CheckpointError, first_line
+from harness.models.errors import CheckpointError, first_line
 
 STATE, METRICS = "state.pt", "metrics.jsonl"
 

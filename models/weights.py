@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from models.errors import CheckpointError, first_line
+from harness.models.errors import CheckpointError, first_line
 
 ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
 _LAYER = re.compile(r"(?:^|\.)(?:encoder\.(?:layer|layers|block)|transformer\.layer)\.\d+\.")  # an encoder's

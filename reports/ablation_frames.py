@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.ablation import METRICS, ROWS
-from reports.ablation_pools import HEADLINE, PRINTED_ON, TESTED, Pool, Test, pools
-from reports.ablation_results import Ablation
-from reports.ablation_table import SHOWN, names, printed
+from harness.reports.ablation import METRICS, ROWS
+from harness.reports.ablation_pools import HEADLINE, PRINTED_ON, TESTED, Pool, Test, pools
+from harness.reports.ablation_results import Ablation
+from harness.reports.ablation_table import SHOWN, names, printed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from reports.ablation import METRICS, REFERENCE
-from reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, TESTED, Pool, pools
-from reports.ablation_results import KINDS, Ablation
-from reports.ablation_table import ABOUT_P, about, names, one_collection, orders, printed, tested, value
-from reports.comparison_table import p_value
-from reports.markdown import table
+from harness.reports.ablation import METRICS, REFERENCE
+from harness.reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, TESTED, Pool, pools
+from harness.reports.ablation_results import KINDS, Ablation
+from harness.reports.ablation_table import ABOUT_P, about, names, one_collection, orders, printed, tested, value
+from harness.reports.comparison_table import p_value
+from harness.reports.markdown import table
 
 
 def as_markdown(found: Sequence[Ablation], whole: bool = False) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
-from reports.ablation import CLAIMS, REFERENCE
-from reports.ablation_results import KINDS, Ablation, sd
-from reports.compare import Comparison, paired_t_test
-from reports.paper import published
-from reports.significance import randomisation_test
+from harness.reports.ablation import CLAIMS, REFERENCE
+from harness.reports.ablation_results import KINDS, Ablation, sd
+from harness.reports.compare import Comparison, paired_t_test
+from harness.reports.paper import published
+from harness.reports.significance import randomisation_test
 
 HEADLINE = "MRR@10"  # section 4.2 argues by it
 TESTED = (HEADLINE, "NDCG@10")

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from reports.ablation import REFERENCE, ROWS, rows_of
-from reports.errors import RecordError
-from reports.records import Record
+from harness.reports.ablation import REFERENCE, ROWS, rows_of
+from harness.reports.errors import RecordError
+from harness.reports.records import Record
 
 _COMPARABLE = ("msmarco-passage/dev/small", 768)
 IN_DOMAIN, SEEN, ZERO_SHOT = "in domain", "seen in part", "zero-shot"

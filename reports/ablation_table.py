@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from reports.ablation import METRICS, REFERENCE, ROWS, label
-from reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, Claim, Pool, Test
-from reports.ablation_results import Ablation
-from reports.comparison_table import p_value
-from reports.markdown import table
-from reports.paper import published
+from harness.reports.ablation import METRICS, REFERENCE, ROWS, label
+from harness.reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, Claim, Pool, Test
+from harness.reports.ablation_results import Ablation
+from harness.reports.comparison_table import p_value
+from harness.reports.markdown import table
+from harness.reports.paper import published
 
 SHOWN = (*METRICS, "NDCG@10")  # the paper prints no NDCG@10 here
 CLAIM_COLUMNS = ("order in the paper", "published", "measured", "p", "p, max-T", "wins", "ties", "losses", "holds")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reports.markdown import table
+from harness.reports.markdown import table
 
 
 class Status(StrEnum):

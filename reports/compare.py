@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports import significance
-from reports.errors import RecordError
-from reports.significance import SAME
+from harness.reports import significance
+from harness.reports.errors import RecordError
+from harness.reports.significance import SAME
 
 PerQuery = Mapping[str, float]
 
@@ -100,9 +100,9 @@ def against_baseline(
 ) -> Significance:
     """Compare every other system of `values` ({name: {query id: value}}) with `baseline`.
 
-    A paired t-test and a randomisation test (`reports.significance`) for each, and both corrected for the number of
-    systems: by Holm, and the latter by max-T as well. Queries are taken in order of their ids, so that the order of a
-    file changes nothing.
+    A paired t-test and a randomisation test (`harness.reports.significance`) for each, and both corrected for the
+    number of systems: by Holm, and the latter by max-T as well. Queries are taken in order of their ids, so that the
+    order of a file changes nothing.
 
     Raises RecordError where two are not over the same queries, or over fewer than 2.
     """

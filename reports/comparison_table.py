@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.compare import Against, Change, Judged, Significance
-from reports.markdown import table
+from harness.reports.compare import Against, Change, Judged, Significance
+from harness.reports.markdown import table
 
 CORRECTIONS = ("all", "holm", "max-t", "none")
 _HOLM, _MAX_T = ("all", "holm"), ("all", "max-t")

@@ -5,8 +5,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from reports import style
-from reports.errors import RecordError
+from harness.reports import style
+from harness.reports.errors import RecordError
 
 _NOT_LOSSES = {"step", "tokens", "tokens_per_second", "learning_rate", "gradient_norm", "validation"}
 VALIDATION = "validation: "

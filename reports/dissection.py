@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from reports import style
-from reports.compare import paired_t_test
-from reports.files import write_whole
+from harness.reports import style
+from harness.reports.compare import paired_t_test
+from harness.reports.files import write_whole
 
 BOTH, DENSE, LEXICAL = "both halves", "dense alone", "lexical alone"
 ALIKE, NEITHER = "alike", "neither"

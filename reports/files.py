@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from reports.errors import RecordError
+from harness.reports.errors import RecordError
 
 
 def check_output(path: Path, make: bool = False) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
-from reports.errors import RecordError
+from harness.reports.errors import RecordError
 
 FOLDER = Path(__file__).parent / "published"
 TABLES = (1, 2, 3)

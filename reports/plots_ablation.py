@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import style
-from reports.ablation import ROWS
-from reports.errors import RecordError
+from harness.reports import style
+from harness.reports.ablation import ROWS
+from harness.reports.errors import RecordError
 
 _WANTED = ("dataset", "row", "metric", "measured", "sd", "published")
 _ROWS = [row.name for row in ROWS]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.errors import RecordError
+from harness.reports.errors import RecordError
 
 Values = npt.NDArray[np.float64]
 SAME = 1e-12  # differences up to this are ties: what the order of a sum leaves, of metrics between 0 and 1

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reports.errors import RecordError
-from reports.files import write_whole
+from harness.reports.errors import RecordError
+from harness.reports.files import write_whole
 
 SUFFIXES = (".png", ".svg")
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"

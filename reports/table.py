@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from reports import table_latex, table_markdown, table_text
-from reports.cells import Cells
+from harness.reports import table_latex, table_markdown, table_text
+from harness.reports.cells import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +13,7 @@ class Table(Cells):
     """A table as built, in words, data and typesetting."""
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a cell, with all that is known of it; see `reports.table_text.COLUMNS`."""
+        """One row a cell, with all that is known of it; see `harness.reports.table_text.COLUMNS`."""
         return table_text.frame(self)
 
     def to_csv(self) -> str:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from retrievers import java, lucene
-from retrievers.errors import InputError
-from retrievers.registry import About, Identity, Options, PaperRow, Retriever, register
-from retrievers.types import Corpus, Job, Query, Run
+from harness.retrievers import java, lucene
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import About, Identity, Options, PaperRow, Retriever, register
+from harness.retrievers.types import Corpus, Job, Query, Run
 
 _QUERIES_PER_CALL = 64
 

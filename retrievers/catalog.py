@@ -7,9 +7,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from retrievers.passages import Form
-from retrievers.registry import PaperRow
-from retrievers.vectors import bytes_per_document
+from harness.retrievers.passages import Form
+from harness.retrievers.registry import PaperRow
+from harness.retrievers.vectors import bytes_per_document
 
 # the fields that are HybridSpec's, where a checkpoint does not say itself how it is used
 SPEC = (
@@ -38,7 +38,7 @@ class Entry(BaseModel):
     stand_in: str | None = None  # the packaged model that runs where no --checkpoint is named
     unpublished: str | None = None  # why this can be a row of published numbers only
     architecture: str | None = None  # `model_type` in config.json; another is an error
-    layout: str | None = None  # `models.layouts`, where the folder must be of one
+    layout: str | None = None  # `harness.models.layouts`, where the folder must be of one
     dense: int | None = None
     lexical: int | Literal["all"] | None = None  # all: the whole vocabulary, so every term above 0
     pooling: Literal["cls", "mean"] | None = None
@@ -80,7 +80,7 @@ class Entry(BaseModel):
     @property
     def packaged(self) -> bool | None:
         """Whether the packaged model that it runs is there; None where it runs none."""
-        from models import packaged
+        from harness.models import packaged
 
         return packaged.there(self.own) if self.own in packaged.NAMES else None
 
@@ -92,7 +92,7 @@ class Entry(BaseModel):
     @property
     def _sizes(self) -> tuple[int, int | Literal["all"]]:
         """D and K: those of the packaged model that runs, where it is one that is there."""
-        from models import hybrid, packaged
+        from harness.models import hybrid, packaged
 
         found = hybrid.read(packaged.folder(self.own)) if self.own and self.packaged else None
         return (self.values or 0, self.terms) if found is None else (found.dense or 0, found.lexical)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retrievers.registry import Identity, Options, Retriever, register
-from retrievers.types import Corpus, Job, Query, Run
+from harness.retrievers.registry import Identity, Options, Retriever, register
+from harness.retrievers.types import Corpus, Job, Query, Run
 
 _WORD = re.compile(r"\w+")
 _ROWS = 1 << 20  # kept before what can no longer be among the first is dropped

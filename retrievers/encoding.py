@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from models.checkpoint import Loaded
-from models.encoder import top_terms
-from models.precision import IMITATED, imitated
-from retrievers import store
-from retrievers.errors import InputError
-from retrievers.memory import roomy
-from retrievers.passages import Form, Text, prefixed, text_of
-from retrievers.store import Header, Shard, ShardError, V, Vectors
-from retrievers.types import Corpus, Document, Job, Query
-from retrievers.vectors import HybridQueries, HybridVectors
+from harness.models.checkpoint import Loaded
+from harness.models.encoder import top_terms
+from harness.models.precision import IMITATED, imitated
+from harness.retrievers import store
+from harness.retrievers.errors import InputError
+from harness.retrievers.memory import roomy
+from harness.retrievers.passages import Form, Text, prefixed, text_of
+from harness.retrievers.store import Header, Shard, ShardError, V, Vectors
+from harness.retrievers.types import Corpus, Document, Job, Query
+from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 # A batch holds texts of near length, at most so many padded tokens. It never crosses a shard, so that a shard's bytes
 # do not depend on which shards were there already.

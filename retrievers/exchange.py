@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrievers.errors import InputError
-from retrievers.types import Run
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run
 
 if TYPE_CHECKING:
     import pandas
@@ -84,7 +84,7 @@ def of_any(found: Any) -> Run:
     if kind.startswith("ranx."):
         return Run.of(found.to_dict())
     raise InputError(
-        f"a {kind} is no run. Give a retrievers.types.Run, a ranx.Run, a pandas.DataFrame with "
+        f"a {kind} is no run. Give a harness.Run, a ranx.Run, a pandas.DataFrame with "
         "query_id, document_id and score, {query id: {document id: score}}, or the path of a TREC file."
     )
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from retrievers import registry
-from retrievers.errors import InputError
-from retrievers.registry import Retriever
-from retrievers.types import Corpus, Document, Job, Meter, Query
+from harness.retrievers import registry
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Retriever
+from harness.retrievers.types import Corpus, Document, Job, Meter, Query
 
 Rows = npt.NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def candidates(first: Retriever, corpus: Corpus, queries: Sequence[Query], depth
 
     Raises InputError where it returns other queries than it was given, or a document that is not in the corpus.
     """
-    from retrievers.mining import Rows as Places
+    from harness.retrievers.mining import Rows as Places
 
     run = first.search(corpus, queries, min(depth, corpus.count), _Alone(job))
     if run.query_ids != tuple(query.query_id for query in queries):

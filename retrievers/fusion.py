@@ -9,7 +9,7 @@ between 0 (its least in that run) and 1 (its greatest), `norm="min-max"`; where 
 as those of a single result, ranx makes each 0. A document that a run lacks counts 0 there.
 
 ranx gives the scores. What it is handed are ranks by our own tie rule, and its result is put into order by that rule
-again (`retrievers.types.Run`): ranx's own order among equal scores is not stable.
+again (`harness.retrievers.types.Run`): ranx's own order among equal scores is not stable.
 """
 
 import math
@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from retrievers.errors import InputError
-from retrievers.exchange import aligned, to_dict
-from retrievers.types import Run
+from harness.retrievers.errors import InputError
+from harness.retrievers.exchange import aligned, to_dict
+from harness.retrievers.types import Run
 
 Method = Literal["rrf", "weighted"]
 Norm = Literal["min-max", "none"]

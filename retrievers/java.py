@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 MINIMUM_JAVA = 21
 _LOGGING = Path(__file__).with_name("log4j2.xml")

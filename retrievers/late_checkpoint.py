@@ -6,14 +6,14 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from retrievers.late_options import LateOptions
-from retrievers.on_checkpoint import OnCheckpoint
-from retrievers.types import Corpus
+from harness.retrievers.late_options import LateOptions
+from harness.retrievers.on_checkpoint import OnCheckpoint
+from harness.retrievers.types import Corpus
 
 if TYPE_CHECKING:
-    from models.late_layouts import LateLayout, LateSpec
-    from retrievers.late_encoding import TokenEncoder
-    from retrievers.store import Header
+    from harness.models.late_layouts import LateLayout, LateSpec
+    from harness.retrievers.late_encoding import TokenEncoder
+    from harness.retrievers.store import Header
 
 
 class WithLateCheckpoint(OnCheckpoint, ABC):
@@ -29,7 +29,7 @@ class WithLateCheckpoint(OnCheckpoint, ABC):
 
         A folder of sentence-transformers says itself what it is made of, so it may be of any architecture.
         """
-        from models import late_layouts, layouts
+        from harness.models import late_layouts, layouts
 
         found = late_layouts.read(self.folder)
         architecture = self.entry.architecture if found.kind == "ColBERT" else None
@@ -47,8 +47,8 @@ class WithLateCheckpoint(OnCheckpoint, ABC):
         """The checkpoint, loaded and on its device."""
         import torch
 
-        from models import late
-        from retrievers.late_encoding import TokenEncoder
+        from harness.models import late
+        from harness.retrievers.late_encoding import TokenEncoder
 
         loaded = late.load(self.layout, self.spec, torch.bfloat16 if self.precision == "bf16" else torch.float32)
         loaded.encoder.to(self.device)
@@ -62,7 +62,7 @@ class WithLateCheckpoint(OnCheckpoint, ABC):
 
     def header(self, corpus: Corpus) -> "Header":
         """What decides the bytes of the store of a corpus."""
-        from retrievers.store import Header
+        from harness.retrievers.store import Header
 
         relevant = ("passage_length", "passage_prefix", "passage_marker", "skipped", "unit")
         own = {"kind": "token vectors", "width": self.encoder.loaded.width}

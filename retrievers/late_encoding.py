@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.late import LoadedLate
-from retrievers.encoding import batch_rule, by_length
-from retrievers.errors import InputError
-from retrievers.passages import Form, Text, prefixed, text_of
-from retrievers.token_vectors import TokenQueries, TokenVectors
-from retrievers.types import Document, Query
+from harness.models.late import LoadedLate
+from harness.retrievers.encoding import batch_rule, by_length
+from harness.retrievers.errors import InputError
+from harness.retrievers.passages import Form, Text, prefixed, text_of
+from harness.retrievers.token_vectors import TokenQueries, TokenVectors
+from harness.retrievers.types import Document, Query
 
 
 @dataclass(frozen=True)

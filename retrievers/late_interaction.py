@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retrievers.catalog import entries
-from retrievers.errors import InputError
-from retrievers.late_checkpoint import WithLateCheckpoint
-from retrievers.late_options import DEPTH, LateOptions
-from retrievers.registry import Identity, Retriever, register
-from retrievers.types import Corpus, Job, Query, Run
+from harness.retrievers.catalog import entries
+from harness.retrievers.errors import InputError
+from harness.retrievers.late_checkpoint import WithLateCheckpoint
+from harness.retrievers.late_options import DEPTH, LateOptions
+from harness.retrievers.registry import Identity, Retriever, register
+from harness.retrievers.types import Corpus, Job, Query, Run
 
 if TYPE_CHECKING:
-    from retrievers.first_stage import Candidates
-    from retrievers.store import Shard
-    from retrievers.token_vectors import TokenVectors
+    from harness.retrievers.first_stage import Candidates
+    from harness.retrievers.store import Shard
+    from harness.retrievers.token_vectors import TokenVectors
 
 _QUERIES_AT_ONCE = 256  # one pass over the documents each
 _SAMPLE = 1_024  # documents whose tokens are counted to tell how much the vectors of all take
@@ -57,7 +57,7 @@ class LateInteraction(WithLateCheckpoint):
     @cached_property
     def _first(self) -> Retriever | None:
         """Where candidates come from, if they are needed; None where all documents are wanted."""
-        from retrievers import first_stage
+        from harness.retrievers import first_stage
 
         if self._first_name == "all":
             return None
@@ -127,9 +127,9 @@ class LateInteraction(WithLateCheckpoint):
         """
         import torch
 
-        from models.late_layouts import METADATA, silent
-        from retrievers import first_stage
-        from retrievers.ranking import merged
+        from harness.models.late_layouts import METADATA, silent
+        from harness.retrievers import first_stage
+        from harness.retrievers.ranking import merged
 
         torch.set_num_threads(job.threads)
         if silent(self.layout):
@@ -172,10 +172,10 @@ class LateInteraction(WithLateCheckpoint):
         self, corpus: Corpus, chosen: "Candidates | None", queries: Sequence[Query], top_k: int, job: Job
     ) -> Run:
         """Encode what is to be scored, and rank what of it is in this process's shards."""
-        from retrievers import store
-        from retrievers.encoding import build
-        from retrievers.ranking import ranked
-        from retrievers.search.maxsim import Given, MaxSim, TokenPart
+        from harness.retrievers import store
+        from harness.retrievers.encoding import build
+        from harness.retrievers.ranking import ranked
+        from harness.retrievers.search.maxsim import Given, MaxSim, TokenPart
 
         query_ids = [query.query_id for query in queries]
         documents = corpus if chosen is None else chosen.documents

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from retrievers.on_checkpoint import CheckpointOptions
+from harness.retrievers.on_checkpoint import CheckpointOptions
 
 DEPTH = 1_000
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from models.errors import first_line
-from retrievers import java
-from retrievers.errors import InputError
-from retrievers.types import Corpus, Job
+from harness.models.errors import first_line
+from harness.retrievers import java
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Corpus, Job
 
 # A corpus is handed to Anserini in files of this many documents: it gives a file to a thread and counts whole files.
 _DOCUMENTS_PER_FILE = 10_000

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.tokens import Ragged
-from retrievers.errors import InputError
-from retrievers.registry import Retriever
-from retrievers.types import Corpus, Job, Query, Run, Strings
+from harness.models.tokens import Ragged
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Retriever
+from harness.retrievers.types import Corpus, Job, Query, Run, Strings
 
 
 class Rows:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from retrievers.catalog import Entry, entries
-from retrievers.errors import InputError
-from retrievers.registry import Identity, Retriever, register, register_prefix
-from retrievers.types import Corpus, Job, Query, Run
-from retrievers.with_checkpoint import WithCheckpoint
+from harness.retrievers.catalog import Entry, entries
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Identity, Retriever, register, register_prefix
+from harness.retrievers.types import Corpus, Job, Query, Run
+from harness.retrievers.with_checkpoint import WithCheckpoint
 
 if TYPE_CHECKING:
-    from retrievers.store import Shard
+    from harness.retrievers.store import Shard
 
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
 
@@ -50,7 +50,7 @@ class Neural(WithCheckpoint):
 
     def identity(self) -> Identity:
         """What the record says: sizes as they came out."""
-        from retrievers.vectors import bytes_per_document
+        from harness.retrievers.vectors import bytes_per_document
 
         loaded = self.encoder.loaded
         spec = loaded.spec
@@ -83,7 +83,7 @@ class Neural(WithCheckpoint):
         """
         import torch
 
-        from retrievers.ranking import Searcher, merged
+        from harness.retrievers.ranking import Searcher, merged
 
         torch.set_num_threads(job.threads)
         meant = self.options.lexical == 0 or self.spec.trained.get("lexical") == 0
@@ -106,7 +106,7 @@ class Neural(WithCheckpoint):
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
-        from retrievers.encoding import build
+        from harness.retrievers.encoding import build
 
         header = self._header(corpus)
         shards = list(build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job).values())
@@ -116,7 +116,7 @@ class Neural(WithCheckpoint):
         return shards
 
     def _header(self, corpus: Corpus) -> Any:
-        from retrievers.store import Header
+        from harness.retrievers.store import Header
 
         spec = self.encoder.loaded.spec
         relevant = (

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from retrievers.on_checkpoint import CheckpointOptions
+from harness.retrievers.on_checkpoint import CheckpointOptions
 
 
 class NeuralOptions(CheckpointOptions):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retrievers.catalog import Entry
-from retrievers.errors import InputError
-from retrievers.passages import Form
-from retrievers.registry import About, Options, Retriever
+from harness.retrievers.catalog import Entry
+from harness.retrievers.errors import InputError
+from harness.retrievers.passages import Form
+from harness.retrievers.registry import About, Options, Retriever
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class OnCheckpoint(Retriever, ABC):
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
-        from models import hub, packaged
+        from harness.models import hub, packaged
 
         name = self.named
         if self.prefix and self.options.checkpoint:
@@ -97,7 +97,7 @@ class OnCheckpoint(Retriever, ABC):
     @cached_property
     def checkpoint_hash(self) -> str:
         """Over the files that decide the passages' vectors."""
-        from models import hub
+        from harness.models import hub
 
         return hub.content_hash(self.folder)
 

@@ -16,7 +16,7 @@ A document without a title is its text alone, unless a filler stands for missing
 from collections.abc import Sequence
 from typing import Literal
 
-from retrievers.types import Document
+from harness.retrievers.types import Document
 
 Form = Literal["space", "separator", "pair", "typed pair", "none"]
 Text = str | tuple[str, str]  # what a tokenizer takes: one text, or a pair

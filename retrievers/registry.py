@@ -8,11 +8,16 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from retrievers.errors import InputError, unknown
-from retrievers.types import Corpus, Job, Query, Run
+from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.types import Corpus, Job, Query, Run
 
 ENTRY_POINT_GROUP = "harness.retrievers"
-_BUILTIN_MODULES = ("retrievers.bm25", "retrievers.coordination", "retrievers.neural", "retrievers.late_interaction")
+_BUILTIN_MODULES = (
+    "harness.retrievers.bm25",
+    "harness.retrievers.coordination",
+    "harness.retrievers.neural",
+    "harness.retrievers.late_interaction",
+)
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}
 
@@ -173,7 +178,7 @@ def _find() -> tuple[dict[str, type[Retriever]], dict[str, str]]:
             broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
             continue
         if not (isinstance(cls, type) and issubclass(cls, Retriever)):
-            broken[point.name] = f"{origin} is not a subclass of retrievers.registry.Retriever."
+            broken[point.name] = f"{origin} is not a subclass of harness.Retriever."
         elif found.get(point.name, cls) is not cls:
             broken[point.name] = f"the name of {origin} is taken already. Uninstall one of the two."
         else:

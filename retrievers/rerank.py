@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from retrievers.errors import InputError
-from retrievers.registry import Options
-from retrievers.types import Corpus, Floats, Job, Meter, Query, Run
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Options
+from harness.retrievers.types import Corpus, Floats, Job, Meter, Query, Run
 
 if TYPE_CHECKING:
     import torch
 
-    from models.reranker import About
+    from harness.models.reranker import About
 
 DEPTH = 100
 _QUERIES_AT_ONCE = 32  # the unit in which scoring resumes; batches never cross it, so its scores depend on it alone
@@ -39,8 +39,8 @@ class RerankOptions(Options):
 class Reranker:
     """A cross-encoder over the first `depth` documents of each query.
 
-    The scores of a re-ranked document are those of `models.reranker`, in float32 on any device. Documents below keep
-    their order below: their scores are the least re-ranked one less 1, 2, 3 and so on, and mean nothing else.
+    The scores of a re-ranked document are those of `harness.models.reranker`, in float32 on any device. Documents below
+    keep their order below: their scores are the least re-ranked one less 1, 2, 3 and so on, and mean nothing else.
     """
 
     packages = ("tokenizers", "torch", "transformers")
@@ -51,21 +51,21 @@ class Reranker:
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises CheckpointError where it cannot be found."""
-        from models import hub
+        from harness.models import hub
 
         return hub.locate(self.options.checkpoint)
 
     @cached_property
     def checkpoint_hash(self) -> str:
         """Over the files that decide the scores."""
-        from models import hub
+        from harness.models import hub
 
         return hub.content_hash(self.folder)
 
     @cached_property
     def about(self) -> "About":
         """What the checkpoint's small files say. Raises CheckpointError where it scores no pairs."""
-        from models import reranker
+        from harness.models import reranker
 
         return reranker.read(self.folder, self.options.length)
 
@@ -104,7 +104,7 @@ class Reranker:
 
         What is scored is kept under the job's cache by blocks of queries: killed halfway it goes on with the next
         block. Memory holds the texts of at most Q x depth documents. Raises InputError for a document that the corpus
-        lacks, or a score that is not finite; CheckpointError as `models.reranker.PairScorer`.
+        lacks, or a score that is not finite; CheckpointError as `harness.models.reranker.PairScorer`.
         """
         depth = self.options.depth
         first = [run.rows(number)[0][:depth] for number in range(len(run))]
@@ -149,7 +149,7 @@ class Reranker:
 
     @cached_property
     def _scorer(self) -> Any:
-        from models.reranker import PairScorer
+        from harness.models.reranker import PairScorer
 
         return PairScorer(self.about, self.device)
 

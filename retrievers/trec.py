@@ -12,8 +12,8 @@ from typing import IO, cast
 import numpy as np
 import numpy.typing as npt
 
-from retrievers.errors import InputError
-from retrievers.types import Run, Strings
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run, Strings
 
 
 def write(run: Run, path: Path, tag: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from retrievers.errors import InputError
-from retrievers.ordering import best_first, repeated
+from harness.retrievers.errors import InputError
+from harness.retrievers.ordering import best_first, repeated
 
 
 class Document(NamedTuple):

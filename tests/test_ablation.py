@@ -20,17 +20,17 @@ from typer.testing import CliRunner
 from harness import ablation_plan, arms, recipe_file
 from harness.cli import app
 from harness.datasets import MINI
+from harness.models import hybrid
+from harness.models.config import PretrainConfig
+from harness.models.mae import DupMAE, RetroMAE
+from harness.models.masking import Collator, Vocabulary
 from harness.recipe import Objective
-from models import hybrid
-from models.config import PretrainConfig
-from models.mae import DupMAE, RetroMAE
-from models.masking import Collator, Vocabulary
-from reports import ablation as table3
-from reports import ablation_table, records
-from reports.ablation_results import gather, seeds_of
-from reports.errors import RecordError
-from reports.paper import published
-from retrievers.errors import InputError
+from harness.reports import ablation as table3
+from harness.reports import ablation_table, records
+from harness.reports.ablation_results import gather, seeds_of
+from harness.reports.errors import RecordError
+from harness.reports.paper import published
+from harness.retrievers.errors import InputError
 from tests import tiny
 from tests.conftest import write_beir
 from tests.test_neural import go
@@ -163,7 +163,7 @@ def whole(tmp_path_factory):
     process.wait()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("reports.curves.draw", lambda *args: None)  # a third of a second for each of 28 stages
+        patch.setattr("harness.reports.curves.draw", lambda *args: None)  # a third of a second for each of 28 stages
         answer = CliRunner().invoke(app, [*words, "--seeds", "2"], catch_exceptions=False)
     assert answer.exit_code == 0, answer.stderr
     return folder, answer

@@ -15,14 +15,14 @@ from harness import recipe_file
 from harness.ablation_plan import plan
 from harness.arms import arms, stage_2
 from harness.exposure import exposures
+from harness.reports import ablation as table3
+from harness.reports import ablation_frames, ablation_overview, plots_ablation, style
+from harness.reports.ablation_pools import Pool, pools
+from harness.reports.ablation_results import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure, gather
+from harness.reports.errors import RecordError
+from harness.reports.records import Manifest, Record
+from harness.reports.significance import randomisation_test
 from harness.training import open_context
-from reports import ablation as table3
-from reports import ablation_frames, ablation_overview, plots_ablation, style
-from reports.ablation_pools import Pool, pools
-from reports.ablation_results import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure, gather
-from reports.errors import RecordError
-from reports.records import Manifest, Record
-from reports.significance import randomisation_test
 from tests.conftest import write_beir
 from tests.test_ablation import RECIPE
 
@@ -128,7 +128,7 @@ def test_a_collection_alone_is_its_own_mean(tmp_path):
 
 
 def test_ten_orders_are_corrected_together(tmp_path):
-    """max-T of the ten orders is that of `reports.significance` on the pooled differences, and no less than each p."""
+    """max-T of the ten orders is `reports/significance.py`'s on the pooled differences, and no less than each p."""
 
     def values(name, system, seed):
         n = list(itertools.chain([r.name for r in table3.ROWS])).index(system)
@@ -425,7 +425,7 @@ def test_an_ablation_on_two_kinds_in_bf16(place, cli, monkeypatch):
     stages["weigh"] = WEIGH
     data = {"pseudo": {"made": {"corpora": ["corpus.jsonl"]}}, "evaluate": ["own/test", "free/test", "twin"]}
     recipe_at(place, data=data, stages=stages, precision="bf16")
-    monkeypatch.setattr("reports.curves.draw", lambda *args: None)
+    monkeypatch.setattr("harness.reports.curves.draw", lambda *args: None)
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
     answer = cli("ablate", "-R", place / "r.yaml", "-O", place / "made", "--threads", 1)
     assert answer.code == 0, answer.err

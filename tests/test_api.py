@@ -10,10 +10,10 @@ import pandas
 import pytest
 
 import harness
-from retrievers import exchange, registry, trec
-from retrievers.errors import InputError
-from retrievers.registry import register
-from retrievers.types import Run
+from harness.retrievers import exchange, registry, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import register
+from harness.retrievers.types import Run
 from tests.conftest import ROOT, replaced, run_process
 
 

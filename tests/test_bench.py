@@ -13,7 +13,7 @@ from harness.bench import command, encode, memory, score
 from harness.bench.collate import CLS, MASK, SEP, plain
 from harness.bench.options import BenchOptions
 from harness.bench.timing import Comparison, compare
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 from tests import tiny
 
 
@@ -190,9 +190,9 @@ FAKE = """
 import numpy as np, torch
 from pathlib import Path
 from harness.bench.encode import peer_spec
-from models import checkpoint
-from retrievers.encoding import TextEncoder
-from retrievers.types import Document
+from harness.models import checkpoint
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.types import Document
 
 class SentenceTransformer:
     max_seq_length = 20

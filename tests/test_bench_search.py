@@ -8,12 +8,12 @@ import torch
 
 from harness.bench import search, vectors
 from harness.bench.options import BenchOptions
-from models import checkpoint, hybrid
-from retrievers.encoding import TextEncoder
-from retrievers.errors import InputError
-from retrievers.memory import roomy
-from retrievers.search import exact, quantised
-from retrievers.types import Document
+from harness.models import checkpoint, hybrid
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.errors import InputError
+from harness.retrievers.memory import roomy
+from harness.retrievers.search import exact, quantised
+from harness.retrievers.types import Document
 from tests import tiny
 
 TEXTS = [

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from retrievers import java, lucene
-from retrievers.bm25 import BM25, BM25Options
-from retrievers.errors import InputError
-from retrievers.types import Query
+from harness.retrievers import java, lucene
+from harness.retrievers.bm25 import BM25, BM25Options
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Query
 from tests.conftest import write_beir
 from tests.test_datasets import opened
 

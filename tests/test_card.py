@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from harness import card
+from harness.models import hub
+from harness.models.float16 import export_float16
+from harness.reports.ablation_results import IN_DOMAIN, ZERO_SHOT, Exposure
+from harness.reports.card import SECTIONS, read_words
+from harness.reports.errors import RecordError
+from harness.retrievers.errors import InputError
 from harness.stage_folder import StageFolder
-from models import hub
-from models.float16 import export_float16
-from reports.ablation_results import IN_DOMAIN, ZERO_SHOT, Exposure
-from reports.card import SECTIONS, read_words
-from reports.errors import RecordError
-from retrievers.errors import InputError
 from tests import made, tiny
 from tests.conftest import ROOT
 
@@ -157,8 +157,8 @@ def test_the_command(whole, cli, bad, monkeypatch):
     "path", sorted((ROOT / "harness" / "data" / "cards").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_the_words_of_the_packaged_models_are_whole(path):
-    from models.packaged import NAMES
-    from retrievers.catalog import entries
+    from harness.models.packaged import NAMES
+    from harness.retrievers.catalog import entries
 
     words = read_words(path)
     assert path.stem == words.title

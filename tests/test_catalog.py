@@ -12,14 +12,14 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from models import hub, packaged
-from models.errors import CheckpointError
-from models.weights import quiet
-from reports.paper import published
-from retrievers.catalog import Entry, entries
-from retrievers.errors import InputError
-from retrievers.registry import available, get
-from retrievers.types import Document, Query
+from harness.models import hub, packaged
+from harness.models.errors import CheckpointError
+from harness.models.weights import quiet
+from harness.reports.paper import published
+from harness.retrievers.catalog import Entry, entries
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import available, get
+from harness.retrievers.types import Document, Query
 from tests import tiny
 from tests.test_layouts import SIZE, ance, backbone, saved
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 import harness.datasets
-import retrievers.types
+import harness.retrievers.types
 from harness import baseline_file
 from harness.baseline import Entry
-from reports import checks
-from reports.checks import Checked, Finding, Flip, Status
-from retrievers import lucene
-from retrievers.bm25 import BM25
-from retrievers.coordination import Coordination
+from harness.reports import checks
+from harness.reports.checks import Checked, Finding, Flip, Status
+from harness.retrievers import lucene
+from harness.retrievers.bm25 import BM25
+from harness.retrievers.coordination import Coordination
 from tests import tiny
 from tests.conftest import ROOT, write_beir
 
@@ -60,7 +60,7 @@ def reverse_tie_rule(monkeypatch):
     def ascending(rows_query, doc_ids, scores):
         return np.lexsort((doc_ids, -scores.astype(np.float64), rows_query))
 
-    monkeypatch.setattr(retrievers.types, "best_first", ascending)
+    monkeypatch.setattr(harness.retrievers.types, "best_first", ascending)
 
 
 def test_the_untouched_tree_passes(cli, tmp_path):
@@ -462,7 +462,7 @@ def test_coordination_by_hand(job, tmp_path):
 
 
 def test_coordination_drops_nothing_that_counts(job, monkeypatch, tmp_path):
-    from retrievers import coordination
+    from harness.retrievers import coordination
 
     [dataset] = harness.datasets.resolve("mini")
     dataset.open(job)

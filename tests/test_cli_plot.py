@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports import plots, plots_pairs
+from harness.reports import plots, plots_pairs
 from tests import made
 from tests.made import COLLECTIONS
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.corpora import stamp, texts
 from harness.recipe_data import CorpusPart
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 ROWS = [{"title": "Rain", "text": "falls"}, {"_id": "x", "text": "alone"}]
 

@@ -8,12 +8,12 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from models import cross_encoder
-from models.cross_encoder import Joiner, load, score
-from models.errors import CheckpointError
-from models.examples import Examples, FinetuneConfig
-from models.loop import LoopConfig, fit
-from models.tokens import Ragged
+from harness.models import cross_encoder
+from harness.models.cross_encoder import Joiner, load, score
+from harness.models.errors import CheckpointError
+from harness.models.examples import Examples, FinetuneConfig
+from harness.models.loop import LoopConfig, fit
+from harness.models.tokens import Ragged
 from tests import tiny
 from tests.training import SPECIAL, classifier, cross, examples, random_tokens
 

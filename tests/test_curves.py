@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from reports import curves
-from reports.compare import paired_t_test
-from reports.errors import RecordError
+from harness.reports import curves
+from harness.reports.compare import paired_t_test
+from harness.reports.errors import RecordError
 
 
 def write(path, *lines):

@@ -7,9 +7,9 @@ import pytest
 from harness import survey as survey_module
 from harness.datasets import names, resolve
 from harness.irds import known_ids
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Query
 from harness.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
-from retrievers.errors import InputError
-from retrievers.types import Document, Query
 from tests.conftest import DOCS, QRELS, QUERIES, write_beir
 
 

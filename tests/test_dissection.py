@@ -9,14 +9,25 @@ import pytest
 from harness.config import RetrieverSpec, build, make_retriever
 from harness.datasets import resolve
 from harness.dissection import dissect, first_ranks
+from harness.reports.dissection import (
+    ALIKE,
+    BOTH,
+    DENSE,
+    LEXICAL,
+    NEITHER,
+    Dissection,
+    Scored,
+    as_markdown,
+    quality,
+    write,
+)
+from harness.retrievers import halves, trec
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.halves import View, narrowed
+from harness.retrievers.types import Run
+from harness.retrievers.vectors import HybridVectors
 from harness.runner import run
 from harness.scoring import parse_metrics
-from reports.dissection import ALIKE, BOTH, DENSE, LEXICAL, NEITHER, Dissection, Scored, as_markdown, quality, write
-from retrievers import halves, trec
-from retrievers.encoding import TextEncoder
-from retrievers.halves import View, narrowed
-from retrievers.types import Run
-from retrievers.vectors import HybridVectors
 from tests import tiny
 from tests.conftest import write_beir
 from tests.test_neural import DOCS, QRELS, QUERIES

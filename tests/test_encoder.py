@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import BertModel
 
-from models import checkpoint, hub, hybrid
-from models.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
-from models.errors import CheckpointError
-from models.hybrid import HybridSpec
-from retrievers.encoding import TextEncoder
-from retrievers.types import Document, Query
+from harness.models import checkpoint, hub, hybrid
+from harness.models.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
+from harness.models.errors import CheckpointError
+from harness.models.hybrid import HybridSpec
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.types import Document, Query
 from tests import tiny
 
 DOCS = [Document("1", "Apples", "red apples grow on trees"), Document("2", "", "water"), Document("3", "", "")]

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from reports.errors import RecordError
-from reports.files import check_folder, check_output, write_whole
+from harness.reports.errors import RecordError
+from harness.reports.files import check_folder, check_output, write_whole
 
 
 def test_a_file_is_written_once(tmp_path):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models import checkpoint, hybrid, layouts
-from models.errors import CheckpointError
-from models.float16 import export_float16
-from models.weights import names_in
-from retrievers.encoding import TextEncoder
-from retrievers.types import Query
+from harness.models import checkpoint, hybrid, layouts
+from harness.models.errors import CheckpointError
+from harness.models.float16 import export_float16
+from harness.models.weights import names_in
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.types import Query
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from harness.folders import FolderSource
-from retrievers.errors import InputError
-from retrievers.types import Document, Query
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Query
 
 
 @pytest.mark.parametrize("gz", [False, True])

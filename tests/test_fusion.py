@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import harness
-from retrievers import exchange, fusion, trec
-from retrievers.errors import InputError
-from retrievers.types import Run
+from harness.retrievers import exchange, fusion, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run
 from tests.conftest import DOCS, QRELS, write_beir
 
 A = Run.of({"q1": {"d1": 3.0, "d2": 2.0, "d3": 2.0}, "q2": {"d1": 5.0}, "q3": {}})

@@ -11,13 +11,13 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from torch.nn import functional
 
-from models import checkpoint, late, late_layouts, layouts
-from models.errors import CheckpointError
-from models.hybrid import HybridSpec
-from models.late_layouts import LateSpec
-from models.weights import quiet, tensors_only
-from retrievers.late_encoding import TokenEncoder
-from retrievers.types import Document, Query
+from harness.models import checkpoint, late, late_layouts, layouts
+from harness.models.errors import CheckpointError
+from harness.models.hybrid import HybridSpec
+from harness.models.late_layouts import LateSpec
+from harness.models.weights import quiet, tensors_only
+from harness.retrievers.late_encoding import TokenEncoder
+from harness.retrievers.types import Document, Query
 from tests import late as small
 from tests import tiny
 

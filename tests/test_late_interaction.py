@@ -9,17 +9,17 @@ from safetensors.torch import save_file
 
 from harness.config import build
 from harness.datasets import cache, resolve
+from harness.models import late, late_layouts
+from harness.models.weights import tensors_only
 from harness.progress import Conductor
+from harness.retrievers import first_stage, registry, store, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.late_encoding import TokenEncoder
+from harness.retrievers.late_interaction import LateInteraction
+from harness.retrievers.late_options import LateOptions
+from harness.retrievers.token_vectors import TokenVectors
+from harness.retrievers.types import Document, Query
 from harness.runner import run
-from models import late, late_layouts
-from models.weights import tensors_only
-from retrievers import first_stage, registry, store, trec
-from retrievers.errors import InputError
-from retrievers.late_encoding import TokenEncoder
-from retrievers.late_interaction import LateInteraction
-from retrievers.late_options import LateOptions
-from retrievers.token_vectors import TokenVectors
-from retrievers.types import Document, Query
 from tests import late as small
 from tests.conftest import write_beir
 
@@ -277,7 +277,7 @@ def test_a_first_stage_that_makes_documents_up(place, job, tmp_path):
 )
 def test_bad_input(place, tmp_path, bad, monkeypatch, words, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("retrievers.late_encoding.TokenEncoder.documents", lambda *a: pytest.fail("it encoded"))
+    monkeypatch.setattr("harness.retrievers.late_encoding.TokenEncoder.documents", lambda *a: pytest.fail("it encoded"))
     shutil.copytree(place / "m", tmp_path / "m")
     shutil.copytree(place / "m", tmp_path / "plain")
     shutil.copytree(place / "m", tmp_path / "other")

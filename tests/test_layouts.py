@@ -19,11 +19,11 @@ from transformers import (
     T5EncoderModel,
 )
 
-from models import checkpoint, hub, layouts
-from models.errors import CheckpointError
-from models.weights import quiet
-from retrievers.encoding import TextEncoder
-from retrievers.types import Document, Query
+from harness.models import checkpoint, hub, layouts
+from harness.models.errors import CheckpointError
+from harness.models.weights import quiet
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.types import Document, Query
 from tests import tiny
 
 TEXTS = ["red apples grow on trees", "water", "what is a river to the sea", "zq 9", ""]

@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from models.errors import CheckpointError, TrainingError
-from models.loop import METRICS, STATE, LoopConfig, fit
+from harness.models.errors import CheckpointError, TrainingError
+from harness.models.loop import METRICS, STATE, LoopConfig, fit
 from tests.conftest import ROOT
 from tests.training import LOOP, TASKS
 

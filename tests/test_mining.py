@@ -5,11 +5,11 @@ import pytest
 
 from harness.config import RetrieverSpec, make_retriever
 from harness.datasets import resolve
+from harness.models.tokens import Ragged
 from harness.pairs import Training
-from models.tokens import Ragged
-from retrievers import mining
-from retrievers.errors import InputError
-from retrievers.types import Run
+from harness.retrievers import mining
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Run
 
 
 def test_rows_find_documents_by_id():

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from harness.config import build
+from harness.models import checkpoint, hub
+from harness.models.hybrid import HybridSpec
+from harness.retrievers import trec
 from harness.runner import run
-from models import checkpoint, hub
-from models.hybrid import HybridSpec
-from retrievers import trec
 from tests import tiny
 from tests.conftest import run_process, write_beir
 from tests.test_encoder import naive

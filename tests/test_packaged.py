@@ -5,15 +5,15 @@ import json
 import pytest
 
 from harness.config import build
+from harness.models import hub, packaged
+from harness.models.errors import CheckpointError
+from harness.models.float16 import export_float16
+from harness.reports import rows, tables
+from harness.reports.collections import COLLECTIONS
+from harness.reports.paper import published
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import available, get
 from harness.runner import run
-from models import hub, packaged
-from models.errors import CheckpointError
-from models.float16 import export_float16
-from reports import rows, tables
-from reports.collections import COLLECTIONS
-from reports.paper import published
-from retrievers.errors import InputError
-from retrievers.registry import available, get
 from tests import made, tiny
 from tests.conftest import run_process
 
@@ -72,8 +72,8 @@ def test_a_name_is_the_packaged_folder_wherever_a_checkpoint_is_named(packed, tm
 def test_a_recipe_may_start_from_one(packed, tmp_path):
     """With its head and its past, as from any checkpoint; one without a head says what it lacks."""
     from harness.base_model import prepare
+    from harness.models import hybrid
     from harness.recipe import Base
-    from models import hybrid
 
     prepare(Base(checkpoint="dupmae-mini"), tmp_path / "base", (), 0)
     assert hybrid.read(tmp_path / "base").trained["pretrained_on"] == ["enwiki"]

@@ -9,12 +9,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from models import checkpoint, hub, hybrid, packaged
-from models.weights import quiet
-from reports.card import SECTIONS
-from retrievers.catalog import entries
-from retrievers.registry import get
-from retrievers.types import Document, Query
+from harness.models import checkpoint, hub, hybrid, packaged
+from harness.models.weights import quiet
+from harness.reports.card import SECTIONS
+from harness.retrievers.catalog import entries
+from harness.retrievers.registry import get
+from harness.retrievers.types import Document, Query
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MEGABYTES = 25  # of all of them in the package

@@ -9,10 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from reports import curves, plots, plots_ablation, plots_pairs, style
-from reports.errors import RecordError
-from reports.measured import mean_interval, printed
-from reports.plots import Point, Recall
+from harness.reports import curves, plots, plots_ablation, plots_pairs, style
+from harness.reports.errors import RecordError
+from harness.reports.measured import mean_interval, printed
+from harness.reports.plots import Point, Recall
 from tests import made
 from tests.made import COLLECTIONS
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.precision import imitated
+from harness.models.precision import imitated
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
-from models import losses
-from models.config import PretrainConfig
-from models.decoder import EnhancedDecoderLayer
-from models.mae import DupMAE, PretrainBatch, RetroMAE, ordinary
-from models.masking import Collator, Vocabulary
-from models.pretrain import effective_rank, spread
+from harness.models import losses
+from harness.models.config import PretrainConfig
+from harness.models.decoder import EnhancedDecoderLayer
+from harness.models.mae import DupMAE, PretrainBatch, RetroMAE, ordinary
+from harness.models.masking import Collator, Vocabulary
+from harness.models.pretrain import effective_rank, spread
 from tests import tiny, training
 
 IGNORED = losses.IGNORED

@@ -21,12 +21,12 @@ from harness.config import RetrieverSpec, build, make_retriever
 from harness.pairs import Training
 from harness.processes import Processes, ProcessLost, speaks
 from harness.progress import Conductor
+from harness.retrievers import mining, registry
+from harness.retrievers.errors import InputError
+from harness.retrievers.ranking import merged
+from harness.retrievers.registry import Identity, Options, Retriever
+from harness.retrievers.types import Run
 from harness.runner import iterate
-from retrievers import mining, registry
-from retrievers.errors import InputError
-from retrievers.ranking import merged
-from retrievers.registry import Identity, Options, Retriever
-from retrievers.types import Run
 from tests import tiny
 from tests.conftest import DOCS, ROOT, replaced, write_beir
 
@@ -272,7 +272,7 @@ def test_what_is_found_is_not_searched_and_a_metric_is_added(go, together, monke
     datasets = ("seven", "three")
     made, _ = together(lambda team: go(datasets=datasets, metrics=["NDCG@10"]))
     assert [outcome.found for outcome in made] == [False, False]
-    monkeypatch.setattr("retrievers.neural.Neural.search", lambda *a: pytest.fail("searched again"))
+    monkeypatch.setattr("harness.retrievers.neural.Neural.search", lambda *a: pytest.fail("searched again"))
     found, nothing = together(lambda team: go(datasets=datasets, metrics=["NDCG@10"]))
     assert ([outcome.found for outcome in found], nothing) == ([True, True], [])
     more, nothing = together(lambda team: go(datasets=datasets, metrics=["R@10"]))

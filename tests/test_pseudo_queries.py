@@ -10,8 +10,8 @@ from harness import pseudo_queries
 from harness.datasets import resolve
 from harness.progress import Conductor
 from harness.recipe_data import CorpusPart, Pseudo
-from retrievers.errors import InputError
-from retrievers.types import Document
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document
 
 TEXT = "Tides rise and fall twice a day. The Moon draws the water towards itself. Harbours keep tables of the hours."
 DOCUMENT = Document("", "Tide", TEXT)

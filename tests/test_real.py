@@ -3,8 +3,8 @@
 import pytest
 
 from harness.config import build
+from harness.reports import tables
 from harness.runner import run
-from reports import tables
 
 
 @pytest.mark.parametrize(

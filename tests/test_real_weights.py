@@ -8,8 +8,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from harness.datasets import resolve
-from retrievers.registry import get
-from retrievers.types import Query
+from harness.retrievers.registry import get
+from harness.retrievers.types import Query
 
 pytestmark = [
     pytest.mark.slow,

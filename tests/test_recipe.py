@@ -5,7 +5,7 @@ import yaml
 
 from harness import recipe_file
 from harness.recipe import Finetune, Pretrain, Teacher
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 SMALL = {
     "base": {"model": {"hidden_size": 32}},

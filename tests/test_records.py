@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.config import build
+from harness.reports import records
+from harness.reports.errors import RecordError
 from harness.runner import run
-from reports import records
-from reports.errors import RecordError
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_record_has_four_files_and_says_everything(record):
 
 
 def test_the_paper_row_is_the_papers_system_alone():
-    from retrievers.bm25 import BM25, BM25Options
+    from harness.retrievers.bm25 import BM25, BM25Options
 
     rows = [BM25(options).identity().paper_rows for options in (
         BM25Options(fields="multifield"), BM25Options(), BM25Options(fields="multifield", b=0.9),

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from retrievers import registry
-from retrievers.errors import InputError
-from retrievers.registry import Identity, Options, Retriever, register
-from retrievers.types import Run
+from harness.retrievers import registry
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Identity, Options, Retriever, register
+from harness.retrievers.types import Run
 from tests.conftest import ROOT, replaced, run_process
 
 
@@ -18,7 +18,7 @@ def test_ours_are_there():
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(ValueError, match=r"'bm25' is taken by retrievers.bm25"):
+    with pytest.raises(ValueError, match=r"'bm25' is taken by harness.retrievers.bm25"):
 
         @register("bm25")
         class Other(Retriever):
@@ -60,7 +60,7 @@ def test_an_installed_package_adds_a_retriever(tmp_path):
     ("target", "message"),
     [
         ("overlap_plugin:Missing", r"'overlap' of overlap-plugin .* cannot be loaded"),
-        ("overlap_plugin:OverlapOptions", r"is not a subclass of retrievers.registry.Retriever"),
+        ("overlap_plugin:OverlapOptions", r"is not a subclass of harness.Retriever"),
     ],
 )
 def test_a_broken_package_is_named(tmp_path, target, message):

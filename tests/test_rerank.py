@@ -17,18 +17,18 @@ from transformers import (
 )
 
 from harness.config import build
+from harness.models import cross_encoder, reranker
+from harness.models.cross_encoder import Joiner
+from harness.models.errors import CheckpointError
+from harness.models.tokens import Ragged
+from harness.models.weights import quiet
+from harness.reports import records
+from harness.retrievers import registry, trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.rerank import Reranker, RerankOptions, below
+from harness.retrievers.types import Document, Query, Run
 from harness.rules import FORUMS
 from harness.runner import run
-from models import cross_encoder, reranker
-from models.cross_encoder import Joiner
-from models.errors import CheckpointError
-from models.tokens import Ragged
-from models.weights import quiet
-from reports import records
-from retrievers import registry, trec
-from retrievers.errors import InputError
-from retrievers.rerank import Reranker, RerankOptions, below
-from retrievers.types import Document, Query, Run
 from tests import tiny
 from tests.conftest import DOCS, replaced, write_beir
 from tests.test_runner import Fixed
@@ -188,7 +188,7 @@ def test_titles_are_read_or_not(tmp_path, job):
 
 def test_what_is_scored_is_kept_by_blocks(tmp_path, job, monkeypatch):
     """Stopped after the first of three blocks, the second call scores the other two; a damaged one is scored again."""
-    monkeypatch.setattr("retrievers.rerank._QUERIES_AT_ONCE", 1)
+    monkeypatch.setattr("harness.retrievers.rerank._QUERIES_AT_ONCE", 1)
     made = Reranker(RerankOptions(checkpoint=str(foreign(tmp_path / "ce"))))
     truth = made.rerank(RUN, Corpus(DOCS), ASKED, job)
     files = sorted(job.cache.glob("rerank/*/*.npy"))

@@ -2,9 +2,9 @@
 
 import pytest
 
+from harness.reports import rows
+from harness.reports.collections import COLLECTIONS, against
 from harness.rules import BEIR_18, LICENSED, rules_for
-from reports import rows
-from reports.collections import COLLECTIONS, against
 from tests.made import BOTH, FULL, data, system
 
 TABLE_3 = [

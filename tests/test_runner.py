@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from harness.config import build
+from harness.retrievers import registry, trec
+from harness.retrievers.registry import Identity, Options, Retriever
+from harness.retrievers.types import Run
 from harness.runner import run
-from retrievers import registry, trec
-from retrievers.registry import Identity, Options, Retriever
-from retrievers.types import Run
 from tests.conftest import DOCS, QRELS, QUERIES, replaced, write_beir
 
 
@@ -181,7 +181,7 @@ def test_several_retrievers_and_datasets_by_configuration(beir, tmp_path, cli, f
     [
         (lambda: Run.of({"other": {"d1": 1.0}}), "returned other queries"),
         (lambda: Run.of({"q2": {"d1": 1.0}, "q1": {}}), "in another order"),
-        (lambda: None, "returned a NoneType; it must return a retrievers.types.Run"),
+        (lambda: None, "returned a NoneType; it must return a harness.retrievers.types.Run"),
         (lambda: Run.of({"q1": {f"d{n}": 1.0 for n in range(9)}, "q2": {}}), "returned 9 documents for a query"),
         (lambda: Run.of({"q1": {"a b": 1.0}, "q2": {}}), "'a b' is empty or holds white space"),
     ],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models import scores
-from models.encoder import top_terms
-from retrievers.search.final import Part, final_scores
-from retrievers.vectors import HybridQueries, HybridVectors
+from harness.models import scores
+from harness.models.encoder import top_terms
+from harness.retrievers.search.final import Part, final_scores
+from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 
 def random_halves(seed=0, q=3, n=5, dense=4, vocabulary=30):

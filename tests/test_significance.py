@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports import compare, significance
-from reports.errors import RecordError
+from harness.reports import compare, significance
+from harness.reports.errors import RecordError
 
 
 def draw(systems, queries, seed=0):

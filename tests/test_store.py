@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from retrievers import encoding, store
-from retrievers.errors import InputError
-from retrievers.store import Header, Ids, ShardError
-from retrievers.types import Document
-from retrievers.vectors import HybridVectors
+from harness.retrievers import encoding, store
+from harness.retrievers.errors import InputError
+from harness.retrievers.store import Header, Ids, ShardError
+from harness.retrievers.types import Document
+from harness.retrievers.vectors import HybridVectors
 
 HEADER = Header(
     "c" * 64, "d" * 64, {"dense": 3, "lexical": 2}, "fp32", {"torch": "1"}, "rule", documents=25, shard_documents=10

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports import bootstrap, claims, tables
-from reports.collections import COLLECTIONS
-from reports.errors import RecordError
-from reports.paper import AVERAGE, FOLDER, published
+from harness.reports import bootstrap, claims, tables
+from harness.reports.collections import COLLECTIONS
+from harness.reports.errors import RecordError
+from harness.reports.paper import AVERAGE, FOLDER, published
 from tests.made import around, bm25, data, on, system, write
 
 SMALL = {"layers": 4, "hidden": 128, "vocabulary": 4_096}
@@ -326,7 +326,7 @@ def test_the_same_reasons_are_told_once_below(tmp_path):
 
 
 def test_latex_prints_what_was_meant():
-    from reports.table_latex import escaped
+    from harness.reports.table_latex import escaped
 
     assert escaped(r"a_b & 5% $x^2 {\y} #~") == (
         r"a\_b \& 5\% \$x\textasciicircum{}2 \{\textbackslash{}y\} \#\textasciitilde{}"

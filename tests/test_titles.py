@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.datasets import resolve
-from retrievers.errors import InputError
-from retrievers.types import Document
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document
 from tests.conftest import DOCS
 
 BARE = [(doc_id, "", text) for doc_id, _, text in DOCS]

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from harness.base_model import _tokenizer
 from harness.card import seen
 from harness.datasets import MINI
+from harness.models import hybrid
+from harness.reports import records
+from harness.retrievers.errors import InputError
 from harness.stage_folder import differences
-from models import hybrid
-from reports import records
-from retrievers.errors import InputError
 from tests.conftest import run_process
 
 LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
@@ -295,7 +295,7 @@ def test_texts_too_short_to_learn_from_are_left_out_and_said(recipe, cli, tmp_pa
 
 def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_gone_on_with(recipe, cli, monkeypatch, tmp_path):
     """Two micro-batches a step: the ninth call is step 5's first; the state of step 3 is kept."""
-    from models import losses
+    from harness.models import losses
 
     real, calls = losses.bag_of_words, []
 

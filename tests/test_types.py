@@ -6,10 +6,10 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrievers import trec
-from retrievers.errors import InputError
-from retrievers.ordering import best_first, repeated
-from retrievers.types import Document, Run
+from harness.retrievers import trec
+from harness.retrievers.errors import InputError
+from harness.retrievers.ordering import best_first, repeated
+from harness.retrievers.types import Document, Run
 
 # few ids and few scores, so that ties are the rule; ids that differ in length, case, and beyond ASCII
 IDS = st.sampled_from(["a", "A", "aa", "b", "10", "9", "é", "z", "日本", "\U0001f600", "￿"])
@@ -109,7 +109,7 @@ def test_the_order_by_numbers_is_the_order_by_strings(rows):
 
 def test_a_doubt_about_duplicates_is_looked_into(monkeypatch):
     """As if two fingerprints of different rows were equal."""
-    monkeypatch.setattr("retrievers.ordering._fingerprints_meet", lambda *columns: True)
+    monkeypatch.setattr("harness.retrievers.ordering._fingerprints_meet", lambda *columns: True)
     assert len(Run.of({"q": [("d", 1.0), ("e", 2.0)], "p": [("d", 1.0)]}).scores) == 3
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
-from models import losses, vocabulary
-from models.encoder import max_pooled_logits, mlm_head
+from harness.models import losses, vocabulary
+from harness.models.encoder import max_pooled_logits, mlm_head
 from tests import tiny
 
 N, B, L, H, V = 11, 4, 5, 6, 23

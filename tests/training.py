@@ -11,18 +11,18 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import BertForSequenceClassification
 
-from models.biencoder import BiEncoder
-from models.config import PretrainConfig
-from models.cross_encoder import CrossEncoder, CrossTask, Joiner
-from models.encoder import Encoder, mlm_head
-from models.examples import Examples, FinetuneConfig
-from models.finetune import FinetuneTask
-from models.hybrid import HybridSpec
-from models.loop import LoopConfig, fit
-from models.mae import DupMAE
-from models.masking import Collator, Vocabulary
-from models.pretrain import PretrainTask
-from models.tokens import Ragged
+from harness.models.biencoder import BiEncoder
+from harness.models.config import PretrainConfig
+from harness.models.cross_encoder import CrossEncoder, CrossTask, Joiner
+from harness.models.encoder import Encoder, mlm_head
+from harness.models.examples import Examples, FinetuneConfig
+from harness.models.finetune import FinetuneTask
+from harness.models.hybrid import HybridSpec
+from harness.models.loop import LoopConfig, fit
+from harness.models.mae import DupMAE
+from harness.models.masking import Collator, Vocabulary
+from harness.models.pretrain import PretrainTask
+from harness.models.tokens import Ragged
 from tests import tiny
 
 SPECIAL = (2, 3, 0)  # CLS, SEP, padding of tests/tiny.py

@@ -17,11 +17,11 @@ from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer, there
 from harness.bench.timing import Say, compare
 from harness.datasets import resolve
-from models import checkpoint, hybrid
-from models.hybrid import HybridSpec
-from retrievers.encoding import TextEncoder
-from retrievers.errors import InputError
-from retrievers.types import Document
+from harness.models import checkpoint, hybrid
+from harness.models.hybrid import HybridSpec
+from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document
 
 PASSAGES, LEXICAL = 256, 384
 ALIKE = 1e-3  # 1 - cosine at most, between their vectors and ours, which are fp16

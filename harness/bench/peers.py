@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from retrievers.errors import InputError
+from harness.retrievers.errors import InputError
 
 
 def there(module: str) -> bool:

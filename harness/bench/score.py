@@ -18,7 +18,7 @@ from harness.bench import memory
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer
 from harness.bench.timing import Say, compare
-from retrievers.types import Run
+from harness.retrievers.types import Run
 
 QUERIES, K = 6_980, 1_000  # MS MARCO's dev set, and the results that its users keep
 DOCUMENTS = 8_841_823  # of MS MARCO

@@ -14,16 +14,16 @@ import torch
 
 from harness.corpora import texts
 from harness.datasets import cache
+from harness.models import checkpoint, hub, hybrid
 from harness.progress import Conductor
 from harness.recipe_data import CorpusPart
-from models import checkpoint, hub, hybrid
-from retrievers import encoding
-from retrievers.errors import InputError
-from retrievers.memory import roomy
-from retrievers.search import quantised
-from retrievers.store import Header
-from retrievers.types import Document, Query
-from retrievers.vectors import HybridQueries, HybridVectors
+from harness.retrievers import encoding
+from harness.retrievers.errors import InputError
+from harness.retrievers.memory import roomy
+from harness.retrievers.search import quantised
+from harness.retrievers.store import Header
+from harness.retrievers.types import Document, Query
+from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 VOCABULARY = 30_522  # of BERT, uncased
 _WORDS = slice(5, 15)  # of a passage that is not searched: its query

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from retrievers.search.compiled import Compiled, workers
-from retrievers.search.device import TorchCandidates, Widened, faiss_candidates
-from retrievers.search.final import DocIds, Documents, Part, Q, Rows, Scores, best
-from retrievers.types import Strings
+from harness.retrievers.search.compiled import Compiled, workers
+from harness.retrievers.search.device import TorchCandidates, Widened, faiss_candidates
+from harness.retrievers.search.final import DocIds, Documents, Part, Q, Rows, Scores, best
+from harness.retrievers.types import Strings
 
 Path = Callable[[Q, int], list[Rows | None]]
 Found = list[tuple[Rows, Scores]]

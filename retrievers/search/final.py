@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import TypeVar
 
-from retrievers.search import loops
-from retrievers.store import forget
-from retrievers.types import Strings
-from retrievers.vectors import HybridQueries, HybridVectors
+from harness.retrievers.search import loops
+from harness.retrievers.store import forget
+from harness.retrievers.types import Strings
+from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ sums, the decorator says so; float64 keeps what that changes far below float32.
 import numpy as np
 from numba import njit
 
-from retrievers.search.kernels import half
+from harness.retrievers.search.kernels import half
 
 ROOM = 46_000.0  # norm of a vector of integers; 46,000² and the roundings stay below 2³¹
 _BINS = 1_024  # of a histogram

@@ -6,7 +6,7 @@
 import numpy as np
 from numba import njit
 
-from retrievers.search.kernels import half
+from harness.retrievers.search.kernels import half
 
 # sums of products may be taken in any order, so that they are vectors' sums: one order, chosen when this is compiled
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
