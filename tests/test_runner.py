@@ -181,7 +181,7 @@ def test_several_retrievers_and_datasets_by_configuration(beir, tmp_path, cli, f
     [
         (lambda: Run.of({"other": {"d1": 1.0}}), "returned other queries"),
         (lambda: Run.of({"q2": {"d1": 1.0}, "q1": {}}), "in another order"),
-        (lambda: None, "returned a NoneType; it must return a harness.retrievers.types.Run"),
+        (lambda: None, "returned a NoneType; it must return a harness.Run"),
         (lambda: Run.of({"q1": {f"d{n}": 1.0 for n in range(9)}, "q2": {}}), "returned 9 documents for a query"),
         (lambda: Run.of({"q1": {"a b": 1.0}, "q2": {}}), "'a b' is empty or holds white space"),
     ],
