@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from harness.models.attention import attend
+from harness.models.layers.attention import attend
 
 
 def once(batch: int, heads: int, length: int, width: int, written_out: bool) -> float:

@@ -3,8 +3,8 @@
     python benchmarks/pretrain_step.py [--batch 16] [--length 150] [--hidden 768] [--layers 12] [--steps 5]
                                        [--vocabulary 30522] [--bf16]
 
-`once` is ours: the gradient is made along with the logits (`harness.models.vocabulary`). `again` is what is left for
-heads that cannot be taken apart: autograd makes each chunk of logits a second time. `naive` is what a first
+`once` is ours: the gradient is made along with the logits (`harness.models.layers.fused_vocabulary`). `again` is what
+is left for heads that cannot be taken apart: autograd makes each chunk of logits a second time. `naive` is what a first
 implementation does: the logits of all positions [B,L,V], kept for the backward pass, and masks drawn a token at a time.
 Each way runs in a process of its own, so that the peak is its own: on a GPU the allocator's, on a CPU the process's
 resident memory above what it had before the first step. On a GPU all run in bf16 (autocast), on a CPU with `--bf16`.
@@ -23,11 +23,12 @@ import torch
 from torch.nn import functional
 
 from harness.bench.collate import CLS, CONTINUES, MASK, PAD, SEP, V, plain
-from harness.models import losses, vocabulary
-from harness.models.config import PretrainConfig
-from harness.models.encoder import mlm_head
-from harness.models.mae import DupMAE, PretrainBatch, ordinary
-from harness.models.masking import Collator, Vocabulary
+from harness.models.layers import fused_vocabulary
+from harness.models.layers.encoder import mlm_head
+from harness.models.losses import pretraining as losses
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.mae import DupMAE, PretrainBatch, ordinary
+from harness.models.pretraining.masking import Collator, Vocabulary
 
 WAYS = ("once", "again", "naive")
 
@@ -60,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     torch.manual_seed(0)
     if args.way == "again":
-        vocabulary.fits = lambda _: False
+        fused_vocabulary.fits = lambda _: False
     size, half = args.vocabulary, args.bf16 or torch.cuda.is_available()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = {"hidden_size": args.hidden, "num_hidden_layers": args.layers, "intermediate_size": 4 * args.hidden}

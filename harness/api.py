@@ -159,11 +159,12 @@ def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Pa
     """`harness export`: write the dense half of a trained checkpoint as a sentence-transformers folder.
 
     With `float16` the whole checkpoint in our own layout, its weights in 16 bits. Raises CheckpointError as
-    `harness.models.export.export_dense` and `harness.models.float16.export_float16`.
+    `harness.models.checkpoints.export_dense.export_dense` and
+    `harness.models.checkpoints.export_float16.export_float16`.
     """
-    from harness.models import hub
-    from harness.models.export import export_dense
-    from harness.models.float16 import export_float16
+    from harness.models.checkpoints import hub
+    from harness.models.checkpoints.export_dense import export_dense
+    from harness.models.checkpoints.export_float16 import export_float16
 
     place = Path(folder).expanduser()
     (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)

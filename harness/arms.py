@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.models import hub
+from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
 from harness.reports.ablation import BOTH, CLS, OT, ROWS, label, widths

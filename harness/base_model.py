@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.models import checkpoint, hub, hybrid
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, hub
 from harness.models.errors import CheckpointError, first_line
 from harness.models.hybrid import HybridSpec
 from harness.recipe import Base

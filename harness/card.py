@@ -22,7 +22,8 @@ def make(
     Raises InputError where `folder` holds other weights than `stage`, or a stage that led to it is not there;
     RecordError as `harness.reports.card.write`.
     """
-    from harness.models import hub, hybrid
+    from harness.models import hybrid
+    from harness.models.checkpoints import hub
 
     spec = hybrid.read(folder)
     if spec is None:
@@ -68,7 +69,7 @@ def check_same(folder: Path, stage: Path) -> None:
     """Raise InputError unless every weight of `folder` is that of `stage`, as it is or rounded."""
     import torch
 
-    from harness.models.weights import tensors_only
+    from harness.models.checkpoints.weights import tensors_only
 
     files = sorted(file.name for file in folder.glob("*.safetensors"))
     for file in files:

@@ -16,17 +16,18 @@ def export_command(
     ] = False,
 ) -> None:
     """Export the dense half of a trained checkpoint as a sentence-transformers folder, or the whole in 16 bits."""
-    from harness.models import hub, hybrid
+    from harness.models import hybrid
+    from harness.models.checkpoints import hub
 
     source = hub.locate(checkpoint)
     if float16:
-        from harness.models.float16 import export_float16
+        from harness.models.checkpoints.export_float16 import export_float16
 
         export_float16(source, folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
         typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
         return
-    from harness.models.export import export_dense
+    from harness.models.checkpoints.export_dense import export_dense
 
     export_dense(source, folder)
     spec = hybrid.read(source)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.config import RetrieverSpec, make_retriever
-from harness.models import cross_encoder, hub
-from harness.models.examples import FinetuneConfig
-from harness.models.seeds import mixed
-from harness.models.tokens import Ragged
+from harness.models.checkpoints import hub
+from harness.models.cross_encoder import teacher as cross_encoder
+from harness.models.finetuning.examples import FinetuneConfig
+from harness.models.training.seeds import mixed
+from harness.models.training.tokens import Ragged
 from harness.pairs import examples
 from harness.recipe import Mine, Score, Teacher
 from harness.retrievers import mining

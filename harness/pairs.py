@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness.datasets import Dataset, resolve
-from harness.models import tokens
-from harness.models.examples import Examples
-from harness.models.tokens import Ragged, Tokens
+from harness.models.finetuning.examples import Examples
+from harness.models.training import tokens
+from harness.models.training.tokens import Ragged, Tokens
 from harness.recipe_file import placed
 from harness.retrievers.errors import InputError
 from harness.retrievers.mining import Rows

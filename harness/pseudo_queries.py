@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import corpora
-from harness.models import new_folder
+from harness.models.checkpoints import new_folder
 from harness.recipe_data import Pseudo
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Job

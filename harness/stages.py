@@ -9,17 +9,20 @@ import torch
 
 from harness import corpora
 from harness.base_model import load_masked_lm
-from harness.models import attention, checkpoint, hybrid, tokens
-from harness.models.biencoder import BiEncoder
-from harness.models.checkpoint import Loaded
-from harness.models.examples import AUTO, FinetuneConfig
-from harness.models.finetune import FinetuneTask
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
+from harness.models.checkpoints.checkpoint import Loaded
+from harness.models.finetuning.biencoder import BiEncoder
+from harness.models.finetuning.examples import AUTO, FinetuneConfig
+from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.mae import DupMAE, RetroMAE
-from harness.models.masking import Collator, Vocabulary
-from harness.models.pretrain import PretrainTask, spread
-from harness.models.seeds import mixed
-from harness.models.tokens import Ragged
+from harness.models.layers import attention
+from harness.models.pretraining.mae import DupMAE, RetroMAE
+from harness.models.pretraining.masking import Collator, Vocabulary
+from harness.models.pretraining.task import PretrainTask, spread
+from harness.models.training import tokens
+from harness.models.training.seeds import mixed
+from harness.models.training.tokens import Ragged
 from harness.pairs import examples
 from harness.recipe import Finetune, Pretrain
 from harness.retrievers.errors import InputError

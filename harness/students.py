@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from harness.config import RetrieverSpec
-from harness.models import checkpoint, hybrid
-from harness.models.checkpoint import Loaded
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
+from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.hybrid import HybridSpec
 from harness.recipe import Finetune
 from harness.retrievers.errors import InputError
@@ -27,7 +28,8 @@ def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:
     """The checkpoint `source` as `stage` wants it; a projection [D,H] that is not there yet is drawn with `seed`.
 
     Its rows are orthonormal: scores then begin as those of the whole CLS vector in a random subspace. Raises InputError
-    where the checkpoint has another projection already; CheckpointError as `harness.models.checkpoint.load`.
+    where the checkpoint has another projection already; CheckpointError as
+    `harness.models.checkpoints.checkpoint.load`.
     """
     before = hybrid.read(source) or HybridSpec()
     spec = before.replace(

@@ -13,9 +13,9 @@ import torch
 from harness import base_model, corpora, manifest, negatives, preflight, stages, weighing
 from harness.datasets import cache
 from harness.locks import held
-from harness.models import hub
-from harness.models.precision import IMITATED, imitated
-from harness.models.training_state import METRICS, STATE
+from harness.models.checkpoints import hub
+from harness.models.training.precision import IMITATED, imitated
+from harness.models.training.state import METRICS, STATE
 from harness.processes import Processes, leave_at_exit
 from harness.progress import Conductor
 from harness.recipe import ENCODERS, Pretrain, Recipe, Weigh

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness import corpora, pseudo_queries
-from harness.models import loop
 from harness.models.hybrid import HybridSpec
-from harness.models.tokens import Ragged, Tokens
+from harness.models.training import loop
+from harness.models.training.tokens import Ragged, Tokens
 from harness.pairs import Training
 from harness.progress import Conductor
 from harness.recipe import Finetune, Pretrain, Recipe, Weigh

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.datasets import resolve
-from harness.models.checkpoint import Loaded
+from harness.models.checkpoints.checkpoint import Loaded
 from harness.progress import Conductor
 from harness.recipe_file import placed
 from harness.retrievers.encoding import TextEncoder

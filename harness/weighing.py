@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from harness.models import checkpoint, hybrid, scores
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
+from harness.models.losses import ranking
 from harness.recipe import Weigh
 from harness.training_context import Context, Facts
 from harness.validation import Encoded, Validator
@@ -64,11 +66,11 @@ def weigh(context: Context, name: str, stage: Weigh, folder: Path) -> Facts:
 def _spread(encoded: Encoded, factor: float) -> float:
     """How far the scores of a sample of queries with a sample of documents spread."""
     queries, documents = encoded.queries[0], encoded.parts[0].vectors
-    dense, lexical = scores.halves(
+    dense, lexical = ranking.halves(
         torch.from_numpy(queries.dense[:_SAMPLE]),
         torch.from_numpy(queries.lexical[:_SAMPLE]),
         torch.from_numpy(documents.dense[:_SAMPLE]),
         torch.from_numpy(documents.term_ids[:_SAMPLE].astype("int64")),
         torch.from_numpy(documents.term_weights[:_SAMPLE]),
     )
-    return float(scores.spread(dense + factor * lexical))
+    return float(ranking.spread(dense + factor * lexical))

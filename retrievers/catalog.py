@@ -38,7 +38,7 @@ class Entry(BaseModel):
     stand_in: str | None = None  # the packaged model that runs where no --checkpoint is named
     unpublished: str | None = None  # why this can be a row of published numbers only
     architecture: str | None = None  # `model_type` in config.json; another is an error
-    layout: str | None = None  # `harness.models.layouts`, where the folder must be of one
+    layout: str | None = None  # `harness.models.checkpoints.layouts`, where the folder must be of one
     dense: int | None = None
     lexical: int | Literal["all"] | None = None  # all: the whole vocabulary, so every term above 0
     pooling: Literal["cls", "mean"] | None = None
@@ -80,7 +80,7 @@ class Entry(BaseModel):
     @property
     def packaged(self) -> bool | None:
         """Whether the packaged model that it runs is there; None where it runs none."""
-        from harness.models import packaged
+        from harness.models.checkpoints import packaged
 
         return packaged.there(self.own) if self.own in packaged.NAMES else None
 
@@ -92,7 +92,8 @@ class Entry(BaseModel):
     @property
     def _sizes(self) -> tuple[int, int | Literal["all"]]:
         """D and K: those of the packaged model that runs, where it is one that is there."""
-        from harness.models import hybrid, packaged
+        from harness.models import hybrid
+        from harness.models.checkpoints import packaged
 
         found = hybrid.read(packaged.folder(self.own)) if self.own and self.packaged else None
         return (self.values or 0, self.terms) if found is None else (found.dense or 0, found.lexical)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from harness.models.checkpoint import Loaded
-from harness.models.encoder import top_terms
-from harness.models.precision import IMITATED, imitated
+from harness.models.checkpoints.checkpoint import Loaded
+from harness.models.layers.encoder import top_terms
+from harness.models.training.precision import IMITATED, imitated
 from harness.retrievers import store
 from harness.retrievers.errors import InputError
 from harness.retrievers.memory import roomy

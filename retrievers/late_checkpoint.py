@@ -11,7 +11,7 @@ from harness.retrievers.on_checkpoint import OnCheckpoint
 from harness.retrievers.types import Corpus
 
 if TYPE_CHECKING:
-    from harness.models.late_layouts import LateLayout, LateSpec
+    from harness.models.checkpoints.late_layouts import LateLayout, LateSpec
     from harness.retrievers.late_encoding import TokenEncoder
     from harness.retrievers.store import Header
 
@@ -29,7 +29,7 @@ class WithLateCheckpoint(OnCheckpoint, ABC):
 
         A folder of sentence-transformers says itself what it is made of, so it may be of any architecture.
         """
-        from harness.models import late_layouts, layouts
+        from harness.models.checkpoints import late_layouts, layouts
 
         found = late_layouts.read(self.folder)
         architecture = self.entry.architecture if found.kind == "ColBERT" else None
@@ -47,7 +47,7 @@ class WithLateCheckpoint(OnCheckpoint, ABC):
         """The checkpoint, loaded and on its device."""
         import torch
 
-        from harness.models import late
+        from harness.models.checkpoints import late
         from harness.retrievers.late_encoding import TokenEncoder
 
         loaded = late.load(self.layout, self.spec, torch.bfloat16 if self.precision == "bf16" else torch.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.models.late import LoadedLate
+from harness.models.checkpoints.late import LoadedLate
 from harness.retrievers.encoding import batch_rule, by_length
 from harness.retrievers.errors import InputError
 from harness.retrievers.passages import Form, Text, prefixed, text_of

@@ -127,7 +127,7 @@ class LateInteraction(WithLateCheckpoint):
         """
         import torch
 
-        from harness.models.late_layouts import METADATA, silent
+        from harness.models.checkpoints.late_layouts import METADATA, silent
         from harness.retrievers import first_stage
         from harness.retrievers.ranking import merged
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.models.tokens import Ragged
+from harness.models.training.tokens import Ragged
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever
 from harness.retrievers.types import Corpus, Job, Query, Run, Strings

@@ -74,7 +74,7 @@ class OnCheckpoint(Retriever, ABC):
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises InputError where none is named, CheckpointError where it cannot be found."""
-        from harness.models import hub, packaged
+        from harness.models.checkpoints import hub, packaged
 
         name = self.named
         if self.prefix and self.options.checkpoint:
@@ -97,7 +97,7 @@ class OnCheckpoint(Retriever, ABC):
     @cached_property
     def checkpoint_hash(self) -> str:
         """Over the files that decide the passages' vectors."""
-        from harness.models import hub
+        from harness.models.checkpoints import hub
 
         return hub.content_hash(self.folder)
 

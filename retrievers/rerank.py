@@ -20,7 +20,7 @@ from harness.retrievers.types import Corpus, Floats, Job, Meter, Query, Run
 if TYPE_CHECKING:
     import torch
 
-    from harness.models.reranker import About
+    from harness.models.cross_encoder.reranker import About
 
 DEPTH = 100
 _QUERIES_AT_ONCE = 32  # the unit in which scoring resumes; batches never cross it, so its scores depend on it alone
@@ -39,8 +39,9 @@ class RerankOptions(Options):
 class Reranker:
     """A cross-encoder over the first `depth` documents of each query.
 
-    The scores of a re-ranked document are those of `harness.models.reranker`, in float32 on any device. Documents below
-    keep their order below: their scores are the least re-ranked one less 1, 2, 3 and so on, and mean nothing else.
+    The scores of a re-ranked document are those of `harness.models.cross_encoder.reranker`, in float32 on any device.
+    Documents below keep their order below: their scores are the least re-ranked one less 1, 2, 3 and so on, and mean
+    nothing else.
     """
 
     packages = ("tokenizers", "torch", "transformers")
@@ -51,21 +52,21 @@ class Reranker:
     @cached_property
     def folder(self) -> Path:
         """The checkpoint's folder. Raises CheckpointError where it cannot be found."""
-        from harness.models import hub
+        from harness.models.checkpoints import hub
 
         return hub.locate(self.options.checkpoint)
 
     @cached_property
     def checkpoint_hash(self) -> str:
         """Over the files that decide the scores."""
-        from harness.models import hub
+        from harness.models.checkpoints import hub
 
         return hub.content_hash(self.folder)
 
     @cached_property
     def about(self) -> "About":
         """What the checkpoint's small files say. Raises CheckpointError where it scores no pairs."""
-        from harness.models import reranker
+        from harness.models.cross_encoder import reranker
 
         return reranker.read(self.folder, self.options.length)
 
@@ -104,7 +105,7 @@ class Reranker:
 
         What is scored is kept under the job's cache by blocks of queries: killed halfway it goes on with the next
         block. Memory holds the texts of at most Q x depth documents. Raises InputError for a document that the corpus
-        lacks, or a score that is not finite; CheckpointError as `harness.models.reranker.PairScorer`.
+        lacks, or a score that is not finite; CheckpointError as `harness.models.cross_encoder.reranker.PairScorer`.
         """
         depth = self.options.depth
         first = [run.rows(number)[0][:depth] for number in range(len(run))]
@@ -149,7 +150,7 @@ class Reranker:
 
     @cached_property
     def _scorer(self) -> Any:
-        from harness.models.reranker import PairScorer
+        from harness.models.cross_encoder.reranker import PairScorer
 
         return PairScorer(self.about, self.device)
 

@@ -28,7 +28,7 @@ class WithCheckpoint(OnCheckpoint, ABC):
 
         Raises CheckpointError for a checkpoint of another architecture or layout than the entry's.
         """
-        from harness.models import layouts
+        from harness.models.checkpoints import layouts
 
         chosen, entry = self.options, self.entry
         layout = layouts.read(self.folder)
@@ -53,7 +53,7 @@ class WithCheckpoint(OnCheckpoint, ABC):
     @cached_property
     def query_folder(self) -> Path:
         """The folder of the queries' encoder: that of the passages, unless there are two. Raises as `folder`."""
-        from harness.models import hub
+        from harness.models.checkpoints import hub
 
         name = self.options.query_checkpoint
         if name is None and self.options.checkpoint is None:
@@ -65,7 +65,7 @@ class WithCheckpoint(OnCheckpoint, ABC):
     @cached_property
     def hashes(self) -> str:
         """Of the checkpoint; of both, where queries have one of their own."""
-        from harness.models import hub
+        from harness.models.checkpoints import hub
 
         if self.query_folder == self.folder:
             return self.checkpoint_hash
@@ -80,7 +80,7 @@ class WithCheckpoint(OnCheckpoint, ABC):
     @cached_property
     def query_encoder(self) -> "TextEncoder":
         """The one for queries: the same, unless there are two. Raises InputError where their vectors do not meet."""
-        from harness.models import layouts
+        from harness.models.checkpoints import layouts
 
         if self.query_folder == self.folder:
             return self.encoder
@@ -97,7 +97,7 @@ class WithCheckpoint(OnCheckpoint, ABC):
     def _load(self, folder: Path, spec: "HybridSpec") -> "TextEncoder":
         import torch
 
-        from harness.models import checkpoint
+        from harness.models.checkpoints import checkpoint
         from harness.retrievers.encoding import TextEncoder
 
         loaded = checkpoint.load(folder, spec, torch.bfloat16 if self.precision == "bf16" else torch.float32)

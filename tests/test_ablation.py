@@ -21,9 +21,9 @@ from harness import ablation_plan, arms, recipe_file
 from harness.cli import app
 from harness.datasets import MINI
 from harness.models import hybrid
-from harness.models.config import PretrainConfig
-from harness.models.mae import DupMAE, RetroMAE
-from harness.models.masking import Collator, Vocabulary
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.mae import DupMAE, RetroMAE
+from harness.models.pretraining.masking import Collator, Vocabulary
 from harness.recipe import Objective
 from harness.reports import ablation as table3
 from harness.reports import ablation_table, records

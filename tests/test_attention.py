@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.models.attention import attend, choose, written_out_pays
+from harness.models.layers.attention import attend, choose, written_out_pays
 from tests import tiny
 
 

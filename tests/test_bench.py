@@ -190,7 +190,7 @@ FAKE = """
 import numpy as np, torch
 from pathlib import Path
 from harness.bench.encode import peer_spec
-from harness.models import checkpoint
+from harness.models.checkpoints import checkpoint
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.types import Document
 

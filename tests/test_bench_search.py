@@ -8,7 +8,8 @@ import torch
 
 from harness.bench import search, vectors
 from harness.bench.options import BenchOptions
-from harness.models import checkpoint, hybrid
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.errors import InputError
 from harness.retrievers.memory import roomy

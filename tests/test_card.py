@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from harness import card
-from harness.models import hub
-from harness.models.float16 import export_float16
+from harness.models.checkpoints import hub
+from harness.models.checkpoints.export_float16 import export_float16
 from harness.reports.ablation_results import IN_DOMAIN, ZERO_SHOT, Exposure
 from harness.reports.card import SECTIONS, read_words
 from harness.reports.errors import RecordError
@@ -157,7 +157,7 @@ def test_the_command(whole, cli, bad, monkeypatch):
     "path", sorted((ROOT / "harness" / "data" / "cards").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_the_words_of_the_packaged_models_are_whole(path):
-    from harness.models.packaged import NAMES
+    from harness.models.checkpoints.packaged import NAMES
     from harness.retrievers.catalog import entries
 
     words = read_words(path)

@@ -12,9 +12,9 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from harness.models import hub, packaged
+from harness.models.checkpoints import hub, packaged
+from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.models.weights import quiet
 from harness.reports.paper import published
 from harness.retrievers.catalog import Entry, entries
 from harness.retrievers.errors import InputError

@@ -8,12 +8,12 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from harness.models import cross_encoder
-from harness.models.cross_encoder import Joiner, load, score
+from harness.models.cross_encoder import teacher as cross_encoder
+from harness.models.cross_encoder.teacher import Joiner, load, score
 from harness.models.errors import CheckpointError
-from harness.models.examples import Examples, FinetuneConfig
-from harness.models.loop import LoopConfig, fit
-from harness.models.tokens import Ragged
+from harness.models.finetuning.examples import Examples, FinetuneConfig
+from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.tokens import Ragged
 from tests import tiny
 from tests.training import SPECIAL, classifier, cross, examples, random_tokens
 

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import BertModel
 
-from harness.models import checkpoint, hub, hybrid
-from harness.models.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, hub
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
+from harness.models.layers.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny

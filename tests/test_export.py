@@ -7,10 +7,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from harness.models import checkpoint, layouts
+from harness.models.checkpoints import checkpoint, layouts
+from harness.models.checkpoints.export_dense import export_dense
+from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.models.export import export_dense
-from harness.models.weights import quiet
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny
@@ -96,7 +96,7 @@ def test_nothing_half_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.models.export._dense", full)
+    monkeypatch.setattr("harness.models.checkpoints.export_dense._dense", full)
     with pytest.raises(OSError, match="No space"):
         export_dense(source, tmp_path / "st")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.models.biencoder import BiEncoder, chunks, replay, represent
-from harness.models.encoder import Encoder, mlm_head
-from harness.models.examples import Examples, FinetuneConfig, check
-from harness.models.finetune import FinetuneTask
+from harness.models.finetuning.biencoder import BiEncoder, chunks, replay, represent
+from harness.models.finetuning.examples import Examples, FinetuneConfig, check
+from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.loop import LoopConfig, fit
-from harness.models.tokens import Ragged
+from harness.models.layers.encoder import Encoder, mlm_head
+from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.tokens import Ragged
 from tests import tiny
 from tests.training import SPECIAL, biencoder, examples, finetune, random_tokens
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from harness.models import checkpoint, hybrid, layouts
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, layouts
+from harness.models.checkpoints.export_float16 import export_float16
+from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError
-from harness.models.float16 import export_float16
-from harness.models.weights import names_in
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.types import Query
 from tests import tiny

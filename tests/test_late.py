@@ -11,11 +11,11 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from torch.nn import functional
 
-from harness.models import checkpoint, late, late_layouts, layouts
+from harness.models.checkpoints import checkpoint, late, late_layouts, layouts
+from harness.models.checkpoints.late_layouts import LateSpec
+from harness.models.checkpoints.weights import quiet, tensors_only
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
-from harness.models.late_layouts import LateSpec
-from harness.models.weights import quiet, tensors_only
 from harness.retrievers.late_encoding import TokenEncoder
 from harness.retrievers.types import Document, Query
 from tests import late as small

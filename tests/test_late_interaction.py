@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from harness.config import build
 from harness.datasets import cache, resolve
-from harness.models import late, late_layouts
-from harness.models.weights import tensors_only
+from harness.models.checkpoints import late, late_layouts
+from harness.models.checkpoints.weights import tensors_only
 from harness.progress import Conductor
 from harness.retrievers import first_stage, registry, store, trec
 from harness.retrievers.errors import InputError

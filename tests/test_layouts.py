@@ -19,9 +19,9 @@ from transformers import (
     T5EncoderModel,
 )
 
-from harness.models import checkpoint, hub, layouts
+from harness.models.checkpoints import checkpoint, hub, layouts
+from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.models.weights import quiet
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from harness.models.errors import CheckpointError, TrainingError
-from harness.models.loop import METRICS, STATE, LoopConfig, fit
+from harness.models.training.loop import METRICS, STATE, LoopConfig, fit
 from tests.conftest import ROOT
 from tests.training import LOOP, TASKS
 

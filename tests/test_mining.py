@@ -5,7 +5,7 @@ import pytest
 
 from harness.config import RetrieverSpec, make_retriever
 from harness.datasets import resolve
-from harness.models.tokens import Ragged
+from harness.models.training.tokens import Ragged
 from harness.pairs import Training
 from harness.retrievers import mining
 from harness.retrievers.errors import InputError

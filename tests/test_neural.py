@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from harness.config import build
-from harness.models import checkpoint, hub
+from harness.models.checkpoints import checkpoint, hub
 from harness.models.hybrid import HybridSpec
 from harness.retrievers import trec
 from harness.runner import run

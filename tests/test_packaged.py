@@ -5,9 +5,9 @@ import json
 import pytest
 
 from harness.config import build
-from harness.models import hub, packaged
+from harness.models.checkpoints import hub, packaged
+from harness.models.checkpoints.export_float16 import export_float16
 from harness.models.errors import CheckpointError
-from harness.models.float16 import export_float16
 from harness.reports import rows, tables
 from harness.reports.collections import COLLECTIONS
 from harness.reports.paper import published

@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from harness.models import checkpoint, hub, hybrid, packaged
-from harness.models.weights import quiet
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, hub, packaged
+from harness.models.checkpoints.weights import quiet
 from harness.reports.card import SECTIONS
 from harness.retrievers.catalog import entries
 from harness.retrievers.registry import get

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.models.precision import imitated
+from harness.models.training.precision import imitated
 
 
 @pytest.mark.parametrize(

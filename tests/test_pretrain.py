@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
-from harness.models import losses
-from harness.models.config import PretrainConfig
-from harness.models.decoder import EnhancedDecoderLayer
-from harness.models.mae import DupMAE, PretrainBatch, RetroMAE, ordinary
-from harness.models.masking import Collator, Vocabulary
-from harness.models.pretrain import effective_rank, spread
+from harness.models.layers.decoder import EnhancedDecoderLayer
+from harness.models.losses import pretraining as losses
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.mae import DupMAE, PretrainBatch, RetroMAE, ordinary
+from harness.models.pretraining.masking import Collator, Vocabulary
+from harness.models.pretraining.task import effective_rank, spread
 from tests import tiny, training
 
 IGNORED = losses.IGNORED

@@ -17,11 +17,12 @@ from transformers import (
 )
 
 from harness.config import build
-from harness.models import cross_encoder, reranker
-from harness.models.cross_encoder import Joiner
+from harness.models.checkpoints.weights import quiet
+from harness.models.cross_encoder import reranker
+from harness.models.cross_encoder import teacher as cross_encoder
+from harness.models.cross_encoder.teacher import Joiner
 from harness.models.errors import CheckpointError
-from harness.models.tokens import Ragged
-from harness.models.weights import quiet
+from harness.models.training.tokens import Ragged
 from harness.reports import records
 from harness.retrievers import registry, trec
 from harness.retrievers.errors import InputError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.models import tokens
-from harness.models.tokens import Ragged
+from harness.models.training import tokens
+from harness.models.training.tokens import Ragged
 from tests import tiny
 
 TEXTS = ["red apples grow on trees", "", "sea", "water runs to the sea zz"]

@@ -295,7 +295,7 @@ def test_texts_too_short_to_learn_from_are_left_out_and_said(recipe, cli, tmp_pa
 
 def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_gone_on_with(recipe, cli, monkeypatch, tmp_path):
     """Two micro-batches a step: the ninth call is step 5's first; the state of step 3 is kept."""
-    from harness.models import losses
+    from harness.models.losses import pretraining as losses
 
     real, calls = losses.bag_of_words, []
 

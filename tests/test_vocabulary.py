@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
-from harness.models import losses, vocabulary
-from harness.models.encoder import max_pooled_logits, mlm_head
+from harness.models.layers import fused_vocabulary
+from harness.models.layers.encoder import max_pooled_logits, mlm_head
+from harness.models.losses import pretraining as losses
 from tests import tiny
 
 N, B, L, H, V = 11, 4, 5, 6, 23
@@ -61,7 +62,7 @@ def test_cross_entropy_and_its_gradient_by_hand():
     row, weight, bias = (
         torch.tensor(values, requires_grad=True) for values in ([[math.log(6)]], [[1.0], [0.0]], [0.0, math.log(2)])
     )
-    loss = vocabulary.cross_entropy(row, weight, bias, torch.tensor([1]), chunk=10)
+    loss = fused_vocabulary.cross_entropy(row, weight, bias, torch.tensor([1]), chunk=10)
     loss.backward()
     assert loss.item() == pytest.approx(math.log(4))
     assert row.grad.tolist() == [[pytest.approx(0.75)]]
@@ -77,7 +78,7 @@ def test_max_pool_and_its_gradient_by_hand():
     states, weight, bias = (
         torch.tensor(values, requires_grad=True) for values in ([[[2.0], [-3.0]]], [[1.0], [-1.0]], [10.0, 0.0])
     )
-    pooled = vocabulary.max_pool(states, weight, bias, chunk=100)
+    pooled = fused_vocabulary.max_pool(states, weight, bias, chunk=100)
     assert pooled.tolist() == [[12.0, 3.0]]
     pooled.backward(torch.tensor([[1.0, 5.0]]))
     assert weight.grad.flatten().tolist() == [2.0, -15.0]
@@ -88,7 +89,7 @@ def test_max_pool_and_its_gradient_by_hand():
 def test_of_equal_maxima_one_position_has_the_gradient():
     states = torch.ones(1, 3, 2, requires_grad=True)
     weight, bias = torch.ones(4, 2, requires_grad=True), torch.zeros(4)
-    vocabulary.max_pool(states, weight, bias, chunk=1).sum().backward()
+    fused_vocabulary.max_pool(states, weight, bias, chunk=1).sum().backward()
     assert sorted(states.grad[0, :, 0].tolist()) == [0.0, 0.0, 4.0]
     assert weight.grad.tolist() == [[1.0, 1.0]] * 4
 
@@ -99,24 +100,24 @@ def test_of_equal_maxima_one_position_has_the_gradient():
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_gradients_are_those_of_finite_differences(chunk):
     inputs, targets = rows_and_targets()
-    assert torch.autograd.gradcheck(lambda *given: vocabulary.cross_entropy(*given, targets, chunk), inputs)
-    assert torch.autograd.gradcheck(lambda *given: vocabulary.max_pool(*given, chunk), parts())
+    assert torch.autograd.gradcheck(lambda *given: fused_vocabulary.cross_entropy(*given, targets, chunk), inputs)
+    assert torch.autograd.gradcheck(lambda *given: fused_vocabulary.max_pool(*given, chunk), parts())
 
 
 @pytest.mark.parametrize("scale", [1.0, 65536.0, 1e-3])
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_values_and_scaled_gradients_in_float32(chunk, scale):
     inputs, targets = rows_and_targets(torch.float32)
-    ours = vocabulary.cross_entropy(*inputs, targets, chunk)
+    ours = fused_vocabulary.cross_entropy(*inputs, targets, chunk)
     same(ours, naive_cross_entropy(*inputs, targets), inputs, scale)
     inputs, each = parts(torch.float32), torch.randn(B, V)
-    same((vocabulary.max_pool(*inputs, chunk) * each).sum(), (naive_pool(*inputs) * each).sum(), inputs, scale)
+    same((fused_vocabulary.max_pool(*inputs, chunk) * each).sum(), (naive_pool(*inputs) * each).sum(), inputs, scale)
 
 
 def test_a_backward_pass_may_be_taken_twice():
     """The gradient that the forward pass made is not spent by the first."""
     inputs, targets = rows_and_targets()
-    loss = vocabulary.cross_entropy(*inputs, targets, 50)
+    loss = fused_vocabulary.cross_entropy(*inputs, targets, 50)
     first, second = (torch.autograd.grad(loss, inputs, retain_graph=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
@@ -124,9 +125,13 @@ def test_a_backward_pass_may_be_taken_twice():
 def test_a_confident_row_keeps_its_digits():
     """Logits (40, 0) and target 0: the loss, e^-40, is 0 in float32; for target 1 it is 40, with no infinity."""
     weight, bias = torch.tensor([[40.0], [0.0]]), torch.zeros(2)
-    losses_of = [vocabulary.cross_entropy(torch.ones(1, 1), weight, bias, torch.tensor([t]), 9).item() for t in (0, 1)]
+    losses_of = [
+        fused_vocabulary.cross_entropy(torch.ones(1, 1), weight, bias, torch.tensor([t]), 9).item() for t in (0, 1)
+    ]
     assert losses_of == [0.0, 40.0]
-    far = vocabulary.cross_entropy(torch.ones(1, 1), 25 * weight, bias, torch.tensor([1]), 9)  # e^-1000 underflows
+    far = fused_vocabulary.cross_entropy(
+        torch.ones(1, 1), 25 * weight, bias, torch.tensor([1]), 9
+    )  # e^-1000 underflows
     assert far.item() == 1000.0
 
 
@@ -135,20 +140,23 @@ def test_what_is_frozen_gets_no_gradient(frozen):
     inputs, targets = rows_and_targets(torch.float32)
     inputs[frozen].requires_grad_(False)
     free = [leaf for place, leaf in enumerate(inputs) if place != frozen]
-    same(vocabulary.cross_entropy(*inputs, targets, 50), naive_cross_entropy(*inputs, targets), free)
+    same(fused_vocabulary.cross_entropy(*inputs, targets, 50), naive_cross_entropy(*inputs, targets), free)
     inputs = parts(torch.float32)
     inputs[frozen].requires_grad_(False)
     free = [leaf for place, leaf in enumerate(inputs) if place != frozen]
-    same(vocabulary.max_pool(*inputs, 50).sum(), naive_pool(*inputs).sum(), free)
+    same(fused_vocabulary.max_pool(*inputs, 50).sum(), naive_pool(*inputs).sum(), free)
 
 
 def test_without_a_gradient_the_value_is_the_same_and_no_gradient_is_made(monkeypatch):
     inputs, targets = rows_and_targets(torch.float32)
     states, weight, bias = parts(torch.float32)
-    learnt = vocabulary.cross_entropy(*inputs, targets, 50), vocabulary.max_pool(states, weight, bias, 50)
-    monkeypatch.setattr(vocabulary, "_add_product", lambda *given: pytest.fail("a gradient was made"))
+    learnt = fused_vocabulary.cross_entropy(*inputs, targets, 50), fused_vocabulary.max_pool(states, weight, bias, 50)
+    monkeypatch.setattr(fused_vocabulary, "_add_product", lambda *given: pytest.fail("a gradient was made"))
     with torch.no_grad():
-        found = vocabulary.cross_entropy(*inputs, targets, 50), vocabulary.max_pool(states, weight, bias, 50)
+        found = (
+            fused_vocabulary.cross_entropy(*inputs, targets, 50),
+            fused_vocabulary.max_pool(states, weight, bias, 50),
+        )
     for one, other in zip(found, learnt, strict=True):
         assert not one.requires_grad
         assert torch.equal(one, other)
@@ -166,8 +174,8 @@ def test_under_bf16_values_and_gradients_are_within_its_digits(chunk):
     inputs, targets = rows_and_targets(torch.float32)
     states, weight, bias = parts(torch.float32)
     each = torch.randn(B, V)
-    pooled = partial(vocabulary.max_pool, chunk=chunk)
-    labelled = partial(vocabulary.cross_entropy, targets=targets, chunk=chunk)
+    pooled = partial(fused_vocabulary.max_pool, chunk=chunk)
+    labelled = partial(fused_vocabulary.cross_entropy, targets=targets, chunk=chunk)
     cases = [
         (inputs, labelled, partial(naive_cross_entropy, targets=targets)),
         ((states, weight, bias), partial(weighted, pooled, each), partial(weighted, naive_pool, each)),
@@ -190,13 +198,13 @@ def test_under_bf16_values_and_gradients_are_within_its_digits(chunk):
 @pytest.mark.filterwarnings("ignore:.*CPU Autocast.*")
 def test_float16_is_left_to_autograd(monkeypatch):
     """Its loss scale is known only on the way back, so that a gradient made before would underflow."""
-    assert vocabulary.fits(torch.zeros(1))
-    assert not vocabulary.fits(torch.zeros(1, dtype=torch.float16))
+    assert fused_vocabulary.fits(torch.zeros(1))
+    assert not fused_vocabulary.fits(torch.zeros(1, dtype=torch.float16))
     head, hidden = nn.Sequential(nn.Linear(H, V)), torch.randn(B, L, H)
     for name in ("cross_entropy", "max_pool"):
-        monkeypatch.setattr(vocabulary, name, lambda *given: pytest.fail("not for float16"))
+        monkeypatch.setattr(fused_vocabulary, name, lambda *given: pytest.fail("not for float16"))
     with torch.autocast("cpu", dtype=torch.float16):
-        assert not vocabulary.fits(torch.zeros(1))
+        assert not fused_vocabulary.fits(torch.zeros(1))
         assert losses.cross_entropy_at(head, hidden, torch.zeros(B, L, dtype=torch.long), 50).isfinite()
         assert losses.max_pooled(head, hidden, torch.ones(B, L, dtype=torch.bool), 50).isfinite().all()
 
@@ -208,8 +216,8 @@ def test_the_kept_states_come_first_and_in_order():
     """Of three texts, one keeps 1 and 3, one keeps 2 alone, one nothing: it repeats its first state."""
     hidden = torch.arange(12.0).view(3, 4, 1)
     keep = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
-    assert vocabulary.kept_first(hidden, keep).squeeze(-1).tolist() == [[1.0, 3.0], [6.0, 6.0], [8.0, 8.0]]
-    assert vocabulary.kept_first(hidden, torch.zeros_like(keep)).squeeze(-1).tolist() == [[0.0], [4.0], [8.0]]
+    assert fused_vocabulary.kept_first(hidden, keep).squeeze(-1).tolist() == [[1.0, 3.0], [6.0, 6.0], [8.0, 8.0]]
+    assert fused_vocabulary.kept_first(hidden, torch.zeros_like(keep)).squeeze(-1).tolist() == [[0.0], [4.0], [8.0]]
 
 
 @pytest.mark.parametrize("chunk", [1, 300, 1 << 25])
@@ -267,7 +275,7 @@ def test_heads_of_each_family_give_what_autograd_gives(made, monkeypatch):
         return total, torch.autograd.grad(total, leaves, allow_unused=True)
 
     total, ours = go()
-    monkeypatch.setattr(vocabulary, "fits", lambda states: False)
+    monkeypatch.setattr(fused_vocabulary, "fits", lambda states: False)
     other, theirs = go()
     assert total.item() == pytest.approx(other.item(), rel=1e-5)
     assert sum(grad is not None for grad in ours) > 10
@@ -300,17 +308,17 @@ def test_no_more_logits_than_the_chunk_are_made_at_once(monkeypatch):
     monkeypatch.setattr(
         torch.Tensor, "softmax", lambda logits, **more: sizes.append(logits.shape) or real(logits, **more)
     )
-    vocabulary.cross_entropy(*inputs, targets, 2 * V + 5)
+    fused_vocabulary.cross_entropy(*inputs, targets, 2 * V + 5)
     assert sizes == [(2, V)] * 5 + [(1, V)]
     sizes.clear()
-    monkeypatch.setattr(vocabulary, "CPU_ROWS", 4)
-    vocabulary.cross_entropy(*inputs, targets, 1 << 25)  # on a CPU the cache has its say
+    monkeypatch.setattr(fused_vocabulary, "CPU_ROWS", 4)
+    fused_vocabulary.cross_entropy(*inputs, targets, 1 << 25)  # on a CPU the cache has its say
     assert sizes == [(4, V)] * 2 + [(3, V)]
     real_max = torch.Tensor.max
     sizes.clear()
     monkeypatch.setattr(
         torch.Tensor, "max", lambda logits, **more: sizes.append(logits.shape) or real_max(logits, **more)
     )
-    monkeypatch.setattr(vocabulary, "CPU_ROWS", 1000)
-    vocabulary.max_pool(*parts(torch.float32), 3 * L * V)
+    monkeypatch.setattr(fused_vocabulary, "CPU_ROWS", 1000)
+    fused_vocabulary.max_pool(*parts(torch.float32), 3 * L * V)
     assert sizes == [(V, 3, L), (V, 1, L)]

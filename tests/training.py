@@ -11,18 +11,18 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import BertForSequenceClassification
 
-from harness.models.biencoder import BiEncoder
-from harness.models.config import PretrainConfig
-from harness.models.cross_encoder import CrossEncoder, CrossTask, Joiner
-from harness.models.encoder import Encoder, mlm_head
-from harness.models.examples import Examples, FinetuneConfig
-from harness.models.finetune import FinetuneTask
+from harness.models.cross_encoder.teacher import CrossEncoder, CrossTask, Joiner
+from harness.models.finetuning.biencoder import BiEncoder
+from harness.models.finetuning.examples import Examples, FinetuneConfig
+from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.loop import LoopConfig, fit
-from harness.models.mae import DupMAE
-from harness.models.masking import Collator, Vocabulary
-from harness.models.pretrain import PretrainTask
-from harness.models.tokens import Ragged
+from harness.models.layers.encoder import Encoder, mlm_head
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.mae import DupMAE
+from harness.models.pretraining.masking import Collator, Vocabulary
+from harness.models.pretraining.task import PretrainTask
+from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.tokens import Ragged
 from tests import tiny
 
 SPECIAL = (2, 3, 0)  # CLS, SEP, padding of tests/tiny.py

@@ -13,8 +13,8 @@ import torch
 
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.timing import Say, compare
-from harness.models.config import PretrainConfig
-from harness.models.masking import Collator, Vocabulary
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.masking import Collator, Vocabulary
 
 V, CLS, SEP, PAD, MASK = 30_522, 101, 102, 0, 103
 CONTINUES = 0.25  # about the share of word pieces in English text

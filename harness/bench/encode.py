@@ -17,7 +17,8 @@ from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer, there
 from harness.bench.timing import Say, compare
 from harness.datasets import resolve
-from harness.models import checkpoint, hybrid
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
 from harness.models.hybrid import HybridSpec
 from harness.retrievers.encoding import TextEncoder
 from harness.retrievers.errors import InputError

@@ -14,7 +14,8 @@ import torch
 
 from harness.corpora import texts
 from harness.datasets import cache
-from harness.models import checkpoint, hub, hybrid
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, hub
 from harness.progress import Conductor
 from harness.recipe_data import CorpusPart
 from harness.retrievers import encoding

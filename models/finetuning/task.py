@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.models import scores
-from harness.models.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
-from harness.models.examples import AUTO, Examples, FinetuneConfig, check
-from harness.models.gather import exchanging_once, gather
-from harness.models.tokens import chosen
+from harness.models.finetuning.biencoder import BiEncoder, Represented, Texts, chunks, replay, represent
+from harness.models.finetuning.examples import AUTO, Examples, FinetuneConfig, check
+from harness.models.losses import ranking
+from harness.models.training.gather import exchanging_once, gather
+from harness.models.training.tokens import chosen
 
 _AROUND = 12  # steps of half a power of 2 on either side of the scale that makes the halves spread alike
 _SHARPER = 8  # such steps of a temperature below the scores' spread; above it a model that knows nothing would stay so
@@ -103,15 +103,15 @@ class FinetuneTask:
         if config.distil:
             first = own - (own[0] if alone else 0)
             group = first.unsqueeze(1) + torch.arange(1 + config.negatives, device=device)  # [q,1+n]
-            loss["distillation"] = scores.distillation(
+            loss["distillation"] = ranking.distillation(
                 found.gather(1, group), batch.teacher.to(device), self.temperature
             )
         if not alone:
             excluded = batch.excluded.to(device)
-            loss["contrastive"] = scores.contrastive(found, own, self.temperature, excluded)
+            loss["contrastive"] = ranking.contrastive(found, own, self.temperature, excluded)
             if config.each_half and self.module.encoder.spec.both:
                 for name, half in zip(("dense", "lexical"), (halves[0], self.lexical_scale * halves[1]), strict=True):
-                    loss[name] = scores.contrastive(half, own, self.temperature, excluded)
+                    loss[name] = ranking.contrastive(half, own, self.temperature, excluded)
         total = loss["contrastive"] if not config.distil else loss["distillation"]
         if config.distil and not alone:
             total = total + config.contrastive_weight * loss["contrastive"]
@@ -125,8 +125,8 @@ class FinetuneTask:
         if not self.module.encoder.spec.both:
             return {}
         return {
-            "dense_spread": scores.spread(dense.detach()) / self.temperature,
-            "lexical_spread": self.lexical_scale * scores.spread(lexical.detach()) / self.temperature,
+            "dense_spread": ranking.spread(dense.detach()) / self.temperature,
+            "lexical_spread": self.lexical_scale * ranking.spread(lexical.detach()) / self.temperature,
         }
 
     def _gradients(self, accelerator: Any) -> dict[str, Tensor]:
@@ -162,10 +162,10 @@ class FinetuneTask:
             if self.lexical_scale == AUTO:
                 scales = [1.0]
                 if self.module.encoder.spec.both:
-                    alike = scores.balance(*mean([scores.spread(half) for half in halves]))
+                    alike = ranking.balance(*mean([ranking.spread(half) for half in halves]))
                     scales = [alike * 2 ** (n / 2) for n in range(-_AROUND, _AROUND + 1)]
             sums = [halves[0] + scale * halves[1] for scale in scales]
-            spreads = mean([scores.spread(each) for each in sums])
+            spreads = mean([ranking.spread(each) for each in sums])
             if not all(0 < spread < float("inf") for spread in spreads):
                 raise ValueError(
                     f"the scores spread by {min(spreads):.4g} in the first batch; they must tell passages apart"
@@ -177,7 +177,7 @@ class FinetuneTask:
                 for tau in ([spread * f for f in factors] if self.temperature == AUTO else [self.temperature])
             ]
             own, excluded = batch.positives.to(accelerator.device), batch.excluded.to(accelerator.device)
-            losses = mean([scores.contrastive(sums[number], own, tau, excluded) for number, tau in tried])
+            losses = mean([ranking.contrastive(sums[number], own, tau, excluded) for number, tau in tried])
             number, self.temperature = tried[losses.index(min(losses))]
             self.lexical_scale = scales[number]
 
@@ -208,4 +208,4 @@ def _halves(queries: Represented, passages: Represented, everybody: bool) -> tup
     """Scores [q,N] of this process's queries with everybody's passages, or with its own."""
     parts = [passages.dense, passages.ids, passages.weights]
     dense, ids, weights = [gather(part) for part in parts] if everybody else parts
-    return scores.halves(queries.dense, queries.weights, dense, ids, weights)
+    return ranking.halves(queries.dense, queries.weights, dense, ids, weights)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.models import losses
-from harness.models.config import Kind, PretrainConfig
-from harness.models.decoder import EnhancedDecoderLayer
-from harness.models.encoder import mlm_head
+from harness.models.layers.decoder import EnhancedDecoderLayer
+from harness.models.layers.encoder import mlm_head
+from harness.models.losses import pretraining as losses
+from harness.models.pretraining.config import Kind, PretrainConfig
 
 
 class PretrainBatch(NamedTuple):

@@ -4,9 +4,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from harness.models import packaged
+from harness.models.checkpoints import packaged
+from harness.models.checkpoints.layouts import module_folders
 from harness.models.errors import CheckpointError, first_line
-from harness.models.layouts import module_folders
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")

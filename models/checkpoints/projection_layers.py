@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from harness.models.checkpoints.weights import tensors_only
 from harness.models.errors import CheckpointError
-from harness.models.weights import tensors_only
 
 Build = Callable[[int], nn.Module]  # from the width that comes in
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.models.encoder import CHUNK_LOGITS, Encoder, max_pooled_at, max_pooled_logits, top_terms
-from harness.models.losses import max_pooled
+from harness.models.layers.encoder import CHUNK_LOGITS, Encoder, max_pooled_at, max_pooled_logits, top_terms
+from harness.models.losses.pretraining import max_pooled
 
 
 class BiEncoder(nn.Module):

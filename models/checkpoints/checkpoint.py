@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.models import chain, hybrid, layouts
-from harness.models.encoder import Encoder, mlm_head
+from harness.models import hybrid
+from harness.models.checkpoints import layouts, projection_layers
+from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
+from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 from harness.models.errors import CheckpointError, first_line
-from harness.models.hub import TOKENIZERS, WEIGHTS
 from harness.models.hybrid import HybridSpec
-from harness.models.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
+from harness.models.layers.encoder import Encoder, mlm_head
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors
@@ -44,10 +45,10 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     """Load the checkpoint in `folder` as `spec` wants it, on the CPU, in evaluation mode.
 
     Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run.
-    `harness.models.layouts` says what other libraries' folders hold beside a backbone; their widths and layers are
-    taken as they are. Raises CheckpointError for a missing head where K > 0, a missing projection where D is not H, a
-    vocabulary that does not fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the model's
-    positions, or missing or foreign weights.
+    `harness.models.checkpoints.layouts` says what other libraries' folders hold beside a backbone; their widths and
+    layers are taken as they are. Raises CheckpointError for a missing head where K > 0, a missing projection where D is
+    not H, a vocabulary that does not fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the
+    model's positions, or missing or foreign weights.
     """
     layout = layouts.read(folder)
     folder = layout.backbone
@@ -67,7 +68,7 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     if layout.lowercase and tokenizer("A").input_ids != tokenizer("a").input_ids:
         raise CheckpointError(f"{layout.folder} puts texts in lower case before its tokenizer, which is not done here.")
     projection: nn.Module | None = layout.after_pooling(hidden) if spec.dense != 0 else None
-    width = hidden if projection is None else chain.width(projection)
+    width = hidden if projection is None else projection_layers.width(projection)
     spec = spec.replace(dense=width) if spec.dense is None else spec
     _check_sizes(folder, config, tokenizer, spec)
     if projection is None:

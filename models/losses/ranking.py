@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.models.encoder import top_terms
+from harness.models.layers.encoder import top_terms
 
 
 def hybrid_scores(

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.gather import exchanging_once
-from harness.models.mae import PretrainBatch, PretrainLoss, RetroMAE
-from harness.models.masking import Collator
-from harness.models.tokens import Tokens, chosen
+from harness.models.pretraining.mae import PretrainBatch, PretrainLoss, RetroMAE
+from harness.models.pretraining.masking import Collator
+from harness.models.training.gather import exchanging_once
+from harness.models.training.tokens import Tokens, chosen
 
 Pieces = list[tuple[PretrainBatch, list[int]]]  # the micro-batches of this process, and the numbers of their texts
 

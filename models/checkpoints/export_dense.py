@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.models import checkpoint, hub, layouts, new_folder
+from harness.models.checkpoints import checkpoint, hub, layouts, new_folder
+from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.models.weights import quiet
 
 # as every release of the library knows them
 _MODULES = "sentence_transformers.models"
@@ -42,11 +42,11 @@ def export_dense(source: Path, target: Path) -> None:
     """Write the dense half of the checkpoint `source` into the new folder `target`; whole, or not at all.
 
     `sentence_transformers.SentenceTransformer(target)` then gives our vectors (`encode_query`, `encode_document`), and
-    so does `harness.models.checkpoint.load`. Release 6 of that library is needed where queries and passages are cut at
-    different lengths, as an older one knows one length alone, and refuses the folder.
+    so does `harness.models.checkpoints.checkpoint.load`. Release 6 of that library is needed where queries and passages
+    are cut at different lengths, as an older one knows one length alone, and refuses the folder.
 
     Raises CheckpointError for a checkpoint that is not in our layout or has no dense half, and for a `target` that is
-    there already; else as `harness.models.checkpoint.load`.
+    there already; else as `harness.models.checkpoints.checkpoint.load`.
     """
     layout = layouts.read(source)
     if layout.kind != "ours":

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from harness.models import vocabulary
-from harness.models.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
+from harness.models.layers import fused_vocabulary
+from harness.models.layers.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
 
 IGNORED = -100
 
@@ -20,8 +20,8 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, sum
     is printed).
 
     `hidden` [B,L,H], `labels` [B,L] with -100 where there is none. Logits are made at labelled positions only, at most
-    `chunk` of them at once: [B,L,V] is never held. `harness.models.vocabulary` makes them once; of a head that it
-    cannot take apart they are made again for the gradient. Returns a scalar in float32.
+    `chunk` of them at once: [B,L,V] is never held. `harness.models.layers.fused_vocabulary` makes them once; of a head
+    that it cannot take apart they are made again for the gradient. Returns a scalar in float32.
 
     Raises ValueError where no position is labelled.
     """
@@ -35,7 +35,7 @@ def cross_entropy_at(head: Head, hidden: Tensor, labels: Tensor, chunk: int, sum
         total = _cross_entropy_of(head, rows, targets, chunk)
     else:
         transform, decoder = parts
-        total = vocabulary.cross_entropy(transform(rows), decoder.weight, decoder.bias, targets, chunk).float()
+        total = fused_vocabulary.cross_entropy(transform(rows), decoder.weight, decoder.bias, targets, chunk).float()
     return total / (len(hidden) if summed else count)
 
 
@@ -52,17 +52,17 @@ def max_pool(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
 
 
 def max_pooled(head: Head, hidden: Tensor, keep: Tensor, chunk: int) -> Tensor:
-    """μ [B,V] of `harness.models.encoder.max_pooled_logits`, with a gradient that holds no more logits than it does.
+    """μ [B,V] as `harness.models.layers.encoder.max_pooled_logits`; the gradient holds no more logits than that does.
 
-    `harness.models.vocabulary` makes the logits once; of a head that it cannot take apart they are made again for the
-    gradient, a chunk at a time. The values are the same whether or not a gradient is wanted.
+    `harness.models.layers.fused_vocabulary` makes the logits once; of a head that it cannot take apart they are made
+    again for the gradient, a chunk at a time. The values are the same whether or not a gradient is wanted.
     """
     parts = _taken_apart(head, hidden)
     if parts is None:
         return max_pooled_logits(head, hidden, keep, chunk, call=again)
     transform, decoder = parts
-    states = transform(vocabulary.kept_first(hidden, keep))  # [B,W,H]
-    pooled = vocabulary.max_pool(states, decoder.weight, decoder.bias, chunk).float()
+    states = transform(fused_vocabulary.kept_first(hidden, keep))  # [B,W,H]
+    pooled = fused_vocabulary.max_pool(states, decoder.weight, decoder.bias, chunk).float()
     return torch.where(keep.any(dim=1, keepdim=True), pooled, 0.0)
 
 
@@ -85,8 +85,8 @@ def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) ->
 
 
 def _taken_apart(head: Head, states: Tensor) -> tuple[nn.Module, nn.Linear] | None:
-    """The two parts of a head that `harness.models.vocabulary` needs; None without such parts, or for float16."""
-    if not vocabulary.fits(states):
+    """The two parts of a head that `layers.fused_vocabulary` needs; None without such parts, or for float16."""
+    if not fused_vocabulary.fits(states):
         return None
     try:
         return decoder_of(head)

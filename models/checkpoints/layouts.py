@@ -21,11 +21,12 @@ from typing import Any
 
 from torch import nn
 
-from harness.models import chain, hybrid
-from harness.models.chain import Build
+from harness.models import hybrid
+from harness.models.checkpoints import projection_layers
+from harness.models.checkpoints.projection_layers import Build
+from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
-from harness.models.weights import names_in
 
 MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 
@@ -83,7 +84,8 @@ def read(folder: Path) -> Layout:
         raise CheckpointError(f"{folder} is a ColBERT checkpoint, which makes a vector of every token: run colbertv2.")
     if {"embeddingHead.weight", "norm.weight"} <= names_in(folder):
         says = {"pooling": "cls", "similarity": "dot"}
-        return Layout("ANCE", folder, folder, says, (chain.dense(folder, "embeddingHead"), chain.layer_norm(folder)))
+        layers = projection_layers.dense(folder, "embeddingHead"), projection_layers.layer_norm(folder)
+        return Layout("ANCE", folder, folder, says, layers)
     return Layout("plain", folder, folder)
 
 
@@ -170,15 +172,15 @@ def _sentence_transformers(folder: Path) -> Layout:
 
 def _layer(folder: Path, kind: str, path: str, kinds: list[str]) -> Build:
     if kind == "Normalize":
-        return lambda _: chain.Normalised()
+        return lambda _: projection_layers.Normalised()
     if kind == "LayerNorm":
-        return chain.layer_norm(folder / path)
+        return projection_layers.layer_norm(folder / path)
     if kind != "Dense":
         raise _impossible(folder, kinds, f"{kind} is not known")
     config = json_in(folder / path / "config.json", {})
     if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
         raise _impossible(folder, kinds, f"{path} does not simply follow on the pooled state")
-    return chain.dense(folder / path, "linear", str(config.get("activation_function", "Tanh")))
+    return projection_layers.dense(folder / path, "linear", str(config.get("activation_function", "Tanh")))
 
 
 def _impossible(folder: Path, kinds: list[str], why: str) -> CheckpointError:

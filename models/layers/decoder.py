@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.models.attention import attend
+from harness.models.layers.attention import attend
 
 
 class _SelfAttention(nn.Module):
@@ -55,7 +55,7 @@ class EnhancedDecoderLayer(nn.Module):
 
         self.heads = int(config.num_attention_heads)
         self.attention_dropout = float(config.attention_probs_dropout_prob)
-        self.written_out = False  # see harness.models.attention
+        self.written_out = False  # see harness.models.layers.attention
         self.attention = _Attention(config)
         self.intermediate = _Intermediate(config)
         self.output = _Output(config.intermediate_size, config.hidden_size, config)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.models.checkpoint import CROSS_ENCODER
+from harness.models.checkpoints.checkpoint import CROSS_ENCODER
+from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError, first_line
-from harness.models.examples import Examples, FinetuneConfig, check
-from harness.models.gather import exchanging_once
-from harness.models.tokens import Ragged, Tokens, chosen
-from harness.models.weights import quiet
+from harness.models.finetuning.examples import Examples, FinetuneConfig, check
+from harness.models.training.gather import exchanging_once
+from harness.models.training.tokens import Ragged, Tokens, chosen
 
 _TOKENS_AT_ONCE = 16_384  # padded, when scoring
 

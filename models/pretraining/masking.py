@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.models.config import PretrainConfig
-from harness.models.losses import IGNORED
-from harness.models.mae import PretrainBatch, ordinary
-from harness.models.seeds import mixed
+from harness.models.losses.pretraining import IGNORED
+from harness.models.pretraining.config import PretrainConfig
+from harness.models.pretraining.mae import PretrainBatch, ordinary
+from harness.models.training.seeds import mixed
 
 Ids = Sequence[int] | npt.NDArray[Any]  # token ids of one text
 _LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each

@@ -1,7 +1,8 @@
 """The small models that this project trained and packs: a folder each under `models/data`, known by a name.
 
-A name of these is reserved wherever a checkpoint is named (`harness.models.hub.locate`). It is never looked for on the
-Hugging Face hub; and where a folder of that name lies here as well, neither is taken in silence: that is an error.
+A name of these is reserved wherever a checkpoint is named (`harness.models.checkpoints.hub.locate`). It is never looked
+for on the Hugging Face hub; and where a folder of that name lies here as well, neither is taken in silence: that is an
+error.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from harness.models.errors import CheckpointError
 
 NAMES = ("dupmae-mini", "retromae-mini")
-FOLDER = Path(__file__).with_name("data")
+FOLDER = Path(__file__).parents[1] / "data"
 
 
 def there(name: str) -> bool:

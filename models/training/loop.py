@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.errors import TrainingError
-from harness.models.seeds import mixed
-from harness.models.training_state import METRICS, STATE, Course, append, keep_lines, resume, save
+from harness.models.training.seeds import mixed
+from harness.models.training.state import METRICS, STATE, Course, append, keep_lines, resume, save
 
 Validate = Callable[[], Mapping[str, float]]
 Report = Callable[[int, int, Mapping[str, float]], None]  # steps done, tokens so far, what was measured

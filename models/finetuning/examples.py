@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.models.tokens import Ragged, Tokens
+from harness.models.training.tokens import Ragged, Tokens
 
 AUTO = 0.0  # of a temperature or a scale: to be set at step 0
 

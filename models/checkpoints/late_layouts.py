@@ -20,11 +20,11 @@ from typing import Any
 
 from torch import nn
 
-from harness.models import chain
-from harness.models.chain import Build
+from harness.models.checkpoints import projection_layers
+from harness.models.checkpoints.layouts import MODULES, Place, json_in, modules_in, text_settings
+from harness.models.checkpoints.projection_layers import Build
+from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError
-from harness.models.layouts import MODULES, Place, json_in, modules_in, text_settings
-from harness.models.weights import names_in
 
 METADATA = "artifact.metadata"
 _TOKENS = "token_embeddings"  # what a module of MultiVectorEncoder reads and writes
@@ -135,7 +135,7 @@ def read(folder: Path) -> LateLayout:
         attend=bool(said.get("attend_to_mask_tokens", False)),
         skipped=tuple(string.punctuation) if said.get("mask_punctuation", True) else (),
     )
-    return LateLayout("ColBERT", folder, folder, spec, (chain.dense(folder, "linear"),), said.get("dim"))
+    return LateLayout("ColBERT", folder, folder, spec, (projection_layers.dense(folder, "linear"),), said.get("dim"))
 
 
 def _sentence_transformers(folder: Path) -> LateLayout:
@@ -162,11 +162,11 @@ def _sentence_transformers(folder: Path) -> LateLayout:
         if kind == "MultiVectorMask":
             said["skipped"] = _skipped(folder, kinds, own)
         elif kind == "Dense":
-            layers.append(chain.dense(folder / path, "linear", str(own.get("activation_function", "Tanh"))))
+            layers.append(projection_layers.dense(folder / path, "linear", str(own.get("activation_function", "Tanh"))))
         elif kind == "Normalize" and place >= len(modules) - 2 and kinds[place + 1 :] in ([], ["MultiVectorMask"]):
             said["unit"] = True
         elif kind == "Normalize":
-            layers.append(lambda _: chain.Normalised())
+            layers.append(lambda _: projection_layers.Normalised())
         elif kind != "Dropout":  # which does nothing but in training
             raise _impossible(folder, kinds, f"{kind} is not known")
     texts, lowercase = text_settings(folder, backbone, kinds)

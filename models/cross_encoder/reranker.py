@@ -4,8 +4,8 @@ Two layouts:
 
 ours
     `cross_encoder.json` beside a classifier with one output: what `harness train` leaves of its teacher. Pairs are put
-    together as in its training (`harness.models.cross_encoder.Joiner`): the query is cut at half the length, the
-    passage at what is left.
+    together as in its training (`harness.models.cross_encoder.teacher.Joiner`): the query is cut at half the length,
+    the passage at what is left.
 any other
     a `transformers` sequence classifier with one output, or two. Pairs are made by its own tokenizer, and too long ones
     lose tokens of the longer text first, as in sentence-transformers' `CrossEncoder`.
@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.models import cross_encoder
-from harness.models.checkpoint import CROSS_ENCODER
-from harness.models.cross_encoder import CrossEncoder, Joiner, Pairs
+from harness.models.checkpoints.checkpoint import CROSS_ENCODER
+from harness.models.checkpoints.layouts import MODULES, module_folders
+from harness.models.checkpoints.weights import positions, quiet
+from harness.models.cross_encoder import teacher as cross_encoder
+from harness.models.cross_encoder.teacher import CrossEncoder, Joiner, Pairs
 from harness.models.errors import CheckpointError, first_line
-from harness.models.layouts import MODULES, module_folders
-from harness.models.weights import positions, quiet
 
 _KIND = "ForSequenceClassification"
 _TOKENS_AT_ONCE = 16_384  # padded

@@ -1,15 +1,15 @@
 """A checkpoint in our layout with its weights in 16 bits: what is given away, or packed under `models/data`.
 
-Half the bytes, and no file but those that loading needs. Whoever loads it (`harness.models.checkpoint.load`) computes
-in the precision that is asked for, float32 on a CPU: the weights are rounded once, here, to 11 significant bits, and
-nothing else changes.
+Half the bytes, and no file but those that loading needs. Whoever loads it
+(`harness.models.checkpoints.checkpoint.load`) computes in the precision that is asked for, float32 on a CPU: the
+weights are rounded once, here, to 11 significant bits, and nothing else changes.
 """
 
 from pathlib import Path
 
 import torch
 
-from harness.models import checkpoint, layouts, new_folder
+from harness.models.checkpoints import checkpoint, layouts, new_folder
 from harness.models.errors import CheckpointError
 
 _LARGEST = torch.finfo(torch.float16).max  # 65,504
@@ -23,7 +23,7 @@ def export_float16(source: Path, target: Path) -> None:
     has no lexical half. Equal checkpoints give equal bytes under the same releases of transformers and safetensors.
 
     Raises CheckpointError for a checkpoint that is not in our layout, for a weight beyond float16's 65,504, and for a
-    `target` that is there already; else as `harness.models.checkpoint.load`.
+    `target` that is there already; else as `harness.models.checkpoints.checkpoint.load`.
     """
     layout = layouts.read(source)
     if layout.kind != "ours":

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: found, read in every layout that is known, and written."""

@@ -1,0 +1,1 @@
+"""Query and passage read together: the teacher of distillation, and re-ranking."""

@@ -1,0 +1,1 @@
+"""Every objective of the paper, one function for each equation."""

@@ -1,0 +1,1 @@
+"""RetroMAE and DupMAE: their settings, masking, model, and a step of pre-training."""
