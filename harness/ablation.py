@@ -10,10 +10,10 @@ from harness.config import RetrieverSpec, RunConfig
 from harness.exposure import exposures
 from harness.recipe import Finetune
 from harness.recipe_file import placed
-from harness.reports import ablation_frames, ablation_overview, ablation_results, ablation_table
-from harness.reports.ablation import HALVES, label, widths
+from harness.reports.ablation import frames, one_collection, results, several_collections
+from harness.reports.ablation.rows import HALVES, label, widths
 from harness.reports.files import write_whole
-from harness.reports.records import Record
+from harness.reports.records.records import Record
 from harness.runner import iterate
 from harness.students import searched_as
 from harness.training import alone, open_context, prepare, run
@@ -85,7 +85,7 @@ def _measure(specs: list[RetrieverSpec], context: Context, output: Path, command
         datasets=[placed(name, context.root) for name in context.recipe.data.evaluate],
         results=output / "results",
         threads=context.job.threads,
-        metrics=list(ablation_table.SHOWN),
+        metrics=list(one_collection.SHOWN),
         top_k=_DEPTH,
     )
     return [outcome.record for outcome in iterate(config, command)]
@@ -103,15 +103,15 @@ def report(context: Context, made: Made, output: Path) -> str:
 
     `table3.md` has each of several collections with all its metrics after what is returned.
     """
-    found = ablation_results.gather(made.rows, made.others, exposures(context))
+    found = results.gather(made.rows, made.others, exposures(context))
     for name, table in (
-        ("table3.csv", ablation_frames.cells(found)),
-        ("claims.csv", ablation_frames.claims(found)),
-        ("pooled.csv", ablation_frames.pooled(found)),
+        ("table3.csv", frames.cells(found)),
+        ("claims.csv", frames.claims(found)),
+        ("pooled.csv", frames.pooled(found)),
     ):
         if len(table):
             write_whole(output / name, table.to_csv(index=False, lineterminator="\n"))
         else:  # of another `data.evaluate`
             (output / name).unlink(missing_ok=True)
-    write_whole(output / "table3.md", ablation_overview.as_markdown(found, whole=True))
-    return ablation_overview.as_markdown(found)
+    write_whole(output / "table3.md", several_collections.as_markdown(found, whole=True))
+    return several_collections.as_markdown(found)

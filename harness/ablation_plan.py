@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.arms import Arm
 from harness.recipe import Finetune, Mine, Pretrain, Weigh
-from harness.reports.ablation import label
+from harness.reports.ablation.rows import label
 from harness.stage_folder import StageFolder
 from harness.training import open_context, survey
 

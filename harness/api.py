@@ -14,8 +14,8 @@ from harness.datasets import cache
 from harness.fusing import LABEL, fuse_parts, recipe
 from harness.progress import Conductor
 from harness.ranked import Ranking, Result
-from harness.reports import records
-from harness.reports.records import Record
+from harness.reports.records import records
+from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query

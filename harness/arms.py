@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
-from harness.reports.ablation import BOTH, CLS, OT, ROWS, label, widths
+from harness.reports.ablation.rows import BOTH, CLS, OT, ROWS, label, widths
 from harness.retrievers.errors import InputError
 
 _SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}

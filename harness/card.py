@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.recorded import asked_name
-from harness.reports.ablation_results import Exposure
 from harness.reports.card import Facts, Words, write
-from harness.reports.records import Record
+from harness.reports.records.exposure import Exposure
+from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 
 _DEPTHS = ("*", "*/*", "../*", "../*/*")  # where the stages before one lie; those of an ablation share some

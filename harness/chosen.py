@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from harness.comparison import find
-from harness.reports import records
-from harness.reports.records import Record
+from harness.reports.records import records
+from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 
 

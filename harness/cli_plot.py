@@ -113,12 +113,13 @@ def ablation_command(
     ] = False,
 ) -> None:
     """The rows of Table 3, measured in domain and zero-shot, and published."""
-    from harness.reports import plots_ablation, style
+    from harness.reports.plots import ablation as ablation_plot
+    from harness.reports.plots import style
 
     style.check_output(output)
     path = table / "table3.csv" if table.is_dir() else table
     with style.styled():
-        style.save(plots_ablation.ablation(plots_ablation.read_cells(path, metric), metric, each), output)
+        style.save(ablation_plot.ablation(ablation_plot.read_cells(path, metric), metric, each), output)
     _wrote(output)
 
 
@@ -127,10 +128,10 @@ def curves_command(
     stage: Annotated[Path, typer.Argument(help="A stage of `harness train`, or its metrics.jsonl.")], output: Output
 ) -> None:
     """Losses and validation scores of one training stage."""
-    from harness.reports import curves
+    from harness.reports.plots import training_curves
 
     log = stage / "metrics.jsonl" if stage.is_dir() else stage
-    curves.draw(log, output, "/".join(log.absolute().parent.parts[-2:]))
+    training_curves.draw(log, output, "/".join(log.absolute().parent.parts[-2:]))
     _wrote(output)
 
 

@@ -22,7 +22,9 @@ def table_command(
     ] = None,
 ) -> None:
     """Print Table 1, 2 or 3 of the paper: measured scores beside published ones, and what each comparison is worth."""
-    from harness.reports import files, records, tables
+    from harness.reports import files
+    from harness.reports.records import records
+    from harness.reports.tables import builder
     from harness.retrievers.errors import InputError, unknown
 
     if form not in _FORMATS:
@@ -42,7 +44,7 @@ def table_command(
     names = {name for record in found for name in (record.manifest.data.name, record.manifest.data.dataset_id)}
     if on is not None and on not in names:
         raise unknown("dataset of a record", on, names)
-    made = tables.build(table, found, tolerance, {"MS MARCO Dev": on} if on else None)
+    made = builder.build(table, found, tolerance, {"MS MARCO Dev": on} if on else None)
     for problem in problems:
         typer.echo(f"warning: {problem}", err=True)
     for remark in made.remarks:

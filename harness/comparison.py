@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import recorded
-from harness.reports import compare, records
-from harness.reports.compare import Change, Judged, Significance
 from harness.reports.errors import RecordError
-from harness.reports.records import Record
+from harness.reports.records import records
+from harness.reports.records.records import Record
+from harness.reports.statistics import paired
+from harness.reports.statistics.paired import Change, Judged, Significance
 from harness.retrievers import trec
 from harness.retrievers.errors import InputError
 from harness.scoring import parse_metrics
@@ -60,8 +61,8 @@ def compare_records(
     labels = _labels(found)
     by_name = dict(zip(labels, found, strict=True))
     values = {label: values_of(record, name) for label, record in by_name.items()}
-    significance = compare.against_baseline(labels[0], values, permutations, seed)
-    changes = {label: compare.changes(values[labels[0]], values[label], most_changed) for label in labels[1:]}
+    significance = paired.against_baseline(labels[0], values, permutations, seed)
+    changes = {label: paired.changes(values[labels[0]], values[label], most_changed) for label in labels[1:]}
     warnings = []
     manifest = found[0].manifest
     if manifest.parts:
@@ -170,4 +171,4 @@ def values_of(record: Record, metric: str) -> dict[str, float]:
 def _judged(record: Record, topics: recorded.Topics) -> Judged:
     run = trec.read(record.folder / records.RUN).first(CUTOFF)
     ranked = {query: [doc.decode() for doc in run.rows(n)[0].tolist()] for n, query in enumerate(run.query_ids)}
-    return compare.judged(ranked, topics.qrels, CUTOFF)
+    return paired.judged(ranked, topics.qrels, CUTOFF)

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from harness.recipe_data import CorpusPart
 from harness.recipe_file import placed
-from harness.reports.records import sha256
+from harness.reports.records.records import sha256
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
 

@@ -8,9 +8,9 @@ from harness import manifest
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.origin import FusedPart, Reranking, RunFile
-from harness.reports.records import Manifest, Record
+from harness.reports.records import records
+from harness.reports.records.origin import FusedPart, Reranking, RunFile
+from harness.reports.records.records import Manifest, Record
 from harness.retrievers.rerank import Reranker
 from harness.retrievers.types import Run
 

@@ -10,8 +10,8 @@ from harness.datasets import Dataset
 from harness.pairs import opened
 from harness.recipe import Pretrain, Weigh
 from harness.recipe_data import CorpusPart
-from harness.reports.ablation_results import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
 from harness.reports.files import write_whole
+from harness.reports.records.exposure import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
 from harness.stage_folder import digest
 from harness.training_context import Context
 

@@ -11,8 +11,8 @@ from harness.config import RunConfig
 from harness.datasets import cache
 from harness.parts import check_once, check_one_collection, check_unchanged, dataset_of, part_of, record_of, shortly
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.records import Manifest
+from harness.reports.records import records
+from harness.reports.records.records import Manifest
 from harness.retrievers import fusion
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.types import Run

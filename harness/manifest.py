@@ -15,8 +15,8 @@ from pathlib import Path
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.records import Manifest, Record
+from harness.reports.records import records
+from harness.reports.records.records import Manifest, Record
 from harness.retrievers.registry import Retriever
 from harness.retrievers.types import Run
 from harness.rules import canonical, rules_for

@@ -10,9 +10,9 @@ from harness.comparison import find
 from harness.config import RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.origin import FusedPart
-from harness.reports.records import Record
+from harness.reports.records import records
+from harness.reports.records.origin import FusedPart
+from harness.reports.records.records import Record
 from harness.retrievers import fusion, trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.exchange import aligned

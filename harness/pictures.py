@@ -6,9 +6,11 @@ from pathlib import Path
 
 from harness.chosen import Named, labelled
 from harness.comparison import check_collections, find, values_of
-from harness.reports import plots, records, style
 from harness.reports.errors import RecordError
-from harness.reports.measured import mean_interval, printed
+from harness.reports.plots import scores as score_plots
+from harness.reports.plots import style
+from harness.reports.records import records
+from harness.reports.tables.beside_paper import mean_interval, printed
 from harness.retrievers.errors import InputError
 
 
@@ -20,7 +22,7 @@ def differences(
     Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
     metric.
     """
-    from harness.reports import plots_pairs
+    from harness.reports.plots import differences as difference_plot
 
     style.check_output(output)
     pair = [find(word, results) for word in (first, second)]
@@ -38,7 +40,7 @@ def differences(
     names = named[0].label, named[1].label
     with style.styled():
         title = f"{pair[0].manifest.data.name}: {style.short(names[1], 80)} minus {style.short(names[0], 80)}"
-        style.save(plots_pairs.differences(a, b, names, metric, title), output)
+        style.save(difference_plot.differences(a, b, names, metric, title), output)
 
 
 def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
@@ -63,11 +65,11 @@ def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path) -> None:
         wanted = _cutoffs(cutoffs)
         lines = [_line(one, _scored(one, wanted)) for one in chosen]
     with style.styled():
-        style.save(plots.recall(lines), output)
+        style.save(score_plots.recall(lines), output)
 
 
-def _line(one: Named, at: dict[int, float]) -> plots.Recall:
-    return plots.Recall(one.label, one.record.manifest.data.name, at)
+def _line(one: Named, at: dict[int, float]) -> score_plots.Recall:
+    return score_plots.Recall(one.label, one.record.manifest.data.name, at)
 
 
 def _known(one: Named) -> dict[int, float]:
@@ -115,7 +117,7 @@ def bars(chosen: Sequence[Named], metric: str, output: Path) -> None:
     style.check_output(output)
     points = _points(chosen, metric)
     with style.styled():
-        style.save(plots.bars(points, metric), output)
+        style.save(score_plots.bars(points, metric), output)
 
 
 def cost(chosen: Sequence[Named], metric: str, output: Path) -> None:
@@ -123,18 +125,18 @@ def cost(chosen: Sequence[Named], metric: str, output: Path) -> None:
     style.check_output(output)
     points = _points(chosen, metric)
     with style.styled():
-        style.save(plots.cost(points, metric), output)
+        style.save(score_plots.cost(points, metric), output)
 
 
-def _points(chosen: Sequence[Named], metric: str) -> list[plots.Point]:
+def _points(chosen: Sequence[Named], metric: str) -> list[score_plots.Point]:
     return [_point(one, metric) for one in _with(chosen, metric)]
 
 
-def _point(one: Named, metric: str) -> plots.Point:
+def _point(one: Named, metric: str) -> score_plots.Point:
     manifest = one.record.manifest
     hardware = manifest.cost.hardware
     low, high = mean_interval(one.record, metric)
-    return plots.Point(
+    return score_plots.Point(
         system=one.label,
         dataset=manifest.data.name,
         value=one.record.metrics[metric],

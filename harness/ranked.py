@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.reports.records import RUN, Manifest, Record
+from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers import exchange, trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run

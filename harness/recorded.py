@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from harness.datasets import Dataset, Qrels, resolve
 from harness.manifest import joint
-from harness.reports.records import Data, Manifest
+from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Query
 

@@ -10,10 +10,10 @@ from harness.baseline_file import Baseline
 from harness.measuring import Collection, Measured
 from harness.models.errors import CheckpointError
 from harness.reports.checks import Checked, Finding, Flip, Status
-from harness.reports.compare import against_baseline
-from harness.reports.comparison_table import p_value
 from harness.reports.errors import RecordError
-from harness.reports.significance import SAME
+from harness.reports.statistics.format import p_value
+from harness.reports.statistics.paired import against_baseline
+from harness.reports.statistics.randomisation import SAME
 from harness.retrievers.errors import InputError
 
 MENDABLE = (InputError, RecordError, CheckpointError)

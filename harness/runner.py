@@ -11,8 +11,8 @@ from harness.config import RetrieverSpec, RunConfig, make_retriever
 from harness.datasets import Dataset, cache, resolve
 from harness.processes import Processes
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.records import Record
+from harness.reports.records import records
+from harness.reports.records.records import Record
 from harness.retrievers import trec
 from harness.retrievers.exchange import aligned
 from harness.retrievers.registry import Retriever

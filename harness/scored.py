@@ -9,8 +9,8 @@ from harness import derived
 from harness.config import RunConfig
 from harness.datasets import Dataset, cache, resolve
 from harness.progress import Conductor
-from harness.reports import records
-from harness.reports.origin import RunFile
+from harness.reports.records import records
+from harness.reports.records.origin import RunFile
 from harness.retrievers import exchange, trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.fusion import digest

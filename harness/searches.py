@@ -12,7 +12,7 @@ from filelock import FileLock
 from harness.config import RetrieverSpec, RunConfig
 from harness.datasets import Dataset
 from harness.progress import Conductor
-from harness.reports import records
+from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever
 from harness.retrievers.types import Run

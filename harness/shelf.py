@@ -11,9 +11,9 @@ from pathlib import Path
 from harness.datasets import Dataset
 from harness.locks import held
 from harness.progress import Conductor
-from harness.reports import records
 from harness.reports.errors import NewerRecordError, RecordError
-from harness.reports.records import Manifest, Record
+from harness.reports.records import records
+from harness.reports.records.records import Manifest, Record
 from harness.retrievers import trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run

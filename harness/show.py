@@ -109,7 +109,7 @@ def _remark(dataset_id: str) -> str:
 
 def runs_table(results: Path) -> None:
     """Every record under `results`; what cannot be read is named on standard error."""
-    from harness.reports.records import find
+    from harness.reports.records.records import find
 
     if not results.is_dir():
         raise InputError(f"there is no folder {results}. Run something first, or name the folder with --results.")

@@ -8,8 +8,8 @@ from pathlib import Path
 from harness.config import RetrieverSpec, RunConfig
 from harness.recipe import ENCODERS
 from harness.recipe_file import placed
-from harness.reports.compare import Comparison, paired_t_test
-from harness.reports.records import Record
+from harness.reports.records.records import Record
+from harness.reports.statistics.paired import Comparison, paired_t_test
 from harness.runner import iterate
 from harness.students import searched_as
 from harness.training_context import Context

@@ -21,7 +21,7 @@ from harness.progress import Conductor
 from harness.recipe import ENCODERS, Pretrain, Recipe, Weigh
 from harness.recipe_data import CorpusPart
 from harness.recipe_file import find_root
-from harness.reports import curves
+from harness.reports.plots import training_curves
 from harness.retrievers.errors import InputError
 from harness.stage_folder import StageFolder, digest
 from harness.training_context import Context, Facts
@@ -156,7 +156,7 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     context.accelerator.wait_for_everyone()
     if context.main:
         if (folder / METRICS).is_file():
-            curves.draw(folder / METRICS, folder / "curves.png", f"{context.recipe.name}: {name}")
+            training_curves.draw(folder / METRICS, folder / "curves.png", f"{context.recipe.name}: {name}")
         (folder / STATE).unlink(missing_ok=True)
         place.finish(_facts(context, name, command, time.perf_counter() - began) | facts)
         _say(context, f"wrote {place.path}")

@@ -89,7 +89,7 @@ class Context:
 
         `before` is of the checkpoint that it started from, with the widths that the stage gives it. `pretraining` names
         the decoding tasks of Table 3, `pretrained_on` the corpora and `finetuned_on` the collections, each once, in
-        order; these decide which cell of a table a run may fill (`harness.reports.rows`). `weighed_on` are the
+        order; these decide which cell of a table a run may fill (`harness.reports.paper.rows`). `weighed_on` are the
         collections that the halves were weighed on.
         """
         stage, data = self.recipe.stages[name], self.recipe.data

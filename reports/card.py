@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.reports.ablation_results import KINDS, Exposure
 from harness.reports.errors import RecordError
 from harness.reports.markdown import table
-from harness.reports.records import Record
+from harness.reports.records.exposure import KINDS, Exposure
+from harness.reports.records.records import Record
 
 SECTIONS = ("Data", "Recipe", "Seeds", "Cost", "Scores", "Limits", "Licence")
 _METRICS = ("NDCG@10", "MRR@10", "R@100")

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.reports.compare import Against, Change, Judged, Significance
 from harness.reports.markdown import table
+from harness.reports.statistics.format import p_value
+from harness.reports.statistics.paired import Against, Change, Judged, Significance
 
 CORRECTIONS = ("all", "holm", "max-t", "none")
 _HOLM, _MAX_T = ("all", "holm"), ("all", "max-t")
@@ -73,11 +74,6 @@ def _tested(system: Against, correction: str) -> dict[str, str]:
     if correction in _MAX_T:
         row["p (randomisation, max-T)"] = p_value(system.p_max_t)
     return row
-
-
-def p_value(p: float) -> str:
-    """Four decimals, and never a plain nought."""
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _plain(

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from harness.reports import style
-from harness.reports.compare import paired_t_test
 from harness.reports.files import write_whole
+from harness.reports.plots import style
+from harness.reports.statistics.paired import paired_t_test
 
 BOTH, DENSE, LEXICAL = "both halves", "dense alone", "lexical alone"
 ALIKE, NEITHER = "alike", "neither"

@@ -1,8 +1,8 @@
 """Records as a run would leave them, with a manifest that says what a test wants it to say."""
 
-from harness.reports import records
-from harness.reports.collections import COLLECTIONS
-from harness.reports.records import AppliedRules, Cost, Data, Manifest, PaperRow, System
+from harness.reports.paper.collections import COLLECTIONS
+from harness.reports.records import records
+from harness.reports.records.records import AppliedRules, Cost, Data, Manifest, PaperRow, System
 
 BOTH = "CLS and OT decoding"
 MSMARCO = {

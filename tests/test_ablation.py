@@ -25,11 +25,12 @@ from harness.models.pretraining.config import PretrainConfig
 from harness.models.pretraining.mae import DupMAE, RetroMAE
 from harness.models.pretraining.masking import Collator, Vocabulary
 from harness.recipe import Objective
-from harness.reports import ablation as table3
-from harness.reports import ablation_table, records
-from harness.reports.ablation_results import gather, seeds_of
+from harness.reports.ablation import one_collection
+from harness.reports.ablation import rows as table3
+from harness.reports.ablation.results import gather, seeds_of
 from harness.reports.errors import RecordError
-from harness.reports.paper import published
+from harness.reports.paper.published import published
+from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from tests import tiny
 from tests.conftest import write_beir
@@ -163,7 +164,8 @@ def whole(tmp_path_factory):
     process.wait()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("harness.reports.curves.draw", lambda *args: None)  # a third of a second for each of 28 stages
+        # a picture takes a third of a second, for each of 28 stages
+        patch.setattr("harness.reports.plots.training_curves.draw", lambda *args: None)
         answer = CliRunner().invoke(app, [*words, "--seeds", "2"], catch_exceptions=False)
     assert answer.exit_code == 0, answer.stderr
     return folder, answer
@@ -204,7 +206,7 @@ def test_the_records_say_which_rows_they_are(whole):
         assert trained == system.trained == system.options["trained"]
         assert trained["pretraining"] in table3.PRETRAININGS
         assert (system.model["hidden"], system.stage) == (16, "hard")
-        assert set(ablation_table.SHOWN) <= set(record.metrics)
+        assert set(one_collection.SHOWN) <= set(record.metrics)
         assert system.options["titles"] == "space"  # as in training; the authors' RetroMAE has [SEP]
     rows = [row for record in found for row in table3.rows_of(record)]
     assert {row: rows.count(row) for row in rows} == {row.name: 2 for row in table3.ROWS}

@@ -15,13 +15,16 @@ from harness import recipe_file
 from harness.ablation_plan import plan
 from harness.arms import arms, stage_2
 from harness.exposure import exposures
-from harness.reports import ablation as table3
-from harness.reports import ablation_frames, ablation_overview, plots_ablation, style
-from harness.reports.ablation_pools import Pool, pools
-from harness.reports.ablation_results import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure, gather
+from harness.reports.ablation import frames, several_collections
+from harness.reports.ablation import rows as table3
+from harness.reports.ablation.pools import Pool, pools
+from harness.reports.ablation.results import gather
 from harness.reports.errors import RecordError
-from harness.reports.records import Manifest, Record
-from harness.reports.significance import randomisation_test
+from harness.reports.plots import ablation as ablation_plot
+from harness.reports.plots import style
+from harness.reports.records.exposure import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
+from harness.reports.records.records import Manifest, Record
+from harness.reports.statistics.randomisation import randomisation_test
 from harness.training import open_context
 from tests.conftest import write_beir
 from tests.test_ablation import RECIPE
@@ -128,7 +131,7 @@ def test_a_collection_alone_is_its_own_mean(tmp_path):
 
 
 def test_ten_orders_are_corrected_together(tmp_path):
-    """max-T of the ten orders is `reports/significance.py`'s on the pooled differences, and no less than each p."""
+    """max-T of the ten orders is that of `statistics.randomisation` on the pooled differences, no less than each p."""
 
     def values(name, system, seed):
         n = list(itertools.chain([r.name for r in table3.ROWS])).index(system)
@@ -167,7 +170,7 @@ def test_seeds_spread_over_means_not_over_collections(tmp_path):
 def test_the_report_has_each_collection_kind_and_baseline(tmp_path):
     found = gather(*whole_grid(tmp_path, by_hand), KINDS)
     assert [one.name for one in found] == ["a", "b", "z"]
-    text = ablation_overview.as_markdown(found)
+    text = several_collections.as_markdown(found)
     assert text.startswith(
         "# Table 3 on 3 collections\n\n- a: 2 queries, 9 documents, H = 16, seed 1. In domain: trained"
     )
@@ -180,29 +183,29 @@ def test_the_report_has_each_collection_kind_and_baseline(tmp_path):
     assert "## Zero-shot" not in text  # one collection is no pool
     assert f"| {WHOLE} > {CLS_ONLY} | +0.5000 | -0.0625 | +0.0000 | +0.1250 | +0.0094 |" in text
     assert "\n## a\n" not in text
-    whole = ablation_overview.as_markdown(found, whole=True)
+    whole = several_collections.as_markdown(found, whole=True)
     assert whole.startswith(text)
     assert all(f"\n## {name}\n" in whole for name in KINDS)
     # kinds decide the order of the collections, and what is seen in part stands in neither mean
     mixed = KINDS | {"a": Exposure(ZERO_SHOT, "no"), "b": Exposure(SEEN, "3 of its documents")}
-    text = ablation_overview.as_markdown(gather(*whole_grid(tmp_path, by_hand), mixed))
+    text = several_collections.as_markdown(gather(*whole_grid(tmp_path, by_hand), mixed))
     assert "| b | a | z | zero-shot, mean |" in text
     assert "Seen in part: 3 of its documents." in text
 
 
 def test_the_tables_for_other_programs(tmp_path):
     found = gather(*whole_grid(tmp_path, by_hand, (1, 2)), KINDS)
-    cells = ablation_frames.cells(found)
+    cells = frames.cells(found)
     assert len(cells) == 3 * 9 * 6
     assert set(cells[cells.row == "BM25"].published) == {""}
     assert list(cells[cells.row == "BM25"].by_seed)[:1] == ["0.25"]
     assert set(cells[cells.dataset == "z"].kind) == {ZERO_SHOT}
-    claims = ablation_frames.claims(found)
+    claims = frames.claims(found)
     assert len(claims) == (3 + 1) * 2 * 10
     pooled = claims[(claims.dataset == IN_DOMAIN) & (claims.metric == "MRR@10") & (claims.worse == CLS_ONLY)]
     assert list(pooled.measured)[:1] == [0.125]
     assert list(pooled.collections_alike)[:1] == [0.21875]
-    table = ablation_frames.pooled(found)
+    table = frames.pooled(found)
     assert len(table) == 9 * 2
     line = table[(table.row == CLS_ONLY) & (table.metric == "MRR@10")].iloc[0]
     assert (line.queries, line.measured, line.mean_over_queries) == (6, -0.125, pytest.approx(2.5 / 6))
@@ -220,7 +223,7 @@ def test_a_baseline_must_be_there_on_every_collection(tmp_path):
 def drawn(folder, found, **words):
     path = write_cells(folder, found)
     with style.styled():
-        return plots_ablation.ablation(plots_ablation.read_cells(path, "MRR@10"), "MRR@10", **words)
+        return ablation_plot.ablation(ablation_plot.read_cells(path, "MRR@10"), "MRR@10", **words)
 
 
 def test_the_picture_has_in_domain_beside_zero_shot_with_the_seeds_spread(tmp_path):
@@ -230,9 +233,9 @@ def test_the_picture_has_in_domain_beside_zero_shot_with_the_seeds_spread(tmp_pa
         return [value + 0.1 * (seed - 1) for value in by_hand(name, system, seed)]
 
     found = gather(*whole_grid(tmp_path, values, (1, 2)), KINDS)
-    cells = plots_ablation.read_cells(write_cells(tmp_path, found), "MRR@10")
+    cells = ablation_plot.read_cells(write_cells(tmp_path, found), "MRR@10")
     with pytest.raises(RecordError, match="BM25 has not the same seeds"):
-        plots_ablation.ablation([c for c in cells if (c.dataset, c.row) != ("b", "BM25")], "MRR@10")
+        ablation_plot.ablation([c for c in cells if (c.dataset, c.row) != ("b", "BM25")], "MRR@10")
     inside, zero, published = drawn(tmp_path, found).axes
     assert [axes.get_title() for axes in (inside, zero)] == ["in domain: mean of 2", "zero-shot: z"]
     assert published.get_title().startswith("published")
@@ -258,7 +261,7 @@ def test_the_picture_has_in_domain_beside_zero_shot_with_the_seeds_spread(tmp_pa
 
 def write_cells(folder, found):
     path = folder / "cells.csv"
-    ablation_frames.cells(found).to_csv(path, index=False)
+    frames.cells(found).to_csv(path, index=False)
     return path
 
 
@@ -425,7 +428,7 @@ def test_an_ablation_on_two_kinds_in_bf16(place, cli, monkeypatch):
     stages["weigh"] = WEIGH
     data = {"pseudo": {"made": {"corpora": ["corpus.jsonl"]}}, "evaluate": ["own/test", "free/test", "twin"]}
     recipe_at(place, data=data, stages=stages, precision="bf16")
-    monkeypatch.setattr("harness.reports.curves.draw", lambda *args: None)
+    monkeypatch.setattr("harness.reports.plots.training_curves.draw", lambda *args: None)
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
     answer = cli("ablate", "-R", place / "r.yaml", "-O", place / "made", "--threads", 1)
     assert answer.code == 0, answer.err

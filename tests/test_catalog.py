@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, DistilBertConfig, Dist
 from harness.models.checkpoints import hub, packaged
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.reports.paper import published
+from harness.reports.paper.published import published
 from harness.retrievers.catalog import Entry, entries
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import available, get

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harness.reports import plots, plots_pairs
+from harness.reports.plots import differences as difference_plot
+from harness.reports.plots import scores as score_plots
 from tests import made
 from tests.made import COLLECTIONS
 
@@ -31,7 +32,7 @@ def records(tmp_path):
 def seen(monkeypatch):
     """What is handed to the pictures."""
     found = {}
-    for module, name in ((plots, "bars"), (plots, "recall"), (plots_pairs, "differences")):
+    for module, name in ((score_plots, "bars"), (score_plots, "recall"), (difference_plot, "differences")):
         whole = getattr(module, name)
 
         def spy(*args, _whole=whole, _name=name):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from harness.reports import curves
-from harness.reports.compare import paired_t_test
 from harness.reports.errors import RecordError
+from harness.reports.plots import training_curves
+from harness.reports.statistics.paired import paired_t_test
 
 
 def write(path, *lines):
@@ -21,13 +21,13 @@ def test_series_of_a_log(tmp_path):
         {"step": 5, "validation": {"MRR@10": 0.25}},
         {"step": 10, "loss": 1.0, "mlm": 0.5, "learning_rate": 0.1, "tokens": 18},
     )
-    assert curves.series(curves.read_log(log)) == {
+    assert training_curves.series(training_curves.read_log(log)) == {
         "loss": ([5, 10], [2.0, 1.0]),
         "mlm": ([5, 10], [1.0, 0.5]),
         "validation: MRR@10": ([5], [0.25]),
     }
-    curves.draw(log, tmp_path / "a.png", "a title")
-    curves.draw(log, tmp_path / "b.png", "a title")
+    training_curves.draw(log, tmp_path / "a.png", "a title")
+    training_curves.draw(log, tmp_path / "b.png", "a title")
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -36,7 +36,7 @@ def test_series_of_a_log(tmp_path):
 def test_what_is_no_log_is_named(tmp_path, content):
     (tmp_path / "metrics.jsonl").write_text(content)
     with pytest.raises(RecordError, match="not the log of a training"):
-        curves.draw(tmp_path / "metrics.jsonl", tmp_path / "a.png", "")
+        training_curves.draw(tmp_path / "metrics.jsonl", tmp_path / "a.png", "")
     assert not (tmp_path / "a.png").exists()
 
 

@@ -8,9 +8,10 @@ from harness.config import build
 from harness.models.checkpoints import hub, packaged
 from harness.models.checkpoints.export_float16 import export_float16
 from harness.models.errors import CheckpointError
-from harness.reports import rows, tables
-from harness.reports.collections import COLLECTIONS
-from harness.reports.paper import published
+from harness.reports.paper import rows
+from harness.reports.paper.collections import COLLECTIONS
+from harness.reports.paper.published import published
+from harness.reports.tables import builder
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import available, get
 from harness.runner import run
@@ -194,11 +195,11 @@ def test_no_cell_of_a_table_is_ever_comparable(packed, tmp_path, monkeypatch, be
             scores = {"MRR@10": 0.4, "NDCG@10": 0.4, "R@50": 0.8, "R@1000": 0.9, "R@100": 0.8}
             values = {metric: made.around(value, 0.05, 4) for metric, value in scores.items()}
             records.append(made.write(tmp_path / str(table) / str(number), system, made.data(collection), values))
-        cells = tables.build(table, records).cells
+        cells = builder.build(table, records).cells
         measured = [cell for cell in cells.values() if cell.measured is not None]
         assert {cell.system for cell in measured} == set(filled)
         assert {cell.status for cell in measured} <= {"not comparable"}
-        assert len(printed.systems) * len(tables.claims.tests(printed)) <= len(cells)
+        assert len(printed.systems) * len(builder.claims.tests(printed)) <= len(cells)
 
 
 def test_the_miniatures_do_fill_the_rows_that_the_test_above_is_about(packed, tmp_path, beir):

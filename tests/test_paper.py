@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from harness.reports.errors import RecordError
-from harness.reports.paper import AVERAGE, TABLES, published
+from harness.reports.paper.published import AVERAGE, TABLES, published
 from tests.conftest import SHARED
 
 CAPTIONS = {1: "Table 1: Comparisons", 2: "Table 2: Zero-shot", 3: "Table 3: Ablation"}

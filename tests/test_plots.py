@@ -9,10 +9,22 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from harness.reports import curves, plots, plots_ablation, plots_pairs, style
 from harness.reports.errors import RecordError
-from harness.reports.measured import mean_interval, printed
-from harness.reports.plots import Point, Recall
+from harness.reports.plots import (
+    ablation as ablation_plot,
+)
+from harness.reports.plots import (
+    differences as difference_plot,
+)
+from harness.reports.plots import (
+    scores as score_plots,
+)
+from harness.reports.plots import (
+    style,
+    training_curves,
+)
+from harness.reports.plots.scores import Point, Recall
+from harness.reports.tables.beside_paper import mean_interval, printed
 from tests import made
 from tests.made import COLLECTIONS
 
@@ -44,7 +56,7 @@ def hollow(axes):
 
 
 def test_bars_stand_where_their_scores_are_and_published_values_are_hollow():
-    [axes] = plots.bars(POINTS, "NDCG@10").axes
+    [axes] = score_plots.bars(POINTS, "NDCG@10").axes
     bars = {round(b.get_x() + b.get_width() / 2, 3): b.get_height() for b in axes.patches}
     # x = 0 has two bars of 0.4 each, x = 1 one, in its middle
     assert bars == {-0.2: 0.5, 0.2: 0.7, 1.0: 0.2}
@@ -56,9 +68,9 @@ def test_bars_stand_where_their_scores_are_and_published_values_are_hollow():
 
 
 def test_measured_and_published_are_told_apart_in_words_and_shape():
-    figure = plots.bars(POINTS, "NDCG@10")
+    figure = score_plots.bars(POINTS, "NDCG@10")
     assert texts(figure) == ["A, measured", "B, measured", "published in the paper"]
-    assert "published in the paper" not in texts(plots.bars(POINTS[2:], "NDCG@10"))
+    assert "published in the paper" not in texts(score_plots.bars(POINTS[2:], "NDCG@10"))
     looks = style.looks(map(str, range(210)))
     assert len(set(looks.values())) == 210
     assert style.PUBLISHED["marker"] not in {look.marker for look in looks.values()}
@@ -75,7 +87,7 @@ def test_neighbours_differ_in_shape_and_not_in_colour_alone():
 
 
 def test_cost_has_both_countings_and_speed():
-    figure = plots.cost(POINTS[:2], "NDCG@10")
+    figure = score_plots.cost(POINTS[:2], "NDCG@10")
     here, paper, speed = figure.axes
 
     def points(axes):
@@ -90,14 +102,14 @@ def test_cost_has_both_countings_and_speed():
 
 def test_speeds_of_different_machines_are_said_to_be():
     other = [POINTS[1], Point("A", "x", 0.5, 0.4, 0.6, queries_per_second=90.0, machine="another")]
-    figure = plots.cost(other, "NDCG@10")
+    figure = score_plots.cost(other, "NDCG@10")
     # no record says how many bytes a document takes: there are no such panels
     assert [axes.get_title() for axes in figure.axes] == ["speed"]
     assert "different machines" in figure.axes[0].get_xlabel()
 
 
 def test_a_place_without_any_value_has_no_axes_and_says_why():
-    *_, here, paper, speed = plots.cost(POINTS, "NDCG@10").axes  # of y, where only the speed is known
+    *_, here, paper, speed = score_plots.cost(POINTS, "NDCG@10").axes  # of y, where only the speed is known
     for axes, words in ((here, "16-bit"), (paper, "32-bit")):
         [text] = axes.texts
         assert text.get_text().startswith("no record says\nbytes per document")
@@ -114,7 +126,7 @@ def test_numbers_under_a_logarithmic_axis_do_not_touch(tmp_path, most):
         Point("A", "x", 0.5, 0.4, 0.6, bytes_here=1.0, bytes_paper=2.0, queries_per_second=1),
         Point("B", "x", 0.5, 0.4, 0.6, bytes_here=most, bytes_paper=most, queries_per_second=most),
     ]
-    figure = plots.cost(points, "NDCG@10")
+    figure = score_plots.cost(points, "NDCG@10")
     figure.draw_without_rendering()
     for axes in figure.axes:
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
@@ -125,9 +137,9 @@ def test_numbers_under_a_logarithmic_axis_do_not_touch(tmp_path, most):
 
 def test_no_cost_at_all_is_an_error():
     with pytest.raises(RecordError, match="no record says how many bytes"):
-        plots.cost([Point("A", "x", 0.5, 0.4, 0.6)], "NDCG@10")
+        score_plots.cost([Point("A", "x", 0.5, 0.4, 0.6)], "NDCG@10")
     with pytest.raises(RecordError, match="nothing to draw"):
-        plots.cost([], "NDCG@10")
+        score_plots.cost([], "NDCG@10")
 
 
 # --- differences
@@ -137,7 +149,7 @@ def test_differences_are_sorted_and_counted():
     """b - a is +0.5, 0, -0.25, +0.25: two won, one tied, one lost, mean 0.125."""
     a = {"q1": 0.0, "q2": 0.5, "q3": 0.5, "q4": 0.5}
     b = {"q1": 0.5, "q2": 0.5, "q3": 0.25, "q4": 0.75}
-    figure = plots_pairs.differences(a, b, ("A", "B"), "NDCG@10", "title")
+    figure = difference_plot.differences(a, b, ("A", "B"), "NDCG@10", "title")
     [axes] = figure.axes
     won, lost = axes.collections
     heights = np.unique(won.get_paths()[0].vertices[:, 1])
@@ -152,19 +164,19 @@ def test_differences_are_sorted_and_counted():
 
 def test_no_difference_at_all_and_thousands_are_drawn(tmp_path):
     same = {f"q{n}": 0.5 for n in range(7000)}
-    figure = plots_pairs.differences(same, same, ("A", "B"), "R@10", "t")
+    figure = difference_plot.differences(same, same, ("A", "B"), "R@10", "t")
     assert texts(figure) == ["mean +0.0000 (paired t-test: p = 1)"]
     random = {q: float(v) for q, v in zip(same, np.random.default_rng(0).random(7000), strict=True)}
-    style.save(plots_pairs.differences(same, random, ("A", "B"), "R@10", "t"), tmp_path / "a.png")
+    style.save(difference_plot.differences(same, random, ("A", "B"), "R@10", "t"), tmp_path / "a.png")
     with pytest.raises(RecordError, match="same queries"):
-        plots_pairs.differences(same, {"q1": 1.0, "x": 0.0}, ("A", "B"), "R@10", "t")
+        difference_plot.differences(same, {"q1": 1.0, "x": 0.0}, ("A", "B"), "R@10", "t")
 
 
 # --- recall
 
 
 def test_recall_by_cutoff():
-    figure = plots.recall(
+    figure = score_plots.recall(
         [Recall("A", "x", {100: 0.9, 10: 0.5}), Recall("B", "x", {10: 0.4}), Recall("A", "y", {1: 0})]
     )
     left, right = figure.axes
@@ -174,7 +186,7 @@ def test_recall_by_cutoff():
     # from 0 up to a little above the greatest; where all is 0, up to 1
     assert left.get_ylim() == (0, pytest.approx(0.99))
     assert right.get_ylim() == (0, pytest.approx(1.02))
-    assert plots.recall([Recall("A", "x", {1: 0.1, 10: 0.25})]).axes[0].get_ylim() == (0, pytest.approx(0.275))
+    assert score_plots.recall([Recall("A", "x", {1: 0.1, 10: 0.25})]).axes[0].get_ylim() == (0, pytest.approx(0.275))
 
 
 # --- ablation
@@ -193,29 +205,29 @@ def table(path, **changes):
 
 
 def test_table_3_has_measured_and_published_in_panels_of_their_own(tmp_path):
-    cells = plots_ablation.read_cells(table(tmp_path / "t.csv"), "MRR@10")
-    measured, published = plots_ablation.ablation(cells, "MRR@10").axes
+    cells = ablation_plot.read_cells(table(tmp_path / "t.csv"), "MRR@10")
+    measured, published = ablation_plot.ablation(cells, "MRR@10").axes
     assert hollow(published) == [(0.3928, 0), (0.4008, 1)]
     assert not hollow(measured)
     assert measured.get_title() == "measured: d"
     assert published.get_title().startswith("published")
     assert sorted(x for c in measured.containers for x in c.lines[0].get_xdata()) == [0.30, 0.31]
     # what the paper does not print has no panel
-    cells = plots_ablation.read_cells(tmp_path / "t.csv", "NDCG@10")
-    assert [axes.get_title() for axes in plots_ablation.ablation(cells, "NDCG@10").axes] == ["measured: d"]
+    cells = ablation_plot.read_cells(tmp_path / "t.csv", "NDCG@10")
+    assert [axes.get_title() for axes in ablation_plot.ablation(cells, "NDCG@10").axes] == ["measured: d"]
 
 
 def test_what_is_no_ablation_table_is_named(tmp_path):
     for content, message in (("", "holds no rows"), ("a,b\n1,2\n", "lacks the columns dataset, row")):
         (tmp_path / "t.csv").write_text(content)
         with pytest.raises(RecordError, match=message):
-            plots_ablation.read_cells(tmp_path / "t.csv", "MRR@10")
+            ablation_plot.read_cells(tmp_path / "t.csv", "MRR@10")
     with pytest.raises(RecordError, match="has no R@7; there is MRR@10, NDCG@10"):
-        plots_ablation.read_cells(table(tmp_path / "t.csv"), "R@7")
+        ablation_plot.read_cells(table(tmp_path / "t.csv"), "R@7")
     with pytest.raises(RecordError, match=r"there is no .*absent\.csv\. Give the table3\.csv"):
-        plots_ablation.read_cells(tmp_path / "absent.csv", "MRR@10")
+        ablation_plot.read_cells(tmp_path / "absent.csv", "MRR@10")
     with pytest.raises(RecordError, match="number of MRR@10 cannot be read"):
-        plots_ablation.read_cells(table(tmp_path / "t.csv", measured="much"), "MRR@10")
+        ablation_plot.read_cells(table(tmp_path / "t.csv", measured="much"), "MRR@10")
 
 
 # --- words
@@ -231,11 +243,11 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("names", AWKWARD)
-@pytest.mark.parametrize("kind", [plots.bars, plots.cost, "recall"])
+@pytest.mark.parametrize("kind", [score_plots.bars, score_plots.cost, "recall"])
 def test_no_legend_is_cut_off(names, kind):
     """All of every text and key is within the figure, and the panels keep their height."""
     if kind == "recall":
-        figure = plots.recall([Recall(name, "x", {1: 0.1, 10: 0.5}) for name in names])
+        figure = score_plots.recall([Recall(name, "x", {1: 0.1, 10: 0.5}) for name in names])
     else:
         figure = kind([Point(name, "x", 0.5, 0.4, 0.6, queries_per_second=9.0) for name in names], "R@1")
     figure.draw_without_rendering()
@@ -255,7 +267,7 @@ def test_no_legend_is_cut_off(names, kind):
 
 def test_a_dollar_sign_is_a_dollar_sign():
     """As wide as its letters: set as a formula, `$x_1$` is half as wide, and `x$` alone would not be parsed."""
-    figure = plots.bars([Point("$x_1$", "$x_1$", 0.5, 0.4, 0.6)], r"R@1 $\foo{$")
+    figure = score_plots.bars([Point("$x_1$", "$x_1$", 0.5, 0.4, 0.6)], r"R@1 $\foo{$")
     figure.draw_without_rendering()
     [tick] = figure.axes[0].get_xticklabels()
     [key] = figure.legends[0].get_texts()
@@ -285,7 +297,7 @@ def test_lines_are_broken_at_spaces_and_no_wider_than_asked():
 def test_equal_figures_are_equal_bytes_and_whole_files(tmp_path, suffix):
     paths = [tmp_path / f"{name}.{suffix}" for name in "ab"]
     for path in paths:
-        style.save(plots.bars(POINTS, "NDCG@10"), path)
+        style.save(score_plots.bars(POINTS, "NDCG@10"), path)
     one, other = (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     assert one == other
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
@@ -352,8 +364,8 @@ def test_only_what_may_stand_beside_the_paper_has_its_number(tmp_path):
 def test_curves_as_svg(tmp_path):
     log = tmp_path / "metrics.jsonl"
     log.write_text(json.dumps({"step": 1, "loss": 2.0}) + "\n" + json.dumps({"step": 2, "loss": 1.0}) + "\n")
-    curves.draw(log, tmp_path / "c.svg", "t")
+    training_curves.draw(log, tmp_path / "c.svg", "t")
     assert (tmp_path / "c.svg").read_text().startswith("<?xml")
     log.write_text(json.dumps({"step": 1, "tokens": 5}) + "\n")
     with pytest.raises(RecordError, match="neither a loss nor"):
-        curves.draw(log, tmp_path / "d.svg", "t")
+        training_curves.draw(log, tmp_path / "d.svg", "t")

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.config import build
-from harness.reports import tables
+from harness.reports.tables import builder
 from harness.runner import run
 
 
@@ -23,7 +23,7 @@ def test_ndcg_at_10(ir_home, tmp_path, dataset, fields, ndcg):
     assert outcome.record.metrics["NDCG@10"] == pytest.approx(ndcg, abs=0.0005)
     filled = [(row.table, row.row) for row in outcome.record.manifest.system.paper_rows]
     assert filled == ([(2, "BM25")] if fields == "multifield" else [])
-    cell = tables.build(2, [outcome.record]).cells["BM25", {"beir/scifact": "SciFact"}.get(dataset, "NFCorpus")]
+    cell = builder.build(2, [outcome.record]).cells["BM25", {"beir/scifact": "SciFact"}.get(dataset, "NFCorpus")]
     assert cell.status == ("reproduced" if fields == "multifield" else "not run")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import build
-from harness.reports import records
 from harness.reports.errors import RecordError
+from harness.reports.records import records
 from harness.runner import run
 
 

@@ -23,7 +23,7 @@ from harness.models.cross_encoder import teacher as cross_encoder
 from harness.models.cross_encoder.teacher import Joiner
 from harness.models.errors import CheckpointError
 from harness.models.training.tokens import Ragged
-from harness.reports import records
+from harness.reports.records import records
 from harness.retrievers import registry, trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.rerank import Reranker, RerankOptions, below

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.reports import rows
-from harness.reports.collections import COLLECTIONS, against
+from harness.reports.paper import rows
+from harness.reports.paper.collections import COLLECTIONS, against
 from harness.rules import BEIR_18, LICENSED, rules_for
 from tests.made import BOTH, FULL, data, system
 

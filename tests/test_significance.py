@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.reports import compare, significance
 from harness.reports.errors import RecordError
+from harness.reports.statistics import paired, randomisation
 
 
 def draw(systems, queries, seed=0):
@@ -29,7 +29,7 @@ def draw(systems, queries, seed=0):
     ],
 )
 def test_sign_flips_by_hand(differences, p):
-    found = significance.randomisation_test([differences])
+    found = randomisation.randomisation_test([differences])
     assert found.exact
     assert found.flips == 2 ** len(differences)
     assert found.p == found.max_t == (p,)
@@ -38,7 +38,7 @@ def test_sign_flips_by_hand(differences, p):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_enumeration_is_scipys(seed):
     d = draw(3, 12, seed)
-    found = significance.randomisation_test(d, permutations=2**12)
+    found = randomisation.randomisation_test(d, permutations=2**12)
     assert found.exact
     for row, p in zip(d, found.p, strict=True):
         theirs = stats.permutation_test((row, np.zeros(12)), lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -50,8 +50,8 @@ def test_the_enumeration_is_scipys(seed):
 def test_drawn_signs_come_near_the_enumeration(seed):
     """12 queries have 4,096 assignments; 4,095 drawn ones must be within four standard errors of them."""
     d = draw(3, 12, seed)
-    exact = significance.randomisation_test(d, permutations=4096)
-    drawn = significance.randomisation_test(d, permutations=4095, seed=seed)
+    exact = randomisation.randomisation_test(d, permutations=4096)
+    drawn = randomisation.randomisation_test(d, permutations=4095, seed=seed)
     assert (exact.exact, drawn.exact, drawn.flips) == (True, False, 4095)
     for a, b in zip(exact.p + exact.max_t, drawn.p + drawn.max_t, strict=True):
         assert abs(a - b) <= 4 * np.sqrt(a * (1 - a) / 4095) + 1 / 4096
@@ -59,21 +59,21 @@ def test_drawn_signs_come_near_the_enumeration(seed):
 
 def test_a_seed_gives_the_same_again():
     d = draw(2, 40)
-    one, again, other = (significance.randomisation_test(d, 2000, seed) for seed in (1, 1, 2))
+    one, again, other = (randomisation.randomisation_test(d, 2000, seed) for seed in (1, 1, 2))
     assert one == again
     assert one.p != other.p
 
 
 def test_drawn_p_is_never_nought():
     """(b + 1) / (m + 1) with b = 0, since 1 of 2^60 assignments is as extreme."""
-    assert significance.randomisation_test([np.ones(60)], 999).p == (1 / 1000,)
+    assert randomisation.randomisation_test([np.ones(60)], 999).p == (1 / 1000,)
 
 
 def test_the_blocks_of_signs_change_nothing_that_matters(monkeypatch):
     d = draw(2, 12)
-    whole = significance.randomisation_test(d)
-    monkeypatch.setattr(significance, "_CELLS", 100)
-    assert significance.randomisation_test(d) == whole
+    whole = randomisation.randomisation_test(d)
+    monkeypatch.setattr(randomisation, "_CELLS", 100)
+    assert randomisation.randomisation_test(d) == whole
 
 
 def slow_max_t(d):
@@ -92,40 +92,40 @@ def slow_max_t(d):
 @pytest.mark.parametrize("seed", range(2))
 def test_max_t_is_that_of_a_slow_second_writing_out(seed):
     d = np.random.default_rng(seed).normal(0.3, 1, (3, 7))
-    assert significance.randomisation_test(d).max_t == pytest.approx(slow_max_t(d), abs=1e-12)
+    assert randomisation.randomisation_test(d).max_t == pytest.approx(slow_max_t(d), abs=1e-12)
 
 
 def test_max_t_properties():
     d = draw(4, 30, 3)
-    found = significance.randomisation_test(d, 5000)
+    found = randomisation.randomisation_test(d, 5000)
     assert all(m >= p for p, m in zip(found.p, found.max_t, strict=True))
-    alone = [significance.randomisation_test([row], 5000) for row in d]
+    alone = [randomisation.randomisation_test([row], 5000) for row in d]
     assert found.p == tuple(one.p[0] for one in alone)  # a system's own p does not depend on the others
     assert [one.p for one in alone] == [one.max_t for one in alone]  # nothing to correct
-    copies = significance.randomisation_test([d[0]] * 4, 5000)  # one test, four times: max-T knows, Holm does not
+    copies = randomisation.randomisation_test([d[0]] * 4, 5000)  # one test, four times: max-T knows, Holm does not
     assert copies.max_t == copies.p
-    assert significance.holm(copies.p)[0] == pytest.approx(min(1, 4 * copies.p[0]))
-    assert found.max_t[::-1] == significance.randomisation_test(d[::-1], 5000).max_t
+    assert randomisation.holm(copies.p)[0] == pytest.approx(min(1, 4 * copies.p[0]))
+    assert found.max_t[::-1] == randomisation.randomisation_test(d[::-1], 5000).max_t
 
 
 def test_holm_by_hand():
     """In order: 0.01·3, 0.03·2, then 0.04·1 which may not fall below 0.06."""
-    assert significance.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert randomisation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_effect_size_and_interval():
     """Mean 2, standard deviation 1, n = 3; t(2) at 97.5 % is 4.3027."""
-    assert significance.cohens_d_z([1, 2, 3]) == pytest.approx(2)
-    low, high = significance.interval([1, 2, 3])
+    assert randomisation.cohens_d_z([1, 2, 3]) == pytest.approx(2)
+    low, high = randomisation.interval([1, 2, 3])
     assert (low, high) == pytest.approx((2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
-    assert significance.cohens_d_z([0.1, 0.1]) is None
-    assert significance.interval([0.1, 0.1]) == pytest.approx((0.1, 0.1))
+    assert randomisation.cohens_d_z([0.1, 0.1]) is None
+    assert randomisation.interval([0.1, 0.1]) == pytest.approx((0.1, 0.1))
 
 
 @pytest.mark.parametrize(("d", "count"), [([[1.0]], 10), ([[1.0, 2.0]], 0), ([1.0, 2.0], 10)])
 def test_too_little_to_test(d, count):
     with pytest.raises(RecordError, match="needs"):
-        significance.randomisation_test(d, count)
+        randomisation.randomisation_test(d, count)
 
 
 def test_against_the_baseline_is_scipys():
@@ -134,7 +134,7 @@ def test_against_the_baseline_is_scipys():
     values = {name: dict(zip(ids, generator.random(50), strict=True)) for name in ("base", "x", "y")}
     values["y"] = dict(reversed(values["y"].items()))  # paired by query, not by order
     values["same"] = dict(values["base"])
-    found = compare.against_baseline("base", values, 2000, 7)
+    found = paired.against_baseline("base", values, 2000, 7)
     assert [system.name for system in found.systems] == ["x", "y", "same"]
     for system in found.systems[:2]:
         a, b = ([values[name][q] for q in ids] for name in ("base", system.name))
@@ -150,23 +150,23 @@ def test_against_the_baseline_is_scipys():
 
 def test_other_queries_than_its_pair_are_named():
     with pytest.raises(RecordError, match=r"same queries.*got 2 and 3: b lacks 2 .*\(q3, q4\); a lacks 1 .*\(q1\)\."):
-        compare.check_pair({"q1": 1, "q2": 1}, {"q2": 1, "q3": 0, "q4": 0}, ("b", "a"))
+        paired.check_pair({"q1": 1, "q2": 1}, {"q2": 1, "q3": 0, "q4": 0}, ("b", "a"))
 
 
 def test_changes_by_hand():
     """Falls count as much as rises; what ties but for a sum's last bit is no change."""
     a = {"q1": 0.5, "q2": 0.5, "q3": 0.1 + 0.2, "q4": 0.0, "q5": 1.0}
     b = {"q1": 0.4, "q2": 0.6, "q3": 0.3, "q4": 1.0, "q5": 0.0}
-    assert [(c.query_id, c.difference) for c in compare.changes(a, b, 3)] == [
+    assert [(c.query_id, c.difference) for c in paired.changes(a, b, 3)] == [
         ("q4", 1.0), ("q5", -1.0), ("q1", pytest.approx(-0.1)),
     ]  # fmt: skip
-    assert len(compare.changes(a, b, 9)) == 4
-    assert compare.paired_t_test(a, b).ties == 1
+    assert len(paired.changes(a, b, 9)) == 4
+    assert paired.paired_t_test(a, b).ties == 1
 
 
 def test_judged_by_hand():
     """q1 shows two of three judged (a nought is a judgment), q2 none of one; q3 has no results: (2/3 + 0)/2."""
     ranked = {"q1": ["a", "b", "c", "d"], "q2": ["x"], "q3": []}
-    found = compare.judged(ranked, {"q1": {"a": 0, "c": 2}, "q2": {"a": 1}, "q3": {"a": 1}}, 3)
+    found = paired.judged(ranked, {"q1": {"a": 0, "c": 2}, "q2": {"a": 1}, "q3": {"a": 1}}, 3)
     assert (found.share, found.shown, found.unjudged) == (pytest.approx((2 / 3) / 2), 4, 2)
-    assert compare.judged({"q": []}, {"q": {"a": 1}}).share is None
+    assert paired.judged({"q": []}, {"q": {"a": 1}}).share is None

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.reports import bootstrap, claims, tables
-from harness.reports.collections import COLLECTIONS
 from harness.reports.errors import RecordError
-from harness.reports.paper import AVERAGE, FOLDER, published
+from harness.reports.paper import claims
+from harness.reports.paper.collections import COLLECTIONS
+from harness.reports.paper.published import AVERAGE, FOLDER, published
+from harness.reports.statistics import bootstrap
+from harness.reports.tables import builder
 from tests.made import around, bm25, data, on, system, write
 
 SMALL = {"layers": 4, "hidden": 128, "vocabulary": 4_096}
@@ -23,7 +25,7 @@ SMALL = {"layers": 4, "hidden": 128, "vocabulary": 4_096}
 def made(tmp_path, *wanted, **options):
     """Table 2 of records given as (system, collection, mean)."""
     found = [write(tmp_path / f"r{n}", who, *on(name, mean)) for n, (who, name, mean) in enumerate(wanted)]
-    return tables.build(2, found, **options)
+    return builder.build(2, found, **options)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_reproduced_is_rounding_and_no_more(tmp_path, mean, status):
 
 def test_four_printed_digits_are_held_to_four():
     """0.4102: half of 0.0001, and half of the fourth decimal."""
-    assert tables.rounding("0.4102") == pytest.approx(0.0001, abs=1e-8)
+    assert builder.rounding("0.4102") == pytest.approx(0.0001, abs=1e-8)
 
 
 def test_a_wider_tolerance_is_the_users_word(tmp_path):
@@ -58,7 +60,7 @@ def test_a_gap_inside_the_interval_is_a_gap(tmp_path):
 
 
 def test_nothing_is_run_and_four_collections_nobody_can(tmp_path):
-    table = tables.build(2, [])
+    table = builder.build(2, [])
     kinds = Counter(cell.status for cell in table.cells.values())
     assert kinds == {"not run": 15 * 9, "data unavailable": 4 * 9}
     assert {test for (_, test), c in table.cells.items() if c.status == "data unavailable"} == {
@@ -74,13 +76,13 @@ def test_who_has_a_licensed_collection_fills_its_cell(tmp_path):
 def test_a_record_is_placed_by_its_manifest_and_not_by_its_folder(tmp_path):
     """The folder says dupmae on nfcorpus; the manifest says BM25 on SciFact."""
     record = write(tmp_path / "beir-nfcorpus" / "dupmae" / "0", bm25(), *on("SciFact", 0.665))
-    table = tables.build(2, [record])
+    table = builder.build(2, [record])
     assert [key for key, cell in table.cells.items() if cell.measured] == [("BM25", "SciFact"), ("BM25", AVERAGE)]
 
 
 def test_another_corpus_under_the_same_id_is_not_comparable(tmp_path):
     other = data(COLLECTIONS["SciFact"], documents=10)
-    cell = tables.build(2, [write(tmp_path / "r", bm25(), other, {"NDCG@10": around(0.665)})]).cells["BM25", "SciFact"]
+    cell = builder.build(2, [write(tmp_path / "r", bm25(), other, {"NDCG@10": around(0.665)})]).cells["BM25", "SciFact"]
     assert (cell.status, cell.reasons) == ("not comparable", ("other corpus (10 documents, not 5,183)",))
     assert cell.measured == pytest.approx(0.665)
 
@@ -89,7 +91,7 @@ def test_two_records_the_newest_wins_and_the_other_is_named(tmp_path):
     old = write(tmp_path / "old", bm25(), *on("SciFact", 0.5), created="2026-01-01T00:00:00+00:00")
     new = write(tmp_path / "new", bm25(), *on("SciFact", 0.665), created="2026-02-01T00:00:00+00:00")
     for order in ([old, new], [new, old]):
-        table = tables.build(2, order)
+        table = builder.build(2, order)
         assert table.cells["BM25", "SciFact"].record is new
         assert table.remarks == (f"BM25 on SciFact: {new.folder} is the newest record; left out: {old.folder}",)
 
@@ -97,20 +99,20 @@ def test_two_records_the_newest_wins_and_the_other_is_named(tmp_path):
 def test_a_newer_record_that_is_not_comparable_does_not_hide_one_that_is(tmp_path):
     full = write(tmp_path / "a", system(), *on("SciFact", 0.699), created="2026-01-01T00:00:00+00:00")
     small = write(tmp_path / "b", system(64, 64, model=SMALL), *on("SciFact", 0.4), created="2026-02-01T00:00:00+00:00")
-    table = tables.build(2, [small, full])
+    table = builder.build(2, [small, full])
     assert table.cells["DupMAE", "SciFact"].record is full
     assert "newest comparable record" in table.remarks[0]
-    assert tables.build(2, [small]).cells["DupMAE", "SciFact"].status == "not comparable"
+    assert builder.build(2, [small]).cells["DupMAE", "SciFact"].status == "not comparable"
 
 
 def test_what_fills_no_cell_is_told_and_a_metric_that_is_not_there_is_named(tmp_path):
     flat = system(name="BM25", tasks=None)
-    table = tables.build(2, [write(tmp_path / f"r{n}", flat, *on("SciFact", 0.6)) for n in range(5)])
+    table = builder.build(2, [write(tmp_path / f"r{n}", flat, *on("SciFact", 0.6)) for n in range(5)])
     assert table.remarks == (
         "5 records fill no cell of Table 2 by what the manifest says: anything on n; anything on n; anything on n; …",
     )
     lacking = write(tmp_path / "m", bm25(), *on("SciFact", 0.6, metric="R@100"))
-    cell = tables.build(2, [lacking]).cells["BM25", "SciFact"]
+    cell = builder.build(2, [lacking]).cells["BM25", "SciFact"]
     assert (cell.status, cell.reasons) == (
         "not run",
         (f"{lacking.folder} has no NDCG@10: run it with --metric NDCG@10",),
@@ -225,7 +227,7 @@ def test_another_collection_in_its_place_ranks_but_does_not_compare(tmp_path):
         write(tmp_path / f"r{n}", system(64, 64, tasks, model=SMALL), there, {"MRR@10": around(mean)})
         for n, (tasks, mean) in enumerate([("CLS decoding", 0.5), ("CLS and OT decoding", 0.6)])
     ]
-    table = tables.build(3, found, instead={"MS MARCO Dev": "squad/dev"})
+    table = builder.build(3, found, instead={"MS MARCO Dev": "squad/dev"})
     cell = table.cells["CLS decoding only", "MS MARCO Dev MRR@10"]
     assert (cell.status, cell.reasons[0]) == ("not comparable", "other corpus (squad/dev)")
     assert table.measured_ranks("MS MARCO Dev MRR@10") == {
@@ -235,12 +237,12 @@ def test_another_collection_in_its_place_ranks_but_does_not_compare(tmp_path):
     assert "- measured on squad/dev in the place of MS MARCO Dev\n" in table.to_markdown()
     assert set(table.to_frame().dataset) == {"", "squad/dev"}
     with pytest.raises(RecordError, match="Table 3 has no DL'19; there is MS MARCO Dev"):
-        tables.build(3, found, instead={"DL'19": "x"})
+        builder.build(3, found, instead={"DL'19": "x"})
 
 
 def test_one_run_fills_both_rows_of_table_3_that_it_is(tmp_path):
     where, values = on("MS MARCO Dev", 0.4102, "MRR@10")
-    table = tables.build(3, [write(tmp_path / "r", system(), where, values)])
+    table = builder.build(3, [write(tmp_path / "r", system(), where, values)])
     for row in ("CLS and OT decoding", "CLS:384, OT:384"):
         assert table.cells[row, "MS MARCO Dev MRR@10"].status == "reproduced"
 
@@ -250,7 +252,7 @@ def test_a_composite_is_the_mean_of_its_parts_means(tmp_path):
     values = {f"a:{n}": 0.2 for n in range(30)} | {f"b:{n}": 0.6 for n in range(10)}
     where = data(COLLECTIONS["CQADupStack"])
     record = write(tmp_path / "r", bm25(), where, {"NDCG@10": values}, parts=["a", "b"], mean={"NDCG@10": 0.4})
-    cell = tables.build(2, [record]).cells["BM25", "CQADupStack"]
+    cell = builder.build(2, [record]).cells["BM25", "CQADupStack"]
     assert (cell.measured, cell.low, cell.high, cell.queries) == (0.4, pytest.approx(0.4), pytest.approx(0.4), 40)
 
 
@@ -326,7 +328,7 @@ def test_the_same_reasons_are_told_once_below(tmp_path):
 
 
 def test_latex_prints_what_was_meant():
-    from harness.reports.table_latex import escaped
+    from harness.reports.tables.latex import escaped
 
     assert escaped(r"a_b & 5% $x^2 {\y} #~") == (
         r"a\_b \& 5\% \$x\textasciicircum{}2 \{\textbackslash{}y\} \#\textasciitilde{}"
@@ -335,7 +337,7 @@ def test_latex_prints_what_was_meant():
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_the_other_tables_have_every_cell_in_every_form(number):
-    table, printed = tables.build(number, []), published(number)
+    table, printed = builder.build(number, []), published(number)
     filled = sum(bool(printed.printed(r, c)) for r in printed.rows for c in printed.columns)
     assert len(table.to_frame()) == len(printed.rows) * len(printed.columns)
     for text in (table.to_markdown(), table.to_latex()):

@@ -21,7 +21,7 @@ from harness.base_model import _tokenizer
 from harness.card import seen
 from harness.datasets import MINI
 from harness.models import hybrid
-from harness.reports import records
+from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.stage_folder import differences
 from tests.conftest import run_process

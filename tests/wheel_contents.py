@@ -10,9 +10,9 @@ if top != {"harness"}:
 for needed in (
     "harness/data/mini/corpus.jsonl",
     "harness/data/mini/README.md",
-    "harness/reports/published/table1.csv",
-    "harness/reports/published/table2.csv",
-    "harness/reports/published/table3.csv",
+    "harness/reports/paper/data/table1.csv",
+    "harness/reports/paper/data/table2.csv",
+    "harness/reports/paper/data/table3.csv",
     "harness/data/baselines/mini.yaml",
     "harness/data/baselines/mini.csv",
     "harness/recipes/ablation/small.yaml",

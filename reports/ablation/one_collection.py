@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from harness.reports.ablation import METRICS, REFERENCE, ROWS, label
-from harness.reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, Claim, Pool, Test
-from harness.reports.ablation_results import Ablation
-from harness.reports.comparison_table import p_value
+from harness.reports.ablation.pools import HEADLINE, LEVEL, PRINTED_ON, Claim, Pool, Test
+from harness.reports.ablation.results import Ablation
+from harness.reports.ablation.rows import METRICS, REFERENCE, ROWS, label
 from harness.reports.markdown import table
-from harness.reports.paper import published
+from harness.reports.paper.published import published
+from harness.reports.statistics.format import p_value
 
 SHOWN = (*METRICS, "NDCG@10")  # the paper prints no NDCG@10 here
 CLAIM_COLUMNS = ("order in the paper", "published", "measured", "p", "p, max-T", "wins", "ties", "losses", "holds")

@@ -9,8 +9,8 @@ beside the published one are two things: a miniature fills its row, and is not c
 from collections.abc import Sequence
 from typing import Any
 
-from harness.reports.paper import published
-from harness.reports.records import System
+from harness.reports.paper.published import published
+from harness.reports.records.records import System
 
 BOTH, SMALLER, CLS, OT = "CLS and OT", "CLS and OT, as many bytes as CLS", "CLS", "OT"
 _PAPER_MODEL = {"layers": 12, "hidden": 768, "vocabulary": 30_522}  # section 4, "Implementation details"; BERT base

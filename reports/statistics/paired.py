@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.reports import significance
 from harness.reports.errors import RecordError
-from harness.reports.significance import SAME
+from harness.reports.statistics import randomisation
+from harness.reports.statistics.format import p_two_digits
+from harness.reports.statistics.randomisation import SAME
 
 PerQuery = Mapping[str, float]
 
@@ -24,8 +25,8 @@ class Comparison:
 
     @property
     def p_shown(self) -> str:
-        """Two digits, and never a plain nought: a p that float64 cannot hold is below 1e-300."""
-        return f"{self.p:.2g}" if self.p else "<1e-300"
+        """`p` as it is printed."""
+        return p_two_digits(self.p)
 
 
 def paired_t_test(a: PerQuery, b: PerQuery) -> Comparison:
@@ -100,9 +101,9 @@ def against_baseline(
 ) -> Significance:
     """Compare every other system of `values` ({name: {query id: value}}) with `baseline`.
 
-    A paired t-test and a randomisation test (`harness.reports.significance`) for each, and both corrected for the
-    number of systems: by Holm, and the latter by max-T as well. Queries are taken in order of their ids, so that the
-    order of a file changes nothing.
+    A paired t-test and a randomisation test (`harness.reports.statistics.randomisation`) for each, and both corrected
+    for the number of systems: by Holm, and the latter by max-T as well. Queries are taken in order of their ids, so
+    that the order of a file changes nothing.
 
     Raises RecordError where two are not over the same queries, or over fewer than 2.
     """
@@ -113,12 +114,12 @@ def against_baseline(
     ids = sorted(base)
     differences = {name: [rows[query] - base[query] for query in ids] for name, rows in others.items()}
     t_tests = {name: paired_t_test(base, rows) for name, rows in others.items()}
-    t_holm = significance.holm([found.p for found in t_tests.values()])
-    randomised = significance.randomisation_test(list(differences.values()), permutations, seed)
-    random_holm = significance.holm(randomised.p)
+    t_holm = randomisation.holm([found.p for found in t_tests.values()])
+    randomised = randomisation.randomisation_test(list(differences.values()), permutations, seed)
+    random_holm = randomisation.holm(randomised.p)
     systems = []
     for number, (name, found) in enumerate(t_tests.items()):
-        low, high = significance.interval(differences[name])
+        low, high = randomisation.interval(differences[name])
         systems.append(
             Against(
                 name=name,
@@ -126,7 +127,7 @@ def against_baseline(
                 difference=found.difference,
                 low=low,
                 high=high,
-                d_z=significance.cohens_d_z(differences[name]),
+                d_z=randomisation.cohens_d_z(differences[name]),
                 wins=found.wins,
                 ties=found.ties,
                 losses=found.losses,

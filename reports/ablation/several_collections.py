@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 
-from harness.reports.ablation import METRICS, REFERENCE
-from harness.reports.ablation_pools import HEADLINE, LEVEL, PRINTED_ON, TESTED, Pool, pools
-from harness.reports.ablation_results import KINDS, Ablation
-from harness.reports.ablation_table import ABOUT_P, about, names, one_collection, orders, printed, tested, value
-from harness.reports.comparison_table import p_value
+from harness.reports.ablation.one_collection import (
+    ABOUT_P,
+    about,
+    names,
+    one_collection,
+    orders,
+    printed,
+    tested,
+    value,
+)
+from harness.reports.ablation.pools import HEADLINE, LEVEL, PRINTED_ON, TESTED, Pool, pools
+from harness.reports.ablation.results import Ablation
+from harness.reports.ablation.rows import METRICS, REFERENCE
 from harness.reports.markdown import table
+from harness.reports.records.exposure import KINDS
+from harness.reports.statistics.format import p_value
 
 
 def as_markdown(found: Sequence[Ablation], whole: bool = False) -> str:

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.reports import claims, rows
-from harness.reports.bootstrap import SEED, Values, interval, means
-from harness.reports.cells import COMPARABLE, Cell, Status
-from harness.reports.collections import COLLECTIONS, LICENSED, Collection, against
 from harness.reports.errors import RecordError
-from harness.reports.paper import AVERAGE, PublishedTable, published
-from harness.reports.records import Record
-from harness.reports.table import Table
+from harness.reports.paper import claims, rows
+from harness.reports.paper.collections import COLLECTIONS, LICENSED, Collection, against
+from harness.reports.paper.published import AVERAGE, PublishedTable, published
+from harness.reports.records.records import Record
+from harness.reports.statistics.bootstrap import SEED, Values, interval, means
+from harness.reports.tables.cells import COMPARABLE, Cell, Status
+from harness.reports.tables.table import Table
 
 __all__ = ["Cell", "Status", "Table", "build", "collection_and_metric", "rounding"]
 _FOURTH = 0.5e-4

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.reports.cells import STATUSES, Cells, Status
+from harness.reports.tables.cells import STATUSES, Cells, Status
 
 if TYPE_CHECKING:
     import pandas as pd

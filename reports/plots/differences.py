@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.reports import style
-from harness.reports.compare import paired_t_test
+from harness.reports.plots import style
+from harness.reports.statistics.paired import paired_t_test
 
 
 def differences(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str, str], metric: str, title: str) -> Any:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
-from harness.reports.ablation import CLAIMS, REFERENCE
-from harness.reports.ablation_results import KINDS, Ablation, sd
-from harness.reports.compare import Comparison, paired_t_test
-from harness.reports.paper import published
-from harness.reports.significance import randomisation_test
+from harness.reports.ablation.results import Ablation, sd
+from harness.reports.ablation.rows import CLAIMS, REFERENCE
+from harness.reports.paper.published import published
+from harness.reports.records.exposure import KINDS
+from harness.reports.statistics.paired import Comparison, paired_t_test
+from harness.reports.statistics.randomisation import randomisation_test
 
 HEADLINE = "MRR@10"  # section 4.2 argues by it
 TESTED = (HEADLINE, "NDCG@10")

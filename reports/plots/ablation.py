@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.reports import style
-from harness.reports.ablation import ROWS
+from harness.reports.ablation.rows import ROWS
 from harness.reports.errors import RecordError
+from harness.reports.plots import style
 
 _WANTED = ("dataset", "row", "metric", "measured", "sd", "published")
 _ROWS = [row.name for row in ROWS]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from harness.reports.cells import Cells
-from harness.reports.table_text import HEADS, INTERVAL, details, grid, legend, summary
+from harness.reports.tables.cells import Cells
+from harness.reports.tables.data import HEADS, INTERVAL, details, grid, legend, summary
 
 _MARKS = {0: "{}", 1: "**{}**", 2: "<ins>{}</ins>"}
 

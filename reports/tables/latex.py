@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from harness.reports.cells import Cells
-from harness.reports.table_text import HEADS, INTERVAL, details, grid, legend, summary
+from harness.reports.tables.cells import Cells
+from harness.reports.tables.data import HEADS, INTERVAL, details, grid, legend, summary
 
 _SPECIAL = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},

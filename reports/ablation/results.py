@@ -5,21 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.reports.ablation import REFERENCE, ROWS, rows_of
+from harness.reports.ablation.rows import REFERENCE, ROWS, rows_of
 from harness.reports.errors import RecordError
-from harness.reports.records import Record
+from harness.reports.records.exposure import KINDS, Exposure
+from harness.reports.records.records import Record
 
 _COMPARABLE = ("msmarco-passage/dev/small", 768)
-IN_DOMAIN, SEEN, ZERO_SHOT = "in domain", "seen in part", "zero-shot"
-KINDS = (IN_DOMAIN, SEEN, ZERO_SHOT)
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """What training saw of a collection; `kind` is one of `KINDS`, or "" where nothing says."""
-
-    kind: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from harness.reports.errors import NewerRecordError, RecordError
-from harness.reports.origin import FusedPart, Reranking, RunFile
+from harness.reports.records.origin import FusedPart, Reranking, RunFile
 
 SCHEMA_VERSION = 2  # 2: system.trained and system.model; records of 1 are read as if they said nothing of either
 RUN, METRICS, PER_QUERY, MANIFEST = "run.trec.gz", "metrics.json", "per_query.csv", "manifest.json"

@@ -1,11 +1,11 @@
 """A record's mean by one metric: how far it could be off, and what the paper prints for the same."""
 
-from harness.reports import claims, rows
-from harness.reports.bootstrap import interval, means
-from harness.reports.collections import COLLECTIONS, against
-from harness.reports.paper import TABLES, published
-from harness.reports.records import Record
-from harness.reports.tables import collection_and_metric
+from harness.reports.paper import claims, rows
+from harness.reports.paper.collections import COLLECTIONS, against
+from harness.reports.paper.published import TABLES, published
+from harness.reports.records.records import Record
+from harness.reports.statistics.bootstrap import interval, means
+from harness.reports.tables.builder import collection_and_metric
 
 
 def mean_interval(record: Record, metric: str) -> tuple[float, float]:

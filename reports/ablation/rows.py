@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from harness.reports import rows
-from harness.reports.records import Record
+from harness.reports.paper import rows
+from harness.reports.records.records import Record
 
 CLS, OT, BOTH = "CLS decoding", "OT decoding", "CLS and OT decoding"
 PRETRAININGS = (CLS, OT, BOTH)
 REFERENCE = BOTH  # the row that the others are tested against
 METRICS = ("MRR@10", "MRR@100", "R@10", "R@100", "R@1000")
-HARD_NEGATIVES = "hard negatives"  # of `harness.reports.rows.fine_tuning`
+HARD_NEGATIVES = "hard negatives"  # of `harness.reports.paper.rows.fine_tuning`
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def label(dense: int, lexical: int) -> str:
 def rows_of(record: Record) -> tuple[str, ...]:
     """The rows of Table 3 that a record stands for as the paper makes them, fine-tuned to stage 2; mostly none.
 
-    Its manifest decides, as in `harness.reports.rows`: pre-training and last stage of `system.trained`, and the halves
-    that it was run with against the model's width, whatever that is.
+    Its manifest decides, as in `harness.reports.paper.rows`: pre-training and last stage of `system.trained`, and the
+    halves that it was run with against the model's width, whatever that is.
     """
     system = record.manifest.system
     return rows.rows_of(3, system) if rows.fine_tuning(system) == HARD_NEGATIVES else ()

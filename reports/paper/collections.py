@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from harness.reports.records import Data
+from harness.reports.records.records import Data
 
 # Documents, queries and judgments are those of ir_datasets' own metadata for these ids, and equal Table 1 of BEIR
 # (Thakur et al. 2021, arXiv:2104.08663) where both have them. Of the four licensed collections BEIR's Table 1 alone

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.reports.paper import PublishedTable
-from harness.reports.records import Record
+from harness.reports.paper.published import PublishedTable
+from harness.reports.records.records import Record
 
 Status = Literal["reproduced", "gap", "not comparable", "data unavailable", "not run"]
 STATUSES: tuple[Status, ...] = ("reproduced", "gap", "not comparable", "data unavailable", "not run")

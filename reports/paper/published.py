@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.reports.errors import RecordError
 
-FOLDER = Path(__file__).parent / "published"
+FOLDER = Path(__file__).parent / "data"
 TABLES = (1, 2, 3)
 AVERAGE = "AVERAGE"  # the last row of Table 2
 _CAPTIONS = {

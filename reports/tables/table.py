@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from harness.reports import table_latex, table_markdown, table_text
-from harness.reports.cells import Cells
+from harness.reports.tables import data, latex, markdown
+from harness.reports.tables.cells import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,17 +13,17 @@ class Table(Cells):
     """A table as built, in words, data and typesetting."""
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a cell, with all that is known of it; see `harness.reports.table_text.COLUMNS`."""
-        return table_text.frame(self)
+        """One row a cell, with all that is known of it; see `harness.reports.tables.data.COLUMNS`."""
+        return data.frame(self)
 
     def to_csv(self) -> str:
         """`to_frame` as CSV."""
-        return table_text.as_csv(self)
+        return data.as_csv(self)
 
     def to_markdown(self) -> str:
         """The table as printed, then every measured cell with all that it shows, then the notes."""
-        return table_markdown.as_markdown(self)
+        return markdown.as_markdown(self)
 
     def to_latex(self) -> str:
         """The same in LaTeX, for booktabs."""
-        return table_latex.as_latex(self)
+        return latex.as_latex(self)

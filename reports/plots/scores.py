@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports import style
 from harness.reports.errors import RecordError
-from harness.reports.style import Look
+from harness.reports.plots import style
+from harness.reports.plots.style import Look
 
 _GROUP = 0.8  # of the room of a data set, taken by its bars
 _WIDEST = 16.0  # inches

@@ -5,8 +5,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from harness.reports import style
 from harness.reports.errors import RecordError
+from harness.reports.plots import style
 
 _NOT_LOSSES = {"step", "tokens", "tokens_per_second", "learning_rate", "gradient_norm", "validation"}
 VALIDATION = "validation: "

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.reports.ablation import METRICS, ROWS
-from harness.reports.ablation_pools import HEADLINE, PRINTED_ON, TESTED, Pool, Test, pools
-from harness.reports.ablation_results import Ablation
-from harness.reports.ablation_table import SHOWN, names, printed
+from harness.reports.ablation.one_collection import SHOWN, names, printed
+from harness.reports.ablation.pools import HEADLINE, PRINTED_ON, TESTED, Pool, Test, pools
+from harness.reports.ablation.results import Ablation
+from harness.reports.ablation.rows import METRICS, ROWS
 
 if TYPE_CHECKING:
     import pandas as pd

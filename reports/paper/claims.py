@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from harness.reports.paper import AVERAGE, PublishedTable
+from harness.reports.paper.published import AVERAGE, PublishedTable
 
 # (system, test) -> its value, None where there is none; a test is a collection and a metric
 Values = Callable[[str, str], float | Decimal | None]

@@ -1,0 +1,1 @@
+"""The paper's tables as printed, its claims and collections, and which row a record may fill."""

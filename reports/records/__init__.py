@@ -1,0 +1,1 @@
+"""The records of runs: read, written, and where they came from."""
