@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.bench.vectors import full_queries, uniform
-from harness.retrievers import store
+from harness.retrievers.encoding import store
+from harness.retrievers.encoding.vectors import HybridVectors
 from harness.retrievers.search import exact
 from harness.retrievers.search.compiled import Compiled
 from harness.retrievers.search.final import Part
-from harness.retrievers.vectors import HybridVectors
 
 HALF, SHARD, ROUNDS = 384, 16_384, 3
 SHARES = (0.05, 0.125, 0.25, 0.5, 1.0)

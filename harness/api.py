@@ -123,7 +123,8 @@ def fuse(
     """`harness fuse`: fuse runs of one collection and leave a record that names its parts.
 
     Each of `runs` is a Result, a record's folder, or what `score` takes; where none is a record, `dataset` names the
-    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see `harness.retrievers.fusion`.
+    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see
+    `harness.retrievers.run_files.fusion`.
     """
     how = recipe(method, k, weights, norm)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]

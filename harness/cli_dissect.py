@@ -43,7 +43,7 @@ def dissect_command(
     from harness.reports.dissection import as_markdown, write
     from harness.reports.files import check_folder
     from harness.retrievers.errors import InputError
-    from harness.retrievers.neural import Neural
+    from harness.retrievers.neural.retriever import Neural
     from harness.scoring import parse_metrics
 
     if not checkpoint:

@@ -10,8 +10,8 @@ from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.reports.statistics import paired
 from harness.reports.statistics.paired import Change, Judged, Significance
-from harness.retrievers import trec
 from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import trec
 from harness.scoring import parse_metrics
 from harness.shelf import slug
 

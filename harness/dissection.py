@@ -7,12 +7,12 @@ import numpy as np
 from harness.datasets import Dataset
 from harness.progress import Conductor
 from harness.reports.dissection import BOTH, DENSE, LEXICAL, Dissection, Scored
-from harness.retrievers import halves
+from harness.retrievers.encoding.vectors import bytes_per_document
 from harness.retrievers.errors import InputError
-from harness.retrievers.halves import View
-from harness.retrievers.neural import Neural
+from harness.retrievers.neural import halves
+from harness.retrievers.neural.halves import View
+from harness.retrievers.neural.retriever import Neural
 from harness.retrievers.types import Run
-from harness.retrievers.vectors import bytes_per_document
 from harness.scoring import Metric, score
 
 _NARROWEST = 8

@@ -13,8 +13,8 @@ from harness.parts import check_once, check_one_collection, check_unchanged, dat
 from harness.progress import Conductor
 from harness.reports.records import records
 from harness.reports.records.records import Manifest
-from harness.retrievers import fusion
 from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.run_files import fusion
 from harness.retrievers.types import Run
 from harness.runner import Outcome
 from harness.shelf import Shelf, check_writable
@@ -23,7 +23,7 @@ LABEL = "fusion"
 
 
 class Recipe(BaseModel):
-    """How runs are fused; see `harness.retrievers.fusion`."""
+    """How runs are fused; see `harness.retrievers.run_files.fusion`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,9 +13,9 @@ from harness.progress import Conductor
 from harness.reports.records import records
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
-from harness.retrievers import fusion, trec
 from harness.retrievers.errors import InputError
-from harness.retrievers.exchange import aligned
+from harness.retrievers.run_files import fusion, trec
+from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 from harness.scored import fitted, given, one_dataset
 

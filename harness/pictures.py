@@ -89,7 +89,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.datasets import cache, resolve
     from harness.progress import Conductor
     from harness.recorded import asked_name
-    from harness.retrievers import trec
+    from harness.retrievers.run_files import trec
     from harness.scoring import parse_metrics, score
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.reports.records.records import RUN, Manifest, Record
-from harness.retrievers import exchange, trec
 from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from harness.processes import Processes
 from harness.progress import Conductor
 from harness.reports.records import records
 from harness.reports.records.records import Record
-from harness.retrievers import trec
-from harness.retrievers.exchange import aligned
 from harness.retrievers.registry import Retriever
 from harness.retrievers.rerank import Reranker
+from harness.retrievers.run_files import trec
+from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 from harness.rules import canonical, rules_for
 from harness.scoring import Scores

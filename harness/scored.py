@@ -11,9 +11,9 @@ from harness.datasets import Dataset, cache, resolve
 from harness.progress import Conductor
 from harness.reports.records import records
 from harness.reports.records.origin import RunFile
-from harness.retrievers import exchange, trec
 from harness.retrievers.errors import InputError
-from harness.retrievers.fusion import digest
+from harness.retrievers.run_files import exchange, trec
+from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
 from harness.runner import Outcome
 from harness.shelf import Shelf, check_writable
@@ -21,7 +21,7 @@ from harness.shelf import Shelf, check_writable
 
 @dataclass(frozen=True)
 class Given:
-    """A run from a file, or from an object in memory; `reordered` as in `harness.retrievers.trec.TrecFile`."""
+    """A run from a file, or from an object in memory; `reordered` as in `run_files.trec.TrecFile`."""
 
     run: Run
     file: RunFile
@@ -29,7 +29,7 @@ class Given:
 
 
 def given(found: Any) -> Given:
-    """Read a run: the path of a TREC file, or what `harness.retrievers.exchange.of_any` takes.
+    """Read a run: the path of a TREC file, or what `harness.retrievers.run_files.exchange.of_any` takes.
 
     Raises InputError for a malformed file, what is no run, or a run without any result.
     """

@@ -14,8 +14,8 @@ from harness.progress import Conductor
 from harness.reports.errors import NewerRecordError, RecordError
 from harness.reports.records import records
 from harness.reports.records.records import Manifest, Record
-from harness.retrievers import trec
 from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
 from harness.scoring import Scores, parse_metrics, score
 

@@ -13,11 +13,11 @@ from harness.datasets import resolve
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.progress import Conductor
 from harness.recipe_file import placed
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import exact
 from harness.retrievers.search.final import Part
 from harness.retrievers.types import Document, Run
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 from harness.scoring import parse_metrics, score
 
 _METRICS = ("MRR@10", "NDCG@10")

@@ -13,10 +13,10 @@ from harness.retrievers.types import Corpus, Job, Query, Run
 
 ENTRY_POINT_GROUP = "harness.retrievers"
 _BUILTIN_MODULES = (
-    "harness.retrievers.bm25",
-    "harness.retrievers.coordination",
-    "harness.retrievers.neural",
-    "harness.retrievers.late_interaction",
+    "harness.retrievers.lexical.bm25",
+    "harness.retrievers.lexical.coordination",
+    "harness.retrievers.neural.retriever",
+    "harness.retrievers.late_interaction.retriever",
 )
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}

@@ -10,9 +10,10 @@ import pandas
 import pytest
 
 import harness
-from harness.retrievers import exchange, registry, trec
+from harness.retrievers import registry
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import register
+from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
 from tests.conftest import ROOT, replaced, run_process
 

@@ -191,7 +191,7 @@ import numpy as np, torch
 from pathlib import Path
 from harness.bench.encode import peer_spec
 from harness.models.checkpoints import checkpoint
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Document
 
 class SentenceTransformer:

@@ -10,9 +10,9 @@ from harness.bench import search, vectors
 from harness.bench.options import BenchOptions
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
+from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.errors import InputError
-from harness.retrievers.memory import roomy
 from harness.retrievers.search import exact, quantised
 from harness.retrievers.types import Document
 from tests import tiny

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from harness.retrievers import java, lucene
-from harness.retrievers.bm25 import BM25, BM25Options
 from harness.retrievers.errors import InputError
+from harness.retrievers.lexical import java, lucene
+from harness.retrievers.lexical.bm25 import BM25, BM25Options
 from harness.retrievers.types import Query
 from tests.conftest import write_beir
 from tests.test_datasets import opened

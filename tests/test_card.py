@@ -158,7 +158,7 @@ def test_the_command(whole, cli, bad, monkeypatch):
 )
 def test_the_words_of_the_packaged_models_are_whole(path):
     from harness.models.checkpoints.packaged import NAMES
-    from harness.retrievers.catalog import entries
+    from harness.retrievers.neural.catalog import entries
 
     words = read_words(path)
     assert path.stem == words.title

@@ -16,8 +16,8 @@ from harness.models.checkpoints import hub, packaged
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
 from harness.reports.paper.published import published
-from harness.retrievers.catalog import Entry, entries
 from harness.retrievers.errors import InputError
+from harness.retrievers.neural.catalog import Entry, entries
 from harness.retrievers.registry import available, get
 from harness.retrievers.types import Document, Query
 from tests import tiny

@@ -16,9 +16,9 @@ from harness import baseline_file
 from harness.baseline import Entry
 from harness.reports import checks
 from harness.reports.checks import Checked, Finding, Flip, Status
-from harness.retrievers import lucene
-from harness.retrievers.bm25 import BM25
-from harness.retrievers.coordination import Coordination
+from harness.retrievers.lexical import lucene
+from harness.retrievers.lexical.bm25 import BM25
+from harness.retrievers.lexical.coordination import Coordination
 from tests import tiny
 from tests.conftest import ROOT, write_beir
 
@@ -462,7 +462,7 @@ def test_coordination_by_hand(job, tmp_path):
 
 
 def test_coordination_drops_nothing_that_counts(job, monkeypatch, tmp_path):
-    from harness.retrievers import coordination
+    from harness.retrievers.lexical import coordination
 
     [dataset] = harness.datasets.resolve("mini")
     dataset.open(job)

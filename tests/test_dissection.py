@@ -21,11 +21,12 @@ from harness.reports.dissection import (
     quality,
     write,
 )
-from harness.retrievers import halves, trec
-from harness.retrievers.encoding import TextEncoder
-from harness.retrievers.halves import View, narrowed
+from harness.retrievers.encoding.encode import TextEncoder
+from harness.retrievers.encoding.vectors import HybridVectors
+from harness.retrievers.neural import halves
+from harness.retrievers.neural.halves import View, narrowed
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
-from harness.retrievers.vectors import HybridVectors
 from harness.runner import run
 from harness.scoring import parse_metrics
 from tests import tiny

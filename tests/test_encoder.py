@@ -16,7 +16,7 @@ from harness.models.checkpoints import checkpoint, hub
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny
 

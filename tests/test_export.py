@@ -11,7 +11,7 @@ from harness.models.checkpoints import checkpoint, layouts
 from harness.models.checkpoints.export_dense import export_dense
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny
 

@@ -12,7 +12,7 @@ from harness.models.checkpoints import checkpoint, layouts
 from harness.models.checkpoints.export_float16 import export_float16
 from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Query
 from tests import tiny
 

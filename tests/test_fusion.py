@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness.retrievers import exchange, fusion, trec
 from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import exchange, fusion, trec
 from harness.retrievers.types import Run
 from tests.conftest import DOCS, QRELS, write_beir
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import kernels, loops, quantised
 from harness.retrievers.search.kernels import LANES
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 from tests.test_search import oracle, random_queries, random_shape, random_vectors
 
 WIDTHS = ["plain", "sse2", "avx2", "avx512"]

@@ -16,7 +16,7 @@ from harness.models.checkpoints.late_layouts import LateSpec
 from harness.models.checkpoints.weights import quiet, tensors_only
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
-from harness.retrievers.late_encoding import TokenEncoder
+from harness.retrievers.late_interaction.encode import TokenEncoder
 from harness.retrievers.types import Document, Query
 from tests import late as small
 from tests import tiny

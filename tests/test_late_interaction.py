@@ -12,12 +12,14 @@ from harness.datasets import cache, resolve
 from harness.models.checkpoints import late, late_layouts
 from harness.models.checkpoints.weights import tensors_only
 from harness.progress import Conductor
-from harness.retrievers import first_stage, registry, store, trec
+from harness.retrievers import registry
+from harness.retrievers.encoding import store
+from harness.retrievers.encoding.token_vectors import TokenVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.late_encoding import TokenEncoder
-from harness.retrievers.late_interaction import LateInteraction
-from harness.retrievers.late_options import LateOptions
-from harness.retrievers.token_vectors import TokenVectors
+from harness.retrievers.late_interaction import first_stage
+from harness.retrievers.late_interaction.encode import TokenEncoder
+from harness.retrievers.late_interaction.retriever import LateInteraction, LateOptions
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query
 from harness.runner import run
 from tests import late as small
@@ -277,7 +279,9 @@ def test_a_first_stage_that_makes_documents_up(place, job, tmp_path):
 )
 def test_bad_input(place, tmp_path, bad, monkeypatch, words, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("harness.retrievers.late_encoding.TokenEncoder.documents", lambda *a: pytest.fail("it encoded"))
+    monkeypatch.setattr(
+        "harness.retrievers.late_interaction.encode.TokenEncoder.documents", lambda *a: pytest.fail("it encoded")
+    )
     shutil.copytree(place / "m", tmp_path / "m")
     shutil.copytree(place / "m", tmp_path / "plain")
     shutil.copytree(place / "m", tmp_path / "other")

@@ -22,7 +22,7 @@ from transformers import (
 from harness.models.checkpoints import checkpoint, hub, layouts
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests import tiny
 

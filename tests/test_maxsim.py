@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.search import exact, maxsim
 from harness.retrievers.search.maxsim import Given, MaxSim, TokenPart
-from harness.retrievers.token_vectors import TokenQueries, TokenVectors
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ import pytest
 from harness.config import build
 from harness.models.checkpoints import checkpoint, hub
 from harness.models.hybrid import HybridSpec
-from harness.retrievers import trec
+from harness.retrievers.run_files import trec
 from harness.runner import run
 from tests import tiny
 from tests.conftest import run_process, write_beir

@@ -13,7 +13,7 @@ from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub, packaged
 from harness.models.checkpoints.weights import quiet
 from harness.reports.card import SECTIONS
-from harness.retrievers.catalog import entries
+from harness.retrievers.neural.catalog import entries
 from harness.retrievers.registry import get
 from harness.retrievers.types import Document, Query
 

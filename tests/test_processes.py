@@ -23,8 +23,8 @@ from harness.processes import Processes, ProcessLost, speaks
 from harness.progress import Conductor
 from harness.retrievers import mining, registry
 from harness.retrievers.errors import InputError
-from harness.retrievers.ranking import merged
 from harness.retrievers.registry import Identity, Options, Retriever
+from harness.retrievers.search.searcher import merged
 from harness.retrievers.types import Run
 from harness.runner import iterate
 from tests import tiny
@@ -272,7 +272,7 @@ def test_what_is_found_is_not_searched_and_a_metric_is_added(go, together, monke
     datasets = ("seven", "three")
     made, _ = together(lambda team: go(datasets=datasets, metrics=["NDCG@10"]))
     assert [outcome.found for outcome in made] == [False, False]
-    monkeypatch.setattr("harness.retrievers.neural.Neural.search", lambda *a: pytest.fail("searched again"))
+    monkeypatch.setattr("harness.retrievers.neural.retriever.Neural.search", lambda *a: pytest.fail("searched again"))
     found, nothing = together(lambda team: go(datasets=datasets, metrics=["NDCG@10"]))
     assert ([outcome.found for outcome in found], nothing) == ([True, True], [])
     more, nothing = together(lambda team: go(datasets=datasets, metrics=["R@10"]))

@@ -40,7 +40,7 @@ def test_a_record_has_four_files_and_says_everything(record):
 
 
 def test_the_paper_row_is_the_papers_system_alone():
-    from harness.retrievers.bm25 import BM25, BM25Options
+    from harness.retrievers.lexical.bm25 import BM25, BM25Options
 
     rows = [BM25(options).identity().paper_rows for options in (
         BM25Options(fields="multifield"), BM25Options(), BM25Options(fields="multifield", b=0.9),

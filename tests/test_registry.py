@@ -18,7 +18,7 @@ def test_ours_are_there():
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(ValueError, match=r"'bm25' is taken by harness.retrievers.bm25"):
+    with pytest.raises(ValueError, match=r"'bm25' is taken by harness.retrievers.lexical.bm25"):
 
         @register("bm25")
         class Other(Retriever):

@@ -24,9 +24,10 @@ from harness.models.cross_encoder.teacher import Joiner
 from harness.models.errors import CheckpointError
 from harness.models.training.tokens import Ragged
 from harness.reports.records import records
-from harness.retrievers import registry, trec
+from harness.retrievers import registry
 from harness.retrievers.errors import InputError
 from harness.retrievers.rerank import Reranker, RerankOptions, below
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query, Run
 from harness.rules import FORUMS
 from harness.runner import run

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from harness.config import build
-from harness.retrievers import registry, trec
+from harness.retrievers import registry
 from harness.retrievers.registry import Identity, Options, Retriever
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
 from harness.runner import run
 from tests.conftest import DOCS, QRELS, QUERIES, replaced, write_beir

@@ -8,8 +8,8 @@ import torch
 
 from harness.models.layers.encoder import top_terms
 from harness.models.losses import ranking
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, final_scores
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 
 def random_halves(seed=0, q=3, n=5, dense=4, vocabulary=30):

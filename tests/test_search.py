@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors, bytes_per_document
 from harness.retrievers.search import compiled, device, exact
 from harness.retrievers.search.final import Part, best, final_scores
-from harness.retrievers.vectors import HybridQueries, HybridVectors, bytes_per_document
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from harness.retrievers import encoding, store
+from harness.retrievers.encoding import encode, store
+from harness.retrievers.encoding.store import Header, Ids, ShardError
+from harness.retrievers.encoding.vectors import HybridVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.store import Header, Ids, ShardError
 from harness.retrievers.types import Document
-from harness.retrievers.vectors import HybridVectors
 
 HEADER = Header(
     "c" * 64, "d" * 64, {"dense": 3, "lexical": 2}, "fp32", {"torch": "1"}, "rule", documents=25, shard_documents=10
@@ -45,7 +45,7 @@ class Fake:
 
 
 def build(folder, job, encoder=None):
-    return encoding.build(folder, HEADER, encoder or Fake(), Corpus(), job)
+    return encode.build(folder, HEADER, encoder or Fake(), Corpus(), job)
 
 
 def test_what_is_written_is_what_is_mapped(tmp_path, job):

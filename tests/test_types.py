@@ -6,9 +6,9 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.retrievers import trec
 from harness.retrievers.errors import InputError
 from harness.retrievers.ordering import best_first, repeated
+from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Run
 
 # few ids and few scores, so that ties are the rule; ids that differ in length, case, and beyond ASCII

@@ -18,7 +18,8 @@ for needed in (
     "harness/recipes/ablation/small.yaml",
     "harness/data/cards/dupmae-mini.yaml",
     "harness/data/cards/retromae-mini.yaml",
-    "harness/retrievers/log4j2.xml",
+    "harness/retrievers/lexical/log4j2.xml",
+    "harness/retrievers/neural/catalog.yaml",
     "harness/__init__.pyi",
     "harness/py.typed",
 ):

@@ -20,7 +20,7 @@ from harness.datasets import resolve
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint
 from harness.models.hybrid import HybridSpec
-from harness.retrievers.encoding import TextEncoder
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
 

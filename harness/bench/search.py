@@ -16,11 +16,11 @@ from harness.bench import vectors as made
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer
 from harness.bench.timing import Say, compare
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.search import exact, quantised
 from harness.retrievers.search.compiled import Compiled
 from harness.retrievers.search.final import Part
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 DOCS, QUERIES, K = 100_000, 256, 1_000
 WIDTH = 768

@@ -18,13 +18,13 @@ from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub
 from harness.progress import Conductor
 from harness.recipe_data import CorpusPart
-from harness.retrievers import encoding
+from harness.retrievers.encoding import encode
+from harness.retrievers.encoding.huge_pages import roomy
+from harness.retrievers.encoding.store import Header
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.memory import roomy
 from harness.retrievers.search import quantised
-from harness.retrievers.store import Header
 from harness.retrievers.types import Document, Query
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 VOCABULARY = 30_522  # of BERT, uncased
 _WORDS = slice(5, 15)  # of a passage that is not searched: its query
@@ -69,7 +69,7 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
         )
     dtype = quantised.dense_type()
     loaded = checkpoint.load(model, spec, dtype)
-    encoder = encoding.TextEncoder(loaded, torch.device("cpu"))
+    encoder = encode.TextEncoder(loaded, torch.device("cpu"))
     passages = _Passages(corpus, found[:count])
     job = Conductor(cache(), threads)
     header = Header(
@@ -82,7 +82,7 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
         documents=count,
         shard_documents=16_384,
     )
-    shards = encoding.build(cache() / "bench" / header.key[:20], header, encoder, passages, job)
+    shards = encode.build(cache() / "bench" / header.key[:20], header, encoder, passages, job)
     vectors = [shard.vectors for shard in shards.values()]
     words = [" ".join(text.split()[_WORDS]) for text in found[count:]]
     asked = encoder.queries([Query(str(number), text) for number, text in enumerate(words)])

@@ -1,6 +1,7 @@
 """Backbone → pooled dense half [B,D] and max-pooled token logits [B,V].
 
-Paper: section 3.2, equations 6-9 and 12. Nothing here truncates, batches or stores; see `harness.retrievers.encoding`.
+Paper: section 3.2, equations 6-9 and 12. Nothing here truncates, batches or stores; see
+`harness.retrievers.encoding.encode`.
 """
 
 from collections.abc import Callable

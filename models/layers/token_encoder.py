@@ -2,7 +2,7 @@
 
 ColBERT (Khattab and Zaharia 2020, section 3.2; v2: Santhanam et al. 2022): E_q = Normalise(W BERT("[Q] q_0 … q_l # …
 #")), with # the mask token, and E_d = Filter(Normalise(W BERT("[D] d_0 … d_n"))), where the filter leaves punctuation
-out. Nothing here truncates, batches or stores; see `harness.retrievers.late_encoding`.
+out. Nothing here truncates, batches or stores; see `harness.retrievers.late_interaction.encode`.
 """
 
 from torch import Tensor, nn

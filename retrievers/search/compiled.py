@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.retrievers.memory import roomy
+from harness.retrievers.encoding.huge_pages import roomy
+from harness.retrievers.encoding.vectors import HybridQueries
 from harness.retrievers.search import loops, quantised
 from harness.retrievers.search.final import Part, Rows, most_terms
 from harness.retrievers.search.kernels import LANES, scan
 from harness.retrievers.search.quantised import Block, Extent, Queries
-from harness.retrievers.vectors import HybridQueries
 
 DOCUMENTS = 4096  # of a block
 RESIDENT = 2**30  # bytes of rounded documents that are kept from one call to the next

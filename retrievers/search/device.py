@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms
 from harness.retrievers.search.quantised import TINY
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 # the n best approximate scores of each query [Q,n] and their rows [Q,n], descending
 Candidates = Callable[[HybridQueries, int], tuple[Scores, Rows]]

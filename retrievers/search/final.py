@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import TypeVar
 
+from harness.retrievers.encoding.store import forget
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import loops
-from harness.retrievers.store import forget
 from harness.retrievers.types import Strings
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.retrievers.encoding.store import forget
+from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.search import maxsim_loops
 from harness.retrievers.search.compiled import workers
 from harness.retrievers.search.device import widened
 from harness.retrievers.search.final import Rows, Scores, write_scores
-from harness.retrievers.store import forget
-from harness.retrievers.token_vectors import TokenQueries, TokenVectors
 
 _UNIT = 2.0**-24  # half a unit in the last place of float32
 _SPARE = 0.4  # of the device's free memory, for documents

@@ -32,9 +32,9 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 from typing_extensions import TypeVar
 
+from harness.retrievers.encoding.vectors import HybridVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Strings
-from harness.retrievers.vectors import HybridVectors
 
 SCHEMA = 1
 _IDS = ("id_offsets", "id_bytes")

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from harness.retrievers.passages import Form
+from harness.retrievers.encoding.text_form import Form
+from harness.retrievers.encoding.vectors import bytes_per_document
 from harness.retrievers.registry import PaperRow
-from harness.retrievers.vectors import bytes_per_document
 
 # the fields that are HybridSpec's, where a checkpoint does not say itself how it is used
 SPEC = (

@@ -5,24 +5,62 @@ import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from harness.retrievers.catalog import entries
 from harness.retrievers.errors import InputError
-from harness.retrievers.late_checkpoint import WithLateCheckpoint
-from harness.retrievers.late_options import DEPTH, LateOptions
+from harness.retrievers.neural.base import CheckpointOptions, OnCheckpoint
+from harness.retrievers.neural.catalog import entries
 from harness.retrievers.registry import Identity, Retriever, register
 from harness.retrievers.types import Corpus, Job, Query, Run
 
 if TYPE_CHECKING:
-    from harness.retrievers.first_stage import Candidates
-    from harness.retrievers.store import Shard
-    from harness.retrievers.token_vectors import TokenVectors
+    from harness.models.checkpoints.late_layouts import LateLayout, LateSpec
+    from harness.retrievers.encoding.store import Header, Shard
+    from harness.retrievers.encoding.token_vectors import TokenVectors
+    from harness.retrievers.late_interaction.encode import TokenEncoder
+    from harness.retrievers.late_interaction.first_stage import Candidates
 
 _QUERIES_AT_ONCE = 256  # one pass over the documents each
 _SAMPLE = 1_024  # documents whose tokens are counted to tell how much the vectors of all take
+DEPTH = 1_000
+
+
+class LateOptions(CheckpointOptions):
+    """What a user may change. None: as the checkpoint says, else the default."""
+
+    max_length: int | None = Field(None, ge=1, description="of passages, in tokens; queries have query_length")
+    query_length: int | None = Field(None, ge=1, description="of queries, in tokens; shorter ones are filled up to it")
+    titles: bool | Literal["space", "separator", "none"] | None = Field(
+        None, description="how a passage's title comes before its text: space, separator, none"
+    )
+    shard_documents: int = Field(4_096, ge=1, description="documents of a shard, the unit in which encoding resumes")
+    first_stage: str | None = Field(
+        None,
+        description="all: every document is scored; a retriever's name: its best `depth`; None: all where their "
+        "vectors take at most `exhaustive_gib` and no `depth` is given, else bm25",
+    )
+    first_stage_options: dict[str, Any] = Field({}, description="of that retriever")
+    depth: int | None = Field(None, ge=1, description=f"candidates of a query; {DEPTH:,} unless given")
+    exhaustive_gib: float = Field(
+        8.0,
+        gt=0,
+        le=1e6,
+        description="GiB: a corpus whose token vectors take more is not encoded as a whole, only its candidates are",
+    )
+
+    @model_validator(mode="after")
+    def _read(self) -> "LateOptions":
+        """An option is never given and then ignored."""
+        if self.first_stage == "all" and (self.depth is not None or self.first_stage_options):
+            raise ValueError("first_stage all scores every document: depth and first_stage_options have no meaning")
+        if self.first_stage is None and self.first_stage_options:
+            raise ValueError("first_stage_options need a first_stage")
+        if self.first_stage == "all" and "exhaustive_gib" in self.model_fields_set:
+            raise ValueError("first_stage all scores every document, whatever exhaustive_gib is: give one of the two")
+        return self
 
 
 class _Plan(NamedTuple):
@@ -35,7 +73,7 @@ class _Plan(NamedTuple):
 
 
 @register("colbertv2")
-class LateInteraction(WithLateCheckpoint):
+class LateInteraction(OnCheckpoint):
     """Encodes every token, keeps the vectors in a store, and scores by MaxSim (Santhanam et al. 2022).
 
     The authors search a compressed index (PLAID); here scores are exact, over all documents or over candidates.
@@ -44,11 +82,69 @@ class LateInteraction(WithLateCheckpoint):
     summary = "ColBERTv2: a vector of every token, MaxSim; over all documents or --option first_stage=NAME, depth=N"
     distributed = True
     entry = entries()["colbertv2"]
+    Options = LateOptions
+    aside = (*OnCheckpoint.aside, "first_stage", "first_stage_options", "depth", "exhaustive_gib")
+    options: LateOptions
 
     def __init__(self, options: LateOptions) -> None:
         super().__init__(options)
         self._plan: _Plan | None = None
         self._stored: tuple[int, int] = 0, 0  # documents and token vectors that were searched
+
+    @cached_property
+    def layout(self) -> "LateLayout":
+        """What the checkpoint's files say. Raises CheckpointError for a folder of another kind or architecture.
+
+        A folder of sentence-transformers says itself what it is made of, so it may be of any architecture.
+        """
+        from harness.models.checkpoints import late_layouts, layouts
+
+        found = late_layouts.read(self.folder)
+        architecture = self.entry.architecture if found.kind == "ColBERT" else None
+        layouts.demand(found, architecture, self.entry.layout, self.entry.system)
+        return found
+
+    @cached_property
+    def spec(self) -> "LateSpec":
+        """The checkpoint's own choices, and the lengths of the options, else of the entry."""
+        query = self.options.query_length or self.entry.query_length
+        return self.layout.spec.lengths(query, self.options.max_length or self.entry.passage_length)
+
+    @cached_property
+    def encoder(self) -> "TokenEncoder":
+        """The checkpoint, loaded and on its device."""
+        import torch
+
+        from harness.models.checkpoints import late
+        from harness.retrievers.late_interaction.encode import TokenEncoder
+
+        loaded = late.load(self.layout, self.spec, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        loaded.encoder.to(self.device)
+        return TokenEncoder(loaded, self.device, self.titles, self.entry.missing_title)
+
+    def described(self) -> dict[str, Any]:
+        """How texts became vectors, for the record."""
+        spec = dataclasses.asdict(self.spec) | {"skipped": " ".join(self.spec.skipped)}
+        where = {"titles": self.titles, "device": str(self.device), "precision": self.precision}
+        return spec | where | {"width": self.encoder.loaded.width}
+
+    def header(self, corpus: Corpus) -> "Header":
+        """What decides the bytes of the store of a corpus."""
+        from harness.retrievers.encoding.store import Header
+
+        relevant = ("passage_length", "passage_prefix", "passage_marker", "skipped", "unit")
+        own = {"kind": "token vectors", "width": self.encoder.loaded.width}
+        titles = {"titles": self.titles, "missing_title": self.entry.missing_title}
+        return Header(
+            checkpoint_hash=self.checkpoint_hash,
+            corpus_hash=corpus.content_hash,
+            spec={name: getattr(self.spec, name) for name in relevant} | own | titles,
+            precision=f"{self.precision} on {self.device.type}",
+            libraries={name: version(name) for name in self.packages},
+            batch_rule=self.encoder.batch_rule,
+            documents=corpus.count,
+            shard_documents=self.options.shard_documents,
+        )
 
     @property
     def _first_name(self) -> str:
@@ -57,7 +153,7 @@ class LateInteraction(WithLateCheckpoint):
     @cached_property
     def _first(self) -> Retriever | None:
         """Where candidates come from, if they are needed; None where all documents are wanted."""
-        from harness.retrievers import first_stage
+        from harness.retrievers.late_interaction import first_stage
 
         if self._first_name == "all":
             return None
@@ -128,8 +224,8 @@ class LateInteraction(WithLateCheckpoint):
         import torch
 
         from harness.models.checkpoints.late_layouts import METADATA, silent
-        from harness.retrievers import first_stage
-        from harness.retrievers.ranking import merged
+        from harness.retrievers.late_interaction import first_stage
+        from harness.retrievers.search.searcher import merged
 
         torch.set_num_threads(job.threads)
         if silent(self.layout):
@@ -172,10 +268,10 @@ class LateInteraction(WithLateCheckpoint):
         self, corpus: Corpus, chosen: "Candidates | None", queries: Sequence[Query], top_k: int, job: Job
     ) -> Run:
         """Encode what is to be scored, and rank what of it is in this process's shards."""
-        from harness.retrievers import store
-        from harness.retrievers.encoding import build
-        from harness.retrievers.ranking import ranked
+        from harness.retrievers.encoding import store
+        from harness.retrievers.encoding.encode import build
         from harness.retrievers.search.maxsim import Given, MaxSim, TokenPart
+        from harness.retrievers.search.searcher import ranked
 
         query_ids = [query.query_id for query in queries]
         documents = corpus if chosen is None else chosen.documents

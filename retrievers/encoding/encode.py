@@ -13,13 +13,13 @@ from filelock import FileLock, Timeout
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.layers.encoder import top_terms
 from harness.models.training.precision import IMITATED, imitated
-from harness.retrievers import store
+from harness.retrievers.encoding import store
+from harness.retrievers.encoding.huge_pages import roomy
+from harness.retrievers.encoding.store import Header, Shard, ShardError, V, Vectors
+from harness.retrievers.encoding.text_form import Form, Text, prefixed, text_of
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.memory import roomy
-from harness.retrievers.passages import Form, Text, prefixed, text_of
-from harness.retrievers.store import Header, Shard, ShardError, V, Vectors
 from harness.retrievers.types import Corpus, Document, Job, Query
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 # A batch holds texts of near length, at most so many padded tokens. It never crosses a shard, so that a shard's bytes
 # do not depend on which shards were there already.

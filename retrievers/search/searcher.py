@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.retrievers import store
+from harness.retrievers.encoding import store
+from harness.retrievers.encoding.store import Shard
+from harness.retrievers.encoding.vectors import HybridQueries
 from harness.retrievers.search import exact
 from harness.retrievers.search.final import Documents, Part, Q
-from harness.retrievers.store import Shard
 from harness.retrievers.types import Meter, Run
-from harness.retrievers.vectors import HybridQueries
 
 
 class Searcher:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from harness.models.checkpoints.late import LoadedLate
-from harness.retrievers.encoding import batch_rule, by_length
+from harness.retrievers.encoding.encode import batch_rule, by_length
+from harness.retrievers.encoding.text_form import Form, Text, prefixed, text_of
+from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.passages import Form, Text, prefixed, text_of
-from harness.retrievers.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.types import Document, Query
 
 

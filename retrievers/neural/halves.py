@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from harness.retrievers.encoding.store import Shard
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
-from harness.retrievers.neural import QUERIES_AT_ONCE, Neural
-from harness.retrievers.ranking import Searcher, merged
-from harness.retrievers.store import Shard
+from harness.retrievers.neural.retriever import QUERIES_AT_ONCE, Neural
+from harness.retrievers.search.searcher import Searcher, merged
 from harness.retrievers.types import Corpus, Job, Query, Run
-from harness.retrievers.vectors import HybridQueries, HybridVectors
 
 # whole shards of so many documents are held narrowed at once: K' pairs of a million take 4 MB times K'
 _DOCUMENTS_AT_ONCE = 1 << 20

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.retrievers.vectors import Half, Single
+from harness.retrievers.encoding.vectors import Half, Single
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.retrievers.catalog import Entry
+from harness.retrievers.encoding.text_form import Form
 from harness.retrievers.errors import InputError
-from harness.retrievers.passages import Form
+from harness.retrievers.neural.catalog import Entry
 from harness.retrievers.registry import About, Options, Retriever
 
 if TYPE_CHECKING:

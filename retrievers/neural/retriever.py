@@ -1,28 +1,146 @@
 """Every single-vector, lexical and hybrid system: one retriever, a choice of two halves, a catalog entry each."""
 
 import dataclasses
+import hashlib
 import importlib.util
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.retrievers.catalog import Entry, entries
+from pydantic import Field
+
 from harness.retrievers.errors import InputError
+from harness.retrievers.neural.base import CheckpointOptions, OnCheckpoint
+from harness.retrievers.neural.catalog import Entry, entries
 from harness.retrievers.registry import Identity, Retriever, register, register_prefix
 from harness.retrievers.types import Corpus, Job, Query, Run
-from harness.retrievers.with_checkpoint import WithCheckpoint
 
 if TYPE_CHECKING:
-    from harness.retrievers.store import Shard
+    from harness.models.hybrid import HybridSpec
+    from harness.retrievers.encoding.encode import TextEncoder
+    from harness.retrievers.encoding.store import Shard
 
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
 
 
-class Neural(WithCheckpoint):
-    """Encodes with a checkpoint, keeps the vectors in a store, searches them exactly."""
+class NeuralOptions(CheckpointOptions):
+    """What a user may change. None: as the checkpoint's `hybrid.json` says, else the entry, else the default."""
 
+    dense: int | None = Field(None, ge=0, description="D; 0 leaves the dense half out")
+    lexical: int | None = Field(None, ge=0, description="K; 0 leaves the lexical half out")
+    pooling: Literal["cls", "mean"] | None = None
+    similarity: Literal["dot", "cosine"] | None = None
+    max_length: int | None = Field(None, ge=1, description="of passages, in tokens")
+    query_length: int | None = Field(
+        None, ge=1, description="of queries, in tokens; max_length where only that is given"
+    )
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    query_checkpoint: str | None = Field(None, description="where queries have an encoder of their own")
+    lexical_pooling: Literal["max", "sum"] | None = Field(None, description="of the lexical half, over the tokens")
+    activation: Literal["none", "log1p_relu"] | None = Field(None, description="of its logits; SPLADE: log1p_relu")
+    lexical_tokens: Literal["ordinary", "all"] | None = Field(None, description="whether CLS and SEP count")
+    engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
+        "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
+    )
+
+
+class Neural(OnCheckpoint):
+    """Encodes with a checkpoint, keeps the vectors in a store, searches them exactly.
+
+    How the checkpoint is used is what options, its own files and the catalog's entry come to; nothing is loaded
+    unasked.
+    """
+
+    Options = NeuralOptions
+    aside = (*OnCheckpoint.aside, "engine")
+    options: NeuralOptions
     distributed = True
     _terms: float | None = None  # of a document, on average, where it is not K
+
+    @cached_property
+    def spec(self) -> "HybridSpec":
+        """The resolved choice of halves: options, `hybrid.json`, else the entry, the folder's other files, defaults.
+
+        Raises CheckpointError for a checkpoint of another architecture or layout than the entry's.
+        """
+        from harness.models.checkpoints import layouts
+
+        chosen, entry = self.options, self.entry
+        layout = layouts.read(self.folder)
+        layouts.demand(layout, entry.architecture, entry.layout, entry.system)
+        spec = layout.spec()
+        if layout.kind != "ours":  # which knows better than the name it is run under
+            spec = spec.replace(**entry.spec(layout.vocabulary))
+        return spec.replace(
+            dense=chosen.dense,
+            lexical=chosen.lexical,
+            pooling=chosen.pooling,
+            similarity=chosen.similarity,
+            passage_length=chosen.max_length,
+            query_length=chosen.query_length or chosen.max_length,
+            query_prefix=chosen.query_prefix,
+            passage_prefix=chosen.passage_prefix,
+            lexical_pooling=chosen.lexical_pooling,
+            activation=chosen.activation,
+            lexical_tokens=chosen.lexical_tokens,
+        )
+
+    @cached_property
+    def query_folder(self) -> Path:
+        """The folder of the queries' encoder: that of the passages, unless there are two. Raises as `folder`."""
+        from harness.models.checkpoints import hub
+
+        name = self.options.query_checkpoint
+        if name is None and self.options.checkpoint is None:
+            name = self.entry.query_checkpoint
+        if name is None:
+            return self.folder
+        return hub.locate(name, None if self.options.query_checkpoint else self.entry.query_revision)
+
+    @cached_property
+    def hashes(self) -> str:
+        """Of the checkpoint; of both, where queries have one of their own."""
+        from harness.models.checkpoints import hub
+
+        if self.query_folder == self.folder:
+            return self.checkpoint_hash
+        both = f"{self.checkpoint_hash} {hub.content_hash(self.query_folder)}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @cached_property
+    def encoder(self) -> "TextEncoder":
+        """The checkpoint, loaded and on its device."""
+        return self._load(self.folder, self.spec)
+
+    @cached_property
+    def query_encoder(self) -> "TextEncoder":
+        """The one for queries: the same, unless there are two. Raises InputError where their vectors do not meet."""
+        from harness.models.checkpoints import layouts
+
+        if self.query_folder == self.folder:
+            return self.encoder
+        layouts.demand(layouts.read(self.query_folder), self.entry.architecture, self.entry.layout, self.entry.system)
+        spec = self.encoder.loaded.spec
+        found = self._load(self.query_folder, spec)
+        if spec.lexical and found.loaded.vocabulary != self.encoder.loaded.vocabulary:
+            raise InputError(
+                f"queries of {self.query_folder} have {found.loaded.vocabulary:,} terms, passages of {self.folder} "
+                f"{self.encoder.loaded.vocabulary:,}: the two do not belong together."
+            )
+        return found
+
+    def _load(self, folder: Path, spec: "HybridSpec") -> "TextEncoder":
+        import torch
+
+        from harness.models.checkpoints import checkpoint
+        from harness.retrievers.encoding.encode import TextEncoder
+
+        loaded = checkpoint.load(folder, spec, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        loaded.encoder.to(self.device)
+        return TextEncoder(loaded, self.device, self.titles, self.entry.missing_title)
 
     def resolved(self) -> dict[str, Any]:
         """The options, with every None replaced by what it came to."""
@@ -50,7 +168,7 @@ class Neural(WithCheckpoint):
 
     def identity(self) -> Identity:
         """What the record says: sizes as they came out."""
-        from harness.retrievers.vectors import bytes_per_document
+        from harness.retrievers.encoding.vectors import bytes_per_document
 
         loaded = self.encoder.loaded
         spec = loaded.spec
@@ -83,7 +201,7 @@ class Neural(WithCheckpoint):
         """
         import torch
 
-        from harness.retrievers.ranking import Searcher, merged
+        from harness.retrievers.search.searcher import Searcher, merged
 
         torch.set_num_threads(job.threads)
         meant = self.options.lexical == 0 or self.spec.trained.get("lexical") == 0
@@ -106,7 +224,7 @@ class Neural(WithCheckpoint):
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
-        from harness.retrievers.encoding import build
+        from harness.retrievers.encoding.encode import build
 
         header = self._header(corpus)
         shards = list(build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job).values())
@@ -116,7 +234,7 @@ class Neural(WithCheckpoint):
         return shards
 
     def _header(self, corpus: Corpus) -> Any:
-        from harness.retrievers.store import Header
+        from harness.retrievers.encoding.store import Header
 
         spec = self.encoder.loaded.spec
         relevant = (

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from harness.retrievers import java, lucene
 from harness.retrievers.errors import InputError
+from harness.retrievers.lexical import java, lucene
 from harness.retrievers.registry import About, Identity, Options, PaperRow, Retriever, register
 from harness.retrievers.types import Corpus, Job, Query, Run
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.retrievers.errors import InputError
-from harness.retrievers.exchange import aligned, to_dict
+from harness.retrievers.run_files.exchange import aligned, to_dict
 from harness.retrievers.types import Run
 
 Method = Literal["rrf", "weighted"]

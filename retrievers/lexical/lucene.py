@@ -11,8 +11,8 @@ from typing import Any
 from filelock import FileLock
 
 from harness.models.errors import first_line
-from harness.retrievers import java
 from harness.retrievers.errors import InputError
+from harness.retrievers.lexical import java
 from harness.retrievers.types import Corpus, Job
 
 # A corpus is handed to Anserini in files of this many documents: it gives a file to a thread and counts whole files.

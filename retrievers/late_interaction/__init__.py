@@ -1,0 +1,1 @@
+"""A vector of every token: encoding, candidates, and MaxSim."""

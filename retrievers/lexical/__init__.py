@@ -1,0 +1,1 @@
+"""Bag-of-words retrievers: BM25 by Lucene, and the count of shared words."""
