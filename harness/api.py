@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.comparison import Compared, compare_records
-from harness.config import RunConfig, build, make_retriever, reranked_by, share_options
-from harness.datasets import cache
-from harness.fusing import LABEL, fuse_parts, recipe
-from harness.progress import Conductor
-from harness.ranked import Ranking, Result
+from harness.analysis.comparison import Compared, compare_records
+from harness.datasets.dataset import cache
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query
-from harness.runner import iterate
-from harness.scored import given, label_of, one_dataset, score_given
-from harness.searches import Search, Searches
+from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
+from harness.runs.external import given, label_of, one_dataset, score_given
+from harness.runs.fusion import LABEL, fuse_parts, recipe
+from harness.runs.results import Ranking, Result
+from harness.runs.runner import iterate
+from harness.runs.searches import Search, Searches
+from harness.runtime.job import Conductor
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
 _Folder = str | Path

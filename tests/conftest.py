@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from harness.cli import main
-from harness.progress import Conductor
+from harness.runtime.job import Conductor
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared"))

@@ -17,14 +17,13 @@ import yaml
 from scipy import stats
 from typer.testing import CliRunner
 
-from harness import ablation_plan, arms, recipe_file
+from harness.ablation import grid, plan
 from harness.cli import app
-from harness.datasets import MINI
+from harness.datasets.dataset import MINI
 from harness.models import hybrid
 from harness.models.pretraining.config import PretrainConfig
 from harness.models.pretraining.mae import DupMAE, RetroMAE
 from harness.models.pretraining.masking import Collator, Vocabulary
-from harness.recipe import Objective
 from harness.reports.ablation import one_collection
 from harness.reports.ablation import rows as table3
 from harness.reports.ablation.results import gather, seeds_of
@@ -32,6 +31,8 @@ from harness.reports.errors import RecordError
 from harness.reports.paper.published import published
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
+from harness.training import recipe_files
+from harness.training.recipe import Objective
 from tests import tiny
 from tests.conftest import write_beir
 from tests.test_neural import go
@@ -76,8 +77,8 @@ def write(folder, **changes):
     return path
 
 
-def grid(name, hidden=768, output=Path("out"), seeds=1, changes=()):
-    return arms.arms(recipe_file.load(recipe_file.ablation(name), list(changes)), hidden, output, seeds)
+def arms_of(name, hidden=768, output=Path("out"), seeds=1, changes=()):
+    return grid.arms(recipe_files.load(recipe_files.ablation(name), list(changes)), hidden, output, seeds)
 
 
 def test_widths_are_the_papers_and_scale():
@@ -105,8 +106,8 @@ def test_the_rows_are_those_printed_and_the_claims_hold_in_print():
 @pytest.mark.parametrize(("name", "before", "hidden"), [("small", 1, 128), ("msmarco", 2, 768)])
 def test_three_pretrainings_and_seven_finetunings_make_eight_rows(name, before, hidden):
     """Stages once each: 3 pre-trainings (two stages each at the paper's scale), 7 times in-batch, mine, negatives."""
-    found = grid(name, hidden)
-    stages = ablation_plan.plan(found, None)
+    found = arms_of(name, hidden)
+    stages = plan.plan(found, None)
     assert len(found) == 7
     assert sorted(row for arm in found for row in arm.rows) == sorted(row.name for row in table3.ROWS)
     assert len(stages) == 3 * before + 7 * 3
@@ -126,7 +127,7 @@ def test_three_pretrainings_and_seven_finetunings_make_eight_rows(name, before, 
 def test_cls_decoding_is_dupmae_without_the_bag_of_words():
     """Same weights, same batch: RetroMAE's losses and gradients equal DupMAE's with a bag-of-words weight of 0."""
     given = Objective(change={"bow_positions": "all_but_first"})
-    found = {name: arms.objective(given, name).config() for name in table3.PRETRAININGS}
+    found = {name: grid.objective(given, name).config() for name in table3.PRETRAININGS}
     assert [config.tasks for config in found.values()] == list(table3.PRETRAININGS)
     assert (found[table3.CLS].kind, found[table3.OT].reconstruction_weight) == ("RetroMAE", 0)
     assert found[table3.BOTH].bow_positions == found[table3.OT].bow_positions == "all_but_first"
@@ -371,4 +372,4 @@ def test_the_plan_is_shown_without_data_or_checkpoint_and_makes_nothing(cli, mon
     assert "fine-tune CLS:384, OT:260, 15 hard negatives, 4 epochs of 128 | CLS:384, OT:260 |" in answer.out
     assert not (tmp_path / "ablations").exists()
     with pytest.raises(InputError, match="has no fine-tuning on mined negatives"):
-        grid("dupmae-beir", changes=["hard_negatives.negatives=0"])
+        arms_of("dupmae-beir", changes=["hard_negatives.negatives=0"])

@@ -11,10 +11,8 @@ import yaml
 from accelerate.state import AcceleratorState
 from scipy import stats
 
-from harness import recipe_file
-from harness.ablation_plan import plan
-from harness.arms import arms, stage_2
-from harness.exposure import exposures
+from harness.ablation.grid import arms, stage_2
+from harness.ablation.plan import plan
 from harness.reports.ablation import frames, several_collections
 from harness.reports.ablation import rows as table3
 from harness.reports.ablation.pools import Pool, pools
@@ -25,7 +23,9 @@ from harness.reports.plots import style
 from harness.reports.records.exposure import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
 from harness.reports.records.records import Manifest, Record
 from harness.reports.statistics.randomisation import randomisation_test
-from harness.training import open_context
+from harness.training import recipe_files
+from harness.training.conductor import open_context
+from harness.training.overlap import exposures
 from tests.conftest import write_beir
 from tests.test_ablation import RECIPE
 
@@ -314,7 +314,7 @@ def recipe_at(place, **changes):
     path = place / "r.yaml"
     values = RECIPE | {"name": "r", "root": str(place)} | {"data": data | changes.pop("data", {})} | changes
     path.write_text(yaml.safe_dump(values, sort_keys=False))
-    return recipe_file.load(str(path), [])
+    return recipe_files.load(str(path), [])
 
 
 def test_zero_shot_is_what_training_saw_nothing_of(place, monkeypatch):
@@ -330,7 +330,7 @@ def test_zero_shot_is_what_training_saw_nothing_of(place, monkeypatch):
     # a title is no query; it is said
     assert found["free/test"].note.endswith("1 of its queries happen to be titles of texts that it read")
     # a second time it is found, and no corpus is read
-    monkeypatch.setattr("harness.exposure._compare", None)
+    monkeypatch.setattr("harness.training.overlap._compare", None)
     assert exposures(context) == found
     # the same split twice: every query was trained on
     again = exposures(open_context(recipe_at(place, data={"evaluate": ["own/train"]}), place / "out", 1))
@@ -391,7 +391,7 @@ def test_weighing_is_kept_before_and_after_the_hard_negatives(place):
 
 
 def test_the_recipe_that_comes_with_the_harness_names_seven_collections():
-    recipe = recipe_file.load(recipe_file.ablation("mini"), [])
+    recipe = recipe_files.load(recipe_files.ablation("mini"), [])
     assert len(recipe.data.evaluate) == 7
     found = arms(recipe, 192, Path("out"), 3)
     assert len(found) == 21

@@ -6,14 +6,14 @@ import re
 import pytest
 import yaml
 
-from harness import card
 from harness.models.checkpoints import hub
 from harness.models.checkpoints.export_float16 import export_float16
 from harness.reports.card import SECTIONS, read_words
 from harness.reports.errors import RecordError
 from harness.reports.records.exposure import IN_DOMAIN, ZERO_SHOT, Exposure
 from harness.retrievers.errors import InputError
-from harness.stage_folder import StageFolder
+from harness.training import card
+from harness.training.stage_folder import StageFolder
 from tests import made, tiny
 from tests.conftest import ROOT
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-import harness.datasets
+import harness.datasets.dataset
 import harness.retrievers.types
-from harness import baseline_file
-from harness.baseline import Entry
+from harness.checks import baseline_file
+from harness.checks.baseline import Entry
 from harness.reports import checks
 from harness.reports.checks import Checked, Finding, Flip, Status
 from harness.retrievers.lexical import lucene
@@ -157,12 +157,12 @@ def test_other_inputs_are_no_regression(cli, overlap, monkeypatch, parts, name, 
 
 
 def test_one_judgment_of_mini_changed(cli, tmp_path, monkeypatch):
-    copy = shutil.copytree(harness.datasets.MINI, tmp_path / "mini")
+    copy = shutil.copytree(harness.datasets.dataset.MINI, tmp_path / "mini")
     path = copy / "qrels" / "test.tsv"
     lines = path.read_text().splitlines()
     assert lines[1] == "q001\tp002\t0"
     path.write_text("\n".join([lines[0], "q001\tp002\t1", *lines[2:]]) + "\n")
-    monkeypatch.setattr(harness.datasets, "MINI", copy)
+    monkeypatch.setattr(harness.datasets.dataset, "MINI", copy)
     monkeypatch.setattr(lucene, "ensure_index", lambda *_: pytest.fail("it was indexed"))
     answer = cli("check", "--junit", "check.xml")
     found, _ = rows(answer)
@@ -409,7 +409,7 @@ def test_another_checkpoint_is_told_where_nothing_changed_too(cli, tmp_path):
 
 
 def test_a_composite_is_checked_as_a_whole(cli, tmp_path, monkeypatch):
-    from harness.rules import FORUMS
+    from harness.datasets.rules import FORUMS
 
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     forums = tmp_path / "home" / "datasets" / "beir" / "cqadupstack"
@@ -453,7 +453,7 @@ def test_an_entry_may_list_its_metrics():
 
 def test_coordination_by_hand(job, tmp_path):
     """q1 shares both words with d1; d4, d3 and d2 have one each, and tie."""
-    [dataset] = harness.datasets.resolve(str(write_tiny(tmp_path / "tiny")))
+    [dataset] = harness.datasets.dataset.resolve(str(write_tiny(tmp_path / "tiny")))
     dataset.open(job)
     run = Coordination(Coordination.Options()).search(dataset, dataset.queries, 3, job)
     assert [doc.decode() for doc in run.rows(0)[0]] == ["d1", "d4", "d3"]
@@ -464,7 +464,7 @@ def test_coordination_by_hand(job, tmp_path):
 def test_coordination_drops_nothing_that_counts(job, monkeypatch, tmp_path):
     from harness.retrievers.lexical import coordination
 
-    [dataset] = harness.datasets.resolve("mini")
+    [dataset] = harness.datasets.dataset.resolve("mini")
     dataset.open(job)
     whole = Coordination(Coordination.Options()).search(dataset, dataset.queries, 20, job)
     monkeypatch.setattr(coordination, "_ROWS", 300)

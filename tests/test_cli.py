@@ -8,8 +8,8 @@ import time
 import pytest
 from filelock import FileLock
 
-from harness import shelf
 from harness.cli import main
+from harness.runs import record_store
 from tests.conftest import DOCS, ROOT
 
 
@@ -141,7 +141,7 @@ def test_results_that_cannot_be_written(beir, bad, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(shelf.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(record_store.tempfile, "NamedTemporaryFile", refuse)
     message = bad("run", "-r", "bm25", "-d", beir())
     assert "Permission denied" in message
     assert "--results" in message
@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_while_writing(beir, bad, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device", "results/run.trec.gz")
 
-    monkeypatch.setattr(shelf.trec, "write", full)
+    monkeypatch.setattr(record_store.trec, "write", full)
     assert "No space left on device: results/run.trec.gz. Make room" in bad("run", "-r", "bm25", "-d", beir())
 
 
@@ -166,7 +166,7 @@ def test_a_bug_of_ours_is_not_disguised(beir, cli, monkeypatch):
     def bug(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(shelf, "score", bug)
+    monkeypatch.setattr(record_store, "score", bug)
     monkeypatch.setattr(sys, "argv", ["harness", "run", "-r", "bm25", "-d", str(beir())])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -187,7 +187,7 @@ def test_an_interrupt_is_no_traceback(beir, cli, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shelf, "score", stop)
+    monkeypatch.setattr(record_store, "score", stop)
     answer = cli("run", "-r", "bm25", "-d", beir())
     assert answer.code == 130
     assert answer.err.endswith("interrupted; finished runs are kept\n")

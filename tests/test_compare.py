@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.comparison import find
-from harness.config import build
-from harness.datasets import MINI
-from harness.runner import run
+from harness.analysis.comparison import find
+from harness.datasets.dataset import MINI
+from harness.runs.config import build
+from harness.runs.runner import run
 from tests.conftest import DOCS, QRELS, write_beir
 
 
@@ -218,7 +218,7 @@ def test_a_collection_that_is_gone_or_other_now(cli, tmp_path):
 
 def test_a_composite(cli, tmp_path, monkeypatch):
     """Its query ids carry the part's name; texts and judgments are found under these."""
-    from harness.rules import FORUMS
+    from harness.datasets.rules import FORUMS
 
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     for forum in FORUMS:

@@ -6,9 +6,9 @@ import lzma
 
 import pytest
 
-from harness.corpora import stamp, texts
-from harness.recipe_data import CorpusPart
 from harness.retrievers.errors import InputError
+from harness.training.data.corpora import stamp, texts
+from harness.training.recipe_data import CorpusPart
 
 ROWS = [{"title": "Rain", "text": "falls"}, {"_id": "x", "text": "alone"}]
 

@@ -4,12 +4,12 @@ import tracemalloc
 
 import pytest
 
-from harness import survey as survey_module
-from harness.datasets import names, resolve
-from harness.irds import known_ids
+from harness.datasets import survey as survey_module
+from harness.datasets.dataset import names, resolve
+from harness.datasets.ir_datasets_source import known_ids
+from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Query
-from harness.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
 from tests.conftest import DOCS, QRELS, QUERIES, write_beir
 
 

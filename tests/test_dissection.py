@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.config import RetrieverSpec, build, make_retriever
-from harness.datasets import resolve
-from harness.dissection import dissect, first_ranks
+from harness.analysis.dissection import dissect, first_ranks
+from harness.datasets.dataset import resolve
+from harness.metrics.scoring import parse_metrics
 from harness.reports.dissection import (
     ALIKE,
     BOTH,
@@ -27,8 +27,8 @@ from harness.retrievers.neural import halves
 from harness.retrievers.neural.halves import View, narrowed
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
-from harness.runner import run
-from harness.scoring import parse_metrics
+from harness.runs.config import RetrieverSpec, build, make_retriever
+from harness.runs.runner import run
 from tests import tiny
 from tests.conftest import write_beir
 from tests.test_neural import DOCS, QRELS, QUERIES

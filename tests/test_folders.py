@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from harness.folders import FolderSource
+from harness.datasets.beir_folder import FolderSource
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Query
 

@@ -50,7 +50,8 @@ def environment(tmp_path_factory):
         scheme = {"base": str(place), "platbase": str(place)}
         site = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
         # the .pth files of a folder that a .pth names are not read: an editable install does not come along
-        (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+        others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+        (site / "others.pth").write_text("\n".join(others))
         subprocess.run([*PIP, "--target", str(site), *map(str, words)], check=True, capture_output=True)
         return place / "bin" / "python"
 

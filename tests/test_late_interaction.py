@@ -7,11 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.config import build
-from harness.datasets import cache, resolve
+from harness.datasets.dataset import cache, resolve
 from harness.models.checkpoints import late, late_layouts
 from harness.models.checkpoints.weights import tensors_only
-from harness.progress import Conductor
 from harness.retrievers import registry
 from harness.retrievers.encoding import store
 from harness.retrievers.encoding.token_vectors import TokenVectors
@@ -21,7 +19,9 @@ from harness.retrievers.late_interaction.encode import TokenEncoder
 from harness.retrievers.late_interaction.retriever import LateInteraction, LateOptions
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
+from harness.runtime.job import Conductor
 from tests import late as small
 from tests.conftest import write_beir
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from harness.config import build
-from harness.datasets import MINI, resolve
-from harness.runner import run
+from harness.datasets.dataset import MINI, resolve
+from harness.runs.config import build
+from harness.runs.runner import run
 
 STOP = frozenset(
     """a an the of to in on for and or is are was do does did how what why when where which who my i it its with without

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from harness.config import RetrieverSpec, make_retriever
-from harness.datasets import resolve
+from harness.datasets.dataset import resolve
 from harness.models.training.tokens import Ragged
-from harness.pairs import Training
 from harness.retrievers import mining
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run
+from harness.runs.config import RetrieverSpec, make_retriever
+from harness.training.data.collections import Training
 
 
 def test_rows_find_documents_by_id():

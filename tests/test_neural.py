@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.config import build
 from harness.models.checkpoints import checkpoint, hub
 from harness.models.hybrid import HybridSpec
 from harness.retrievers.run_files import trec
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 from tests import tiny
 from tests.conftest import run_process, write_beir
 from tests.test_encoder import naive
@@ -107,7 +107,7 @@ def test_text_options_are_taken_literally(tmp_path, folder, cli):
 
 
 def test_every_retriever_is_checked_before_any_collection_is_read(tmp_path, folder, bad, monkeypatch):
-    monkeypatch.setattr("harness.datasets.Dataset.open", lambda *a: pytest.fail("a collection was read"))
+    monkeypatch.setattr("harness.datasets.dataset.Dataset.open", lambda *a: pytest.fail("a collection was read"))
     tiny.save_hybrid(tmp_path / "m", dense=32, lexical=0)
     assert "no fine-tuned retriever" in bad("run", "-r", "hf:m", "-r", "condenser", "-d", folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

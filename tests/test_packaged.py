@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from harness.config import build
 from harness.models.checkpoints import hub, packaged
 from harness.models.checkpoints.export_float16 import export_float16
 from harness.models.errors import CheckpointError
@@ -14,7 +13,8 @@ from harness.reports.paper.published import published
 from harness.reports.tables import builder
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import available, get
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 from tests import made, tiny
 from tests.conftest import run_process
 
@@ -72,9 +72,9 @@ def test_a_name_is_the_packaged_folder_wherever_a_checkpoint_is_named(packed, tm
 
 def test_a_recipe_may_start_from_one(packed, tmp_path):
     """With its head and its past, as from any checkpoint; one without a head says what it lacks."""
-    from harness.base_model import prepare
     from harness.models import hybrid
-    from harness.recipe import Base
+    from harness.training.base_model import prepare
+    from harness.training.recipe import Base
 
     prepare(Base(checkpoint="dupmae-mini"), tmp_path / "base", (), 0)
     assert hybrid.read(tmp_path / "base").trained["pretrained_on"] == ["enwiki"]

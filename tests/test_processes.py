@@ -17,16 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from harness.config import RetrieverSpec, build, make_retriever
-from harness.pairs import Training
-from harness.processes import Processes, ProcessLost, speaks
-from harness.progress import Conductor
 from harness.retrievers import mining, registry
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Identity, Options, Retriever
 from harness.retrievers.search.searcher import merged
 from harness.retrievers.types import Run
-from harness.runner import iterate
+from harness.runs.config import RetrieverSpec, build, make_retriever
+from harness.runs.runner import iterate
+from harness.runtime.job import Conductor
+from harness.runtime.processes import Processes, ProcessLost, speaks
+from harness.training.data.collections import Training
 from tests import tiny
 from tests.conftest import DOCS, ROOT, replaced, write_beir
 
@@ -129,7 +129,8 @@ def test_a_process_that_ends_is_missed(monkeypatch):
 
     env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     code = (
-        "from harness.processes import Processes; team = Processes.launched(); team.gather({'rank': team.rank}); "
+        "from harness.runtime.processes import Processes; "
+        "team = Processes.launched(); team.gather({'rank': team.rank}); "
         "assert team.agreed(None) == 'over'"
     )
     for name, value in {**env, "RANK": "0"}.items():
@@ -325,7 +326,7 @@ def test_what_is_not_distributed_runs_at_rank_0_alone(go, together):
 
 def test_composites_and_dropped_documents(place, go, together, monkeypatch):
     """The mean of two forums, one of which drops the query's own document."""
-    from harness import rules
+    from harness.datasets import rules
 
     forums = ("beir/cqadupstack/android", "beir/cqadupstack/english")
     write_beir(place / "home" / "datasets" / forums[0], docs=[*SEVEN, ("q1", "", "river bank")], qrels=QRELS)
@@ -370,7 +371,7 @@ def test_a_machine_with_another_collection_is_refused(place, go, together):
 
 
 def test_an_error_at_rank_0_leaves_no_record(go, together, place, monkeypatch):
-    monkeypatch.setattr("harness.shelf.score", lambda *a: (_ for _ in ()).throw(InputError("no space")))
+    monkeypatch.setattr("harness.runs.record_store.score", lambda *a: (_ for _ in ()).throw(InputError("no space")))
     failed, lost = together(lambda team: go())
     assert (str(failed), type(lost)) == ("no space", ProcessLost)
     assert not list(place.glob("results/*/*/*"))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness import pseudo_queries
-from harness.datasets import resolve
-from harness.progress import Conductor
-from harness.recipe_data import CorpusPart, Pseudo
+from harness.datasets.dataset import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
+from harness.runtime.job import Conductor
+from harness.training.data import pseudo_queries
+from harness.training.recipe_data import CorpusPart, Pseudo
 
 TEXT = "Tides rise and fall twice a day. The Moon draws the water towards itself. Harbours keep tables of the hours."
 DOCUMENT = Document("", "Tide", TEXT)

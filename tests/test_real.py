@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.config import build
 from harness.reports.tables import builder
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from harness import recipe_file
-from harness.recipe import Finetune, Pretrain, Teacher
 from harness.retrievers.errors import InputError
+from harness.training import recipe_files
+from harness.training.recipe import Finetune, Pretrain, Teacher
 
 SMALL = {
     "base": {"model": {"hidden_size": 32}},
@@ -30,7 +30,7 @@ def write(tmp_path):
 
 
 def test_the_papers_recipe_has_the_issues_and_the_codes_numbers():
-    recipe = recipe_file.load("dupmae-msmarco", [])
+    recipe = recipe_files.load("dupmae-msmarco", [])
     kinds = {name: stage.kind for name, stage in recipe.stages.items()}
     assert list(kinds) == [
         "general", "pretrain", "in_batch", "mine", "hard_negatives", "mine_again", "teacher", "score", "distil",
@@ -51,34 +51,34 @@ def test_the_papers_recipe_has_the_issues_and_the_codes_numbers():
 
 
 def test_variants_differ_from_their_parent_where_they_say():
-    beir = recipe_file.load("dupmae-beir", [])
+    beir = recipe_files.load("dupmae-beir", [])
     assert list(beir.stages) == ["general", "mine", "hard_negatives"]
     hard = beir.stages["hard_negatives"]
     assert isinstance(hard, Finetune)
     assert (hard.learning_rate, hard.epochs, hard.batch, hard.negatives) == (1e-5, 10, 128 * 8, 1)
     assert (hard.query_length, hard.passage_length) == (32, 144)
-    retro = recipe_file.load("retromae-msmarco", [])
+    retro = recipe_files.load("retromae-msmarco", [])
     first = retro.stages["in_batch"]
     assert isinstance(first, Finetune)
     assert (first.dense, first.lexical, retro.system) == (768, 0, "retromae")
     assert retro.stages["pretrain"].objective.config().kind == "RetroMAE"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", recipe_file.names())
+@pytest.mark.parametrize("name", recipe_files.names())
 def test_every_shipped_recipe_is_sound_and_goes_through_yaml(name):
-    recipe = recipe_file.load(name, [])
+    recipe = recipe_files.load(name, [])
     assert recipe.name == name
-    assert type(recipe).model_validate(yaml.safe_load(recipe_file.as_yaml(recipe))) == recipe
+    assert type(recipe).model_validate(yaml.safe_load(recipe_files.as_yaml(recipe))) == recipe
 
 
 def test_set_changes_a_value_wherever_it_is(write):
     path = write(SMALL)
-    recipe = recipe_file.load(path, ["pretrain.steps=500", "stages.tune.steps=7", "seed=3", "data.train=[mini, x]"])
+    recipe = recipe_files.load(path, ["pretrain.steps=500", "stages.tune.steps=7", "seed=3", "data.train=[mini, x]"])
     assert recipe.stages["pretrain"].steps == 500
     assert (recipe.stages["tune"].steps, recipe.stages["tune"].epochs) == (7, None)  # the one replaces the other
     assert (recipe.seed, recipe.data.train) == (3, ("mini", "x"))
-    assert list(recipe_file.load(path, ["stages.pretrain=null"]).stages) == ["tune"]
-    changed = recipe_file.load(path, ["pretrain.objective.change.bow_loss_weight=0.5"])
+    assert list(recipe_files.load(path, ["stages.pretrain=null"]).stages) == ["tune"]
+    changed = recipe_files.load(path, ["pretrain.objective.change.bow_loss_weight=0.5"])
     assert changed.stages["pretrain"].objective.config().bow_loss_weight == 0.5
 
 
@@ -89,7 +89,7 @@ def test_every_mistake_is_reported_at_once(write):
     values["base"]["checkpoint"] = "bert-base-uncased"
     values["colour"] = "red"
     with pytest.raises(InputError) as caught:
-        recipe_file.load(write(values), [])
+        recipe_files.load(write(values), [])
     message = str(caught.value)
     for part in (
         "colour: unknown; there is base, data,",
@@ -123,7 +123,7 @@ def test_every_mistake_is_reported_at_once(write):
 )
 def test_a_mistake_is_named(write, changes, part):
     with pytest.raises(InputError) as caught:
-        recipe_file.load(write(SMALL), changes)
+        recipe_files.load(write(SMALL), changes)
     assert part in str(caught.value)
 
 
@@ -135,17 +135,17 @@ def test_a_recipe_that_is_not_there(bad):
 def test_a_file_that_is_no_recipe_is_named(write, tmp_path):
     for name, part in ((str(tmp_path), "is a folder"), ("nope.yaml", "is not there")):
         with pytest.raises(InputError, match=part):
-            recipe_file.load(name, [])
+            recipe_files.load(name, [])
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(InputError, match="holds nothing; want keys and values, such as `stages"):
-        recipe_file.load(str(tmp_path / "empty.yaml"), [])
+        recipe_files.load(str(tmp_path / "empty.yaml"), [])
     (tmp_path / "twice.yaml").write_text("seed: 1\nstages: {}\nseed: 2\n")
     with pytest.raises(InputError, match="the key 'seed' stands twice"):
-        recipe_file.load(str(tmp_path / "twice.yaml"), [])
+        recipe_files.load(str(tmp_path / "twice.yaml"), [])
     with pytest.raises(InputError, match=r"mine\.yaml extends"):
-        recipe_file.load(write({"extends": "smal"}), [])
+        recipe_files.load(write({"extends": "smal"}), [])
     with pytest.raises(InputError, match="want the name of one recipe"):
-        recipe_file.load(write({"extends": ["small"]}), [])
+        recipe_files.load(write({"extends": ["small"]}), [])
 
 
 def test_extending_itself_is_refused(write):
@@ -153,13 +153,13 @@ def test_extending_itself_is_refused(write):
     two = write({"extends": one}, "two.yaml")
     write({"extends": two}, "one.yaml")
     with pytest.raises(InputError, match="extends itself"):
-        recipe_file.load(one, [])
+        recipe_files.load(one, [])
 
 
 def test_recipes_are_listed(cli):
     answer = cli("list", "recipes")
     assert answer.code == 0
-    for name in recipe_file.names():
+    for name in recipe_files.names():
         assert f"\n{name} " in answer.out
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import build
 from harness.reports.errors import RecordError
 from harness.reports.records import records
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 
 
 @pytest.fixture

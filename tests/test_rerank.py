@@ -16,7 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from harness.config import build
+from harness.datasets.rules import FORUMS
 from harness.models.checkpoints.weights import quiet
 from harness.models.cross_encoder import reranker
 from harness.models.cross_encoder import teacher as cross_encoder
@@ -29,8 +29,8 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.rerank import Reranker, RerankOptions, below
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query, Run
-from harness.rules import FORUMS
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 from tests import tiny
 from tests.conftest import DOCS, replaced, write_beir
 from tests.test_runner import Fixed
@@ -108,7 +108,7 @@ def test_a_folder_that_sentence_transformers_saved(tmp_path):
 
 
 def test_our_teacher_scores_as_in_its_training(tmp_path):
-    """As `cross_encoder.score` on tokens cut at half the length and the length, as `harness.negatives` cuts them."""
+    """As `teacher.score` on tokens cut at half the length and the length, as the stage `score` cuts them."""
     folder = own(tmp_path / "teacher", length=24)
     assert reranker.read(folder) == reranker.About(folder, True, 1, 24)
     plain = tokenizer()

@@ -2,9 +2,9 @@
 
 import pytest
 
+from harness.datasets.rules import BEIR_18, LICENSED, rules_for
 from harness.reports.paper import rows
 from harness.reports.paper.collections import COLLECTIONS, against
-from harness.rules import BEIR_18, LICENSED, rules_for
 from tests.made import BOTH, FULL, data, system
 
 TABLE_3 = [

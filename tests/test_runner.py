@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.config import build
 from harness.retrievers import registry
 from harness.retrievers.registry import Identity, Options, Retriever
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
-from harness.runner import run
+from harness.runs.config import build
+from harness.runs.runner import run
 from tests.conftest import DOCS, QRELS, QUERIES, replaced, write_beir
 
 
@@ -107,7 +107,7 @@ def _text(outcome):
 
 
 def test_binary_metrics_follow_the_level_and_ndcg_keeps_the_grades(tmp_path, monkeypatch, fixed):
-    from harness import rules
+    from harness.datasets import rules
 
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(rules.RULES, "beir/scidocs", rules.Rules(binary_level=2))
@@ -122,7 +122,7 @@ def test_binary_metrics_follow_the_level_and_ndcg_keeps_the_grades(tmp_path, mon
 
 def test_cqadupstack_is_the_mean_of_its_forums_means(tmp_path, monkeypatch, fixed):
     """Forum `android` has two queries (NDCG 1 and 0), the other eleven one (NDCG 1): the mean of means is 11.5/12."""
-    from harness.rules import FORUMS
+    from harness.datasets.rules import FORUMS
 
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     fixed.results = {"q1": {"d1": 1.0}}

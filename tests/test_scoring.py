@@ -4,10 +4,10 @@ import numba
 import numpy as np
 import pytest
 
-from harness import scoring
+from harness.metrics import scoring
+from harness.metrics.scoring import DEFAULT_METRICS, parse_metrics, score
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run
-from harness.scoring import DEFAULT_METRICS, parse_metrics, score
 
 QRELS = {"q": {"a": 3, "b": 0, "c": 1, "x": 2}}
 RUN = Run.of({"q": [("b", 5.0), ("n", 4.0), ("c", 3.0), ("a", 2.0)]})

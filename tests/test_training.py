@@ -17,13 +17,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from harness.base_model import _tokenizer
-from harness.card import seen
-from harness.datasets import MINI
+from harness.datasets.dataset import MINI
 from harness.models import hybrid
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
-from harness.stage_folder import differences
+from harness.training.base_model import _tokenizer
+from harness.training.card import seen
+from harness.training.stage_folder import differences
 from tests.conftest import run_process
 
 LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}

@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.bench.options import BenchOptions
 from harness.bench.timing import Say
-from harness.manifest import git_commit, hardware, now, packages
 from harness.retrievers.errors import InputError, unknown
+from harness.runs.manifest import git_commit, hardware, now, packages
 
 _PACKAGES = ("faiss-cpu", "numba", "scipy", "sentence-transformers", "torch", "transformers")
 

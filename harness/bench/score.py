@@ -13,11 +13,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from harness import scoring
 from harness.bench import memory
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer
 from harness.bench.timing import Say, compare
+from harness.metrics import scoring
 from harness.retrievers.types import Run
 
 QUERIES, K = 6_980, 1_000  # MS MARCO's dev set, and the results that its users keep

@@ -12,12 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.corpora import texts
-from harness.datasets import cache
+from harness.datasets.dataset import cache
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub
-from harness.progress import Conductor
-from harness.recipe_data import CorpusPart
 from harness.retrievers.encoding import encode
 from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.store import Header
@@ -25,6 +22,9 @@ from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.search import quantised
 from harness.retrievers.types import Document, Query
+from harness.runtime.job import Conductor
+from harness.training.data.corpora import texts
+from harness.training.recipe_data import CorpusPart
 
 VOCABULARY = 30_522  # of BERT, uncased
 _WORDS = slice(5, 15)  # of a passage that is not searched: its query

@@ -1,0 +1,137 @@
+"""The grid of Table 3: three pre-trainings, seven fine-tunings, eight rows; each arm is a recipe of its own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.models.checkpoints import hub
+from harness.models.errors import CheckpointError
+from harness.reports.ablation.rows import BOTH, CLS, OT, ROWS, label, widths
+from harness.retrievers.errors import InputError
+from harness.training.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
+
+_SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One pre-training and one representation with one seed: a recipe, and where its stages lie."""
+
+    recipe: Recipe
+    output: Path
+    folders: dict[str, Path]
+    rows: tuple[str, ...]  # of Table 3
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the last stage leaves: fine-tuning, or the weighing of its halves."""
+        return self.folders[list(self.recipe.stages)[-1]]
+
+
+def stage_2(recipe: Recipe) -> Recipe:
+    """The recipe without what comes after the paper's stage 2: pre-training, in-batch, mining, hard negatives.
+
+    Of what follows the first fine-tuning on mined negatives everything that trains or mines is left out, and the
+    teacher and distillation wherever they stand; a stage that weighs the halves of what was trained stays.
+
+    Raises InputError for a recipe without pre-training, without mined negatives, or that pre-trains after fine-tuning;
+    and for one that has nothing to be measured on.
+    """
+    names = list(recipe.stages)
+    ends = [n for n, s in recipe.stages.items() if isinstance(s, Finetune) and s.negatives and not s.distil]
+    if not ends:
+        raise _unfit(recipe, "has no fine-tuning on mined negatives (negatives: 1 or more, without distil)")
+    last = names.index(ends[0])
+    stages = {
+        name: stage
+        for number, (name, stage) in enumerate(recipe.stages.items())
+        if not isinstance(stage, Teacher | Score)
+        and not (isinstance(stage, Finetune) and stage.distil)
+        and (number <= last or not isinstance(stage, Pretrain | Finetune | Mine))
+    }
+    kinds = [stage.kind for stage in stages.values()]
+    if "pretrain" not in kinds:
+        raise _unfit(recipe, "has no pre-training before them")
+    if "pretrain" in kinds[kinds.index("finetune") :]:
+        raise _unfit(recipe, "pre-trains after fine-tuning, so that representations cannot share a pre-training")
+    if not recipe.data.evaluate:
+        raise _unfit(recipe, "names no collection in data.evaluate")
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _unfit(recipe: Recipe, what: str) -> InputError:
+    return InputError(
+        f"the recipe {recipe.name} {what}. An ablation wants pre-training, in-batch fine-tuning, mining and hard "
+        "negatives, in that order, and a collection to measure on; `harness ablate --recipe small --plan` shows one."
+    )
+
+
+def arms(recipe: Recipe, hidden: int, output: Path, seeds: int = 1) -> list[Arm]:
+    """All arms of a recipe for a model `hidden` wide, seed by seed, from the recipe's seed up.
+
+    Raises InputError as `stage_2`, and for an objective that cannot be taken apart into the two decoding tasks.
+    """
+    recipe = stage_2(recipe)
+    pairs = list(dict.fromkeys((row.pretraining, row.representation) for row in ROWS))
+    return [
+        _arm(recipe, hidden, output, seed, *pair) for seed in range(recipe.seed, recipe.seed + seeds) for pair in pairs
+    ]
+
+
+def _arm(recipe: Recipe, hidden: int, output: Path, seed: int, pretraining: str, representation: str) -> Arm:
+    dense, lexical = widths(representation, hidden)
+    output = output / f"seed-{seed}"
+    shared = output / _SHORT[pretraining]
+    # a stage's name holds no point, so these cannot meet
+    own = output / f"{_SHORT[pretraining]}.{label(dense, lexical).replace(':', '').replace(', ', '-')}"
+    last = max(number for number, stage in enumerate(recipe.stages.values()) if isinstance(stage, Pretrain))
+    stages, folders = {}, {}
+    for number, (name, stage) in enumerate(recipe.stages.items()):
+        folders[name] = (shared if number <= last else own) / name
+        stages[name] = stage
+        if isinstance(stage, Pretrain):
+            stages[name] = stage.model_copy(update={"objective": objective(stage.objective, pretraining)})
+        elif isinstance(stage, Finetune):
+            stages[name] = stage.model_copy(update={"dense": dense, "lexical": lexical})
+    rows = tuple(row.name for row in ROWS if (row.pretraining, row.representation) == (pretraining, representation))
+    system = "retromae-finetune" if rows == ("RetroMAE",) else "dupmae"
+    changed = recipe.model_copy(update={"stages": stages, "seed": seed, "system": system})
+    return Arm(changed, output, folders, rows)
+
+
+def objective(given: Objective, pretraining: str) -> Objective:
+    """`given` with the decoding tasks of one pre-training alone.
+
+    CLS decoding is kind RetroMAE: DupMAE with a bag-of-words weight of 0 has the same losses (in the preset `paper`;
+    the authors' codes for the two also differ in the decoder's query). OT decoding is DupMAE without reconstruction.
+    Raises InputError where a weight of `given` is 0 already.
+    """
+    change = {name: value for name, value in given.change.items() if pretraining != CLS or not name.startswith("bow_")}
+    if pretraining == OT:
+        change["reconstruction_weight"] = 0.0
+    found = Objective(preset=given.preset, kind="RetroMAE" if pretraining == CLS else "DupMAE", change=change)
+    if found.config().tasks != pretraining:
+        raise InputError(
+            f"objective.change is {given.change}, which leaves no {pretraining} to pre-train. Leave bow_loss_weight "
+            "and reconstruction_weight above 0: the ablation itself takes the one or the other out."
+        )
+    return found
+
+
+def hidden_width(recipe: Recipe, guess: bool = False) -> int:
+    """H of the model that the recipe starts from.
+
+    With `guess` a checkpoint that is not at hand is taken to be as wide as both halves of the recipe's fine-tuning
+    together, which is how the paper cuts it. Raises CheckpointError for one that is not at hand.
+    """
+    from transformers import BertConfig
+
+    if recipe.base.model is not None:
+        return int(recipe.base.model.get("hidden_size", BertConfig().hidden_size))
+    try:
+        return int(json.loads((hub.locate(str(recipe.base.checkpoint)) / "config.json").read_text())["hidden_size"])
+    except CheckpointError:
+        halves = [(s.dense, s.lexical) for s in recipe.stages.values() if isinstance(s, Finetune)]
+        if guess and halves and halves[0][0] and halves[0][1]:
+            return halves[0][0] + halves[0][1]
+        raise

@@ -1,0 +1,1 @@
+"""Records compared, taken apart and drawn."""

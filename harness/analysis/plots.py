@@ -1,0 +1,150 @@
+"""Records become pictures."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.analysis.comparison import check_collections, find, values_of
+from harness.analysis.plot_selection import Named, labelled
+from harness.reports.errors import RecordError
+from harness.reports.plots import scores as score_plots
+from harness.reports.plots import style
+from harness.reports.records import records
+from harness.reports.tables.beside_paper import mean_interval, printed
+from harness.retrievers.errors import InputError
+
+
+def differences(
+    first: str, second: str, results: Path, metric: str, labels: Sequence[str] | None, output: Path
+) -> None:
+    """Draw the differences of two records, each named as `comparison.find` has it.
+
+    Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
+    metric.
+    """
+    from harness.reports.plots import differences as difference_plot
+
+    style.check_output(output)
+    pair = [find(word, results) for word in (first, second)]
+    if pair[0].folder.resolve() == pair[1].folder.resolve():
+        raise InputError(f"{second} is given twice. Name two records.")
+    check_collections(pair)
+    named = labelled(pair, labels)
+    if named[0].label == named[1].label:
+        # the same hash in two results folders
+        same = pair[0].folder.name == pair[1].folder.name
+        named = [
+            Named(f"{one.label} {one.record.folder if same else one.record.folder.name}", one.record) for one in named
+        ]
+    a, b = (values_of(one.record, metric) for one in _with(named, metric))
+    names = named[0].label, named[1].label
+    with style.styled():
+        title = f"{pair[0].manifest.data.name}: {style.short(names[1], 80)} minus {style.short(names[0], 80)}"
+        style.save(difference_plot.differences(a, b, names, metric, title), output)
+
+
+def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
+    """The same records. Raises RecordError where one was not scored by the metric."""
+    for one in chosen:
+        if metric not in one.record.metrics:
+            raise RecordError(
+                f"{one.record.folder} has no {metric}; there is {', '.join(one.record.metrics)}. `harness run` with "
+                f"--metric {metric} adds it without searching again."
+            )
+    return chosen
+
+
+def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path) -> None:
+    """Draw recall by cutoff: of the records' own R@k, or scored anew from their runs at `cutoffs` ("1,10,100")."""
+    style.check_output(output)
+    if cutoffs is None:
+        lines = [_line(one, _known(one)) for one in chosen]
+        if empty := [one for one, line in zip(chosen, lines, strict=True) if not line.at]:
+            raise RecordError(f"{empty[0].record.folder} has no R@k. Name --cutoffs, or run with --metric R@10.")
+    else:
+        wanted = _cutoffs(cutoffs)
+        lines = [_line(one, _scored(one, wanted)) for one in chosen]
+    with style.styled():
+        style.save(score_plots.recall(lines), output)
+
+
+def _line(one: Named, at: dict[int, float]) -> score_plots.Recall:
+    return score_plots.Recall(one.label, one.record.manifest.data.name, at)
+
+
+def _known(one: Named) -> dict[int, float]:
+    values = one.record.metrics.items()
+    return {int(name.removeprefix("R@")): value for name, value in values if re.fullmatch(r"R@\d+", name)}
+
+
+def _cutoffs(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"[1-9]\d{0,8}", word) for word in words):
+        raise InputError(f"--cutoffs {text!r}: want ranks from 1 up with commas between them, such as 1,10,100.")
+    return sorted({int(word) for word in words})
+
+
+def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
+    """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
+    from harness.datasets.dataset import cache, resolve
+    from harness.metrics.scoring import parse_metrics, score
+    from harness.retrievers.run_files import trec
+    from harness.runs.recorded_data import asked_name
+    from harness.runtime.job import Conductor
+
+    data, top_k = one.record.manifest.data, one.record.manifest.top_k
+    if deep := [k for k in cutoffs if k > top_k]:
+        raise InputError(f"--cutoffs {', '.join(map(str, deep))}: the run {one.record.folder} has {top_k:,} results.")
+    found = resolve(asked_name(data))
+    if len(found) > 1:
+        raise InputError(
+            f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."
+        )
+    dataset = found[0]
+    dataset.open(Conductor(cache()))
+    if dataset.qrels_hash != data.qrels_hash:
+        raise InputError(
+            f"the judgments of {data.name} are no longer those that {one.record.folder} was scored with. Run it again, "
+            "or leave out --cutoffs."
+        )
+    metrics = parse_metrics(f"R@{k}" for k in cutoffs)
+    values = score(trec.read(one.record.folder / records.RUN), dataset.qrels, metrics, data.rules.binary_level).mean()
+    return {k: values[f"R@{k}"] for k in cutoffs}
+
+
+def bars(chosen: Sequence[Named], metric: str, output: Path) -> None:
+    """Draw `plots.bars` of the records."""
+    style.check_output(output)
+    points = _points(chosen, metric)
+    with style.styled():
+        style.save(score_plots.bars(points, metric), output)
+
+
+def cost(chosen: Sequence[Named], metric: str, output: Path) -> None:
+    """Draw `plots.cost` of the records."""
+    style.check_output(output)
+    points = _points(chosen, metric)
+    with style.styled():
+        style.save(score_plots.cost(points, metric), output)
+
+
+def _points(chosen: Sequence[Named], metric: str) -> list[score_plots.Point]:
+    return [_point(one, metric) for one in _with(chosen, metric)]
+
+
+def _point(one: Named, metric: str) -> score_plots.Point:
+    manifest = one.record.manifest
+    hardware = manifest.cost.hardware
+    low, high = mean_interval(one.record, metric)
+    return score_plots.Point(
+        system=one.label,
+        dataset=manifest.data.name,
+        value=one.record.metrics[metric],
+        low=low,
+        high=high,
+        published=printed(one.record, metric),
+        bytes_here=manifest.system.bytes_per_document,
+        bytes_paper=manifest.system.bytes_per_document_paper,
+        queries_per_second=manifest.cost.queries_per_second,
+        machine=", ".join(str(hardware.get(name)) for name in ("processor", "cores", "threads", "processes")),
+    )

@@ -1,0 +1,1 @@
+"""Stored scores against measured ones: baselines, and what changed."""

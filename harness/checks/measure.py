@@ -1,0 +1,133 @@
+"""What `harness check` measures: an entry's collection as it is now, and its retriever's scores and first documents."""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.checks.baseline import DEPTH, Entry, Inputs, Row, Rows, short_hash
+from harness.datasets.dataset import Dataset, cache, resolve
+from harness.metrics.scoring import EvaluatorsDisagree
+from harness.retrievers.types import Run
+from harness.runs import manifest
+from harness.runs.config import RetrieverSpec, RunConfig, build, make_retriever
+from harness.runs.recorded_data import part_label
+from harness.runs.runner import iterate
+from harness.runs.searches import Search
+from harness.runtime.job import Conductor
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Short hashes of a query's text and judgments."""
+
+    text: str
+    judgments: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """An entry's collection as it is now: its hashes, and those of each judged query."""
+
+    datasets: tuple[Dataset, ...]
+    inputs: Inputs
+    topics: dict[str, Topic]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a retriever gives now. `refused` says why there are no scores, where the evaluators disagree."""
+
+    means: dict[str, float]
+    scores: Mapping[str, Mapping[str, float]]  # query id → metric → value
+    top: dict[str, tuple[str, ...]]  # query id → the first documents
+    refused: str = ""
+    checkpoint_hash: str | None = None
+
+    def rows(self, collection: Collection, metrics: list[str]) -> Rows:
+        """A row of each query, for the baseline's CSV."""
+        return {
+            query_id: Row(
+                {name: self.scores[query_id][name] for name in metrics}, topic.text, topic.judgments, self.top[query_id]
+            )
+            for query_id, topic in collection.topics.items()
+        }
+
+
+def run_config(entry: Entry, results: Path, threads: int | None) -> RunConfig:
+    """The run that an entry asks for, always made anew. Raises InputError for whatever is wrong with it."""
+    spec = {"name": entry.retriever, "options": entry.options}
+    values = {
+        "retrievers": [spec],
+        "datasets": [entry.dataset],
+        "top_k": entry.depth(),
+        "metrics": list(entry.metrics),
+        "results": results,
+        "titles": entry.titles,
+        "threads": threads,
+        "force": True,
+    }
+    config = build(values, entry.name)
+    make_retriever(config.retrievers[0])
+    return config
+
+
+def open_collection(entry: Entry, threads: int | None) -> Collection:
+    """Read an entry's collection. Raises InputError where it is unknown or unusable."""
+    datasets = resolve(entry.dataset, entry.titles)
+    job = Conductor(cache(), threads)
+    topics: dict[str, Topic] = {}
+    for dataset in datasets:
+        dataset.open(job)
+        texts = {query.query_id: query.text for query in dataset.queries}
+        for query_id, grades in sorted(dataset.qrels.items()):
+            said = "".join(f"{doc_id}\0{grade}\0" for doc_id, grade in sorted(grades.items()))
+            key = _key(dataset, query_id, datasets)
+            topics[key] = Topic(short_hash(texts.get(query_id, "")), short_hash(said))
+    hashes = [[d.content_hash, d.queries_hash, d.qrels_hash] for d in datasets]
+    joined = hashes[0] if len(datasets) == 1 else [manifest.joint(column) for column in zip(*hashes, strict=True)]
+    corpus, queries, judgments = joined
+    return Collection(tuple(datasets), Inputs(corpus=corpus, queries=queries, judgments=judgments), topics)
+
+
+def measure(entry: Entry, collection: Collection, results: Path | None, threads: int | None) -> Measured:
+    """Run an entry's retriever, and keep the record under `results` where that is given.
+
+    Raises InputError or another error that a user can mend, as `harness run` does.
+    """
+    runs: dict[str, Run] = {}
+
+    def keep(search: Search, result: Run) -> None:
+        runs[search.dataset.name] = result.first(DEPTH)
+
+    with tempfile.TemporaryDirectory(prefix="harness-check-") as temporary:
+        config = run_config(entry, results or Path(temporary), threads)
+        try:
+            record = list(iterate(config, ["harness", *sys.argv[1:]], keep))[-1].record
+        except EvaluatorsDisagree as error:
+            return Measured({}, {}, _top(collection, runs), str(error))
+        weights = record.manifest.system.checkpoint_hash
+        return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
+
+
+def packages(entry: Entry) -> dict[str, str]:
+    """Versions of what may change the retriever's results."""
+    names = make_retriever(RetrieverSpec(name=entry.retriever, options=entry.options)).packages
+    return {name: version for name, version in manifest.packages(names).items() if name in names}
+
+
+def _top(collection: Collection, runs: Mapping[str, Run]) -> dict[str, tuple[str, ...]]:
+    top: dict[str, tuple[str, ...]] = dict.fromkeys(collection.topics, ())
+    for dataset in collection.datasets:
+        if (run := runs.get(dataset.name)) is None:
+            continue
+        for number, query_id in enumerate(run.query_ids):
+            documents = tuple(doc_id.decode() for doc_id in run.rows(number)[0].tolist())
+            top[_key(dataset, query_id, collection.datasets)] = documents
+    return top
+
+
+def _key(dataset: Dataset, query_id: str, datasets: tuple[Dataset, ...] | list[Dataset]) -> str:
+    """A query's id in the record: of a composite, with its part before it."""
+    return query_id if len(datasets) == 1 else f"{part_label(dataset.name)}:{query_id}"

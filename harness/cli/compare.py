@@ -1,0 +1,63 @@
+"""`harness compare`: which differences between runs are real."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare_command(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN_A RUN_B [...]",
+            help="Records, the baseline first: a folder, or a hash or dataset/retriever under --results.",
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", "-m", help="The metric, such as NDCG@10.")] = "NDCG@10",
+    correction: Annotated[
+        str, typer.Option("--correction", help="For several systems: all, holm, max-t or none.")
+    ] = "all",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the randomisation test.")] = 42,
+    permutations: Annotated[
+        int, typer.Option("--permutations", min=1, max=100_000_000, help="Sign flips; all 2^n where these are no more.")
+    ] = 100_000,
+    changes: Annotated[int, typer.Option("--changes", min=0, help="Queries to show that changed most.")] = 5,
+    output: Annotated[str, typer.Option("--format", "-f", help="md, csv (without the queries) or json.")] = "md",
+    results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
+) -> None:
+    """Compare runs query by query: paired tests, corrections, effect sizes, and the queries that changed most."""
+    from harness.analysis.comparison import compare_records, find
+    from harness.reports import comparison_table as tables
+    from harness.retrievers.errors import InputError, unknown
+
+    if output not in ("md", "csv", "json"):
+        raise unknown("--format", output, ["md", "csv", "json"])
+    if correction not in tables.CORRECTIONS:
+        raise unknown("--correction", correction, tables.CORRECTIONS)
+    if len(runs or []) < 2:
+        raise InputError(
+            "a comparison needs a baseline and another run: harness compare RUN_A RUN_B [...]. "
+            f"`harness list runs --results {results}` shows what there is."
+        )
+    found = compare_records([find(word, results) for word in runs or []], metric, permutations, seed, changes)
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    tested = found.significance
+    folders = {name: str(record.folder) for name, record in found.records.items()}
+    if output == "md":
+        text = tables.as_markdown(tested, found.metric, correction, found.judged, found.changes, found.texts)
+    elif output == "csv":
+        text = tables.as_csv(tested, found.metric, correction, found.judged, folders)
+    else:
+        text = tables.as_json(
+            tested, found.metric, correction, found.judged, folders, found.changes, found.texts,
+            collection=found.collection, seed=seed,
+        )  # fmt: skip
+    typer.echo(text, nl=False)
+    how = f"all {tested.flips:,}" if tested.exact else f"{tested.flips:,} drawn with seed {seed}"
+    typer.echo(
+        f"{found.collection}, {tested.queries:,} queries; baseline {tested.baseline}; two-sided paired tests; sign "
+        f"flips: {how}; d_z is Cohen's, the interval Student's",
+        err=True,
+    )

@@ -1,0 +1,79 @@
+"""`harness dissect`: what each half of a hybrid checkpoint finds, and quality against K."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def dissect_command(
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Folder or hub id of a hybrid checkpoint.")] = "",
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Collection: a name, an id or PATH[/split]; repeatable. [mini]"),
+    ] = None,
+    k_terms: Annotated[
+        str | None, typer.Option("--k-terms", help="Terms to keep of a passage, such as 16,32,64. [K, K/2, …, 8]")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="Metric; repeat for several. [NDCG@10, MRR@10, R@100]"),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Results kept for a query.")] = 1000,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-O", help="Folder for scores.csv, queries.csv and quality.png and .svg."),
+    ] = None,
+    lexical: Annotated[
+        int | None, typer.Option("--lexical", min=1, help="K of the store. [as the checkpoint says]")
+    ] = None,
+    titles: Annotated[
+        Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
+) -> None:
+    """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
+    from harness.analysis.dissection import dissect, widths_of
+    from harness.datasets.dataset import cache, resolve
+    from harness.metrics.scoring import parse_metrics
+    from harness.reports.dissection import as_markdown, write
+    from harness.reports.files import check_folder
+    from harness.retrievers.errors import InputError
+    from harness.retrievers.neural.retriever import Neural
+    from harness.runs.config import RetrieverSpec, make_retriever
+    from harness.runtime.job import Conductor
+
+    if not checkpoint:
+        raise InputError(
+            "no checkpoint named. Give --checkpoint FOLDER_OR_HUB_ID of a hybrid; `harness train` makes one."
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("harness dissect runs in one process. Start it without torchrun.")
+    metrics = parse_metrics(metric or ("NDCG@10", "MRR@10", "R@100"))
+    if metric is None:
+        metrics = [m for m in metrics if m.cutoff <= top_k] or parse_metrics([f"NDCG@{top_k}"])
+    if deep := [str(m) for m in metrics if m.cutoff > top_k]:
+        raise InputError(f"{', '.join(deep)} cannot be measured on runs of {top_k:,} results: raise --top-k.")
+    widths = None if k_terms is None else widths_of(k_terms)
+    if output is not None:
+        check_folder(output)
+    options = {"checkpoint": checkpoint, "lexical": lexical, "device": device, "precision": precision}
+    retriever = make_retriever(RetrieverSpec(name="dupmae", options=options))
+    assert isinstance(retriever, Neural)
+    datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
+    retriever.check()
+    job = Conductor(cache(), threads)
+    try:
+        for number, one in enumerate(datasets):
+            found = dissect(retriever, one, widths, metrics, top_k, job)
+            typer.echo("\n" * (number > 0) + as_markdown(found), nl=False)
+            if output is not None:
+                place = output if len(datasets) == 1 else output / one.name.replace("/", "-")
+                for path in write(found, place):
+                    typer.echo(f"wrote {path}", err=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; encoded shards are kept", err=True)
+        raise typer.Exit(130) from None

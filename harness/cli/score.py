@@ -1,0 +1,40 @@
+"""`harness score`: another tool's run, scored by our rules."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def score_command(
+    run: Annotated[Path, typer.Argument(metavar="RUNFILE", help="A TREC run, gzipped or not.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="The collection that it is a run of.")] = "mini",
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="What its record goes by. [the tag in the file]")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results of a query that count. [1000]")] = None,
+    titles: Annotated[
+        Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
+    ] = None,
+    results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
+    force: Annotated[bool, typer.Option("--force", help="Redo what is finished.")] = False,
+) -> None:
+    """Score a run that another tool made, and leave a record of it."""
+    from harness.cli.console import outcomes_table
+    from harness.runs.config import build
+    from harness.runs.external import given, label_of, score_given
+
+    found = given(run)
+    values: dict[str, Any] = {
+        "retrievers": [label_of(name, found)],
+        "datasets": [dataset],
+        "metrics": metric or None,
+        "titles": titles,
+        "results": results,
+        "force": force,
+    } | ({} if top_k is None else {"top_k": top_k})
+    outcomes_table([score_given(build(values, "harness score"), found, ["harness", *sys.argv[1:]])])

@@ -1,0 +1,51 @@
+"""`harness train`: a recipe from its first stage to its last."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_command(
+    recipe: Annotated[str, typer.Option("--recipe", "-R", help="A recipe's name, or a YAML file.")] = "",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE changes the recipe, such as pretrain.steps=500.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-O", help="Where the stages are kept. [trained/<recipe>]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Check the recipe, print it as it came out, and stop.")] = False,
+    evaluate: Annotated[bool, typer.Option(help="Run each stage's checkpoint on the recipe's collections.")] = True,
+) -> None:
+    """Train a retriever by a recipe: pre-training, fine-tuning, mining, distillation; resumed where it stopped."""
+    from harness.retrievers.errors import InputError
+    from harness.training import recipe_files
+
+    if not recipe:
+        raise InputError(f"no recipe named. Give --recipe NAME or FILE; there is: {', '.join(recipe_files.names())}.")
+    chosen = recipe_files.load(recipe, change or [])
+    if plan:
+        typer.echo(recipe_files.as_yaml(chosen), nl=False)
+        return
+    from harness.training.conductor import train
+
+    if output is not None and not output.name:
+        raise InputError(f"--output {str(output)!r} names no folder of its own. Give one, such as trained/mine.")
+    place = output or Path("trained") / chosen.name
+    command = ["harness", *sys.argv[1:]]
+    try:
+        context = train(chosen, place, command, threads)
+        if not evaluate or not chosen.data.evaluate:
+            return
+        from harness.training import evaluation
+
+        rows = evaluation.evaluate(context, command)
+        if context.main:
+            typer.echo(evaluation.as_text(rows), nl=False)
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("interrupted; run the same command again to go on from the last state", err=True)
+        raise typer.Exit(130) from None

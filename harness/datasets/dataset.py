@@ -1,0 +1,259 @@
+"""The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from harness.datasets.beir_folder import FolderSource, is_collection
+from harness.datasets.ir_datasets_source import IrDatasetsSource, known_ids
+from harness.datasets.rules import (
+    ALIASES,
+    BEIR_18,
+    BEIR_SYNONYMS,
+    LICENSED,
+    Rules,
+    canonical,
+    licensed_error,
+    rules_for,
+)
+from harness.datasets.survey import CorpusSurvey, Source, survey
+from harness.datasets.titles import TitledSource
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document, Job, Query
+
+MINI = Path(__file__).parents[1] / "data" / "mini"
+Qrels = dict[str, dict[str, int]]
+
+
+def home() -> Path:
+    """Where collections that users supply, indexes and stores live: HARNESS_HOME, else `~/.harness`."""
+    return Path(os.environ.get("HARNESS_HOME") or Path.home() / ".harness").expanduser().absolute()
+
+
+def cache() -> Path:
+    """Where indexes, stores and tokens are kept. Raises InputError where it cannot be made."""
+    folder = home() / "cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{error.strerror}. HARNESS_HOME names another place."
+        raise InputError(f"there is no folder {folder} and it cannot be made: {why}") from error
+    return folder
+
+
+def names() -> list[str]:
+    """The names of our own: the embedded collection, the aliases and BEIR's 18."""
+    return ["mini", *ALIASES, *BEIR_18]
+
+
+class Counts(BaseModel):
+    """Sizes of a collection, and what of it was tolerated."""
+
+    documents: int
+    queries: int  # judged, therefore run
+    judgments: int
+    duplicate_documents: int
+    duplicate_queries: int
+    duplicate_judgments: int
+    empty_texts: int
+    documents_without_title: int
+    queries_without_judgments: int
+    judged_queries_without_text: int
+    judged_documents_missing: int
+
+
+class Dataset:
+    """A collection with its judgments, as a `Corpus` for the retrievers.
+
+    `name` is what the user wrote (a folder: its name and split), `dataset_id` what it stands for. `open` must be called
+    before anything else; it reads and checks everything.
+    """
+
+    def __init__(self, name: str, dataset_id: str, source: Source, rules: Rules, titles: Path | None = None) -> None:
+        self.name, self.dataset_id, self.source, self.rules, self.titles = name, dataset_id, source, rules, titles
+        self.queries: list[Query] = []
+        self.qrels: Qrels = {}
+        self.warnings: list[str] = []
+        self._tolerated: dict[str, int] = {}
+        self._survey: CorpusSurvey | None = None
+
+    def open(self, job: Job) -> None:
+        """Read queries and judgments and survey the corpus; `warnings` then says what was tolerated.
+
+        Raises InputError for whatever makes the collection unusable.
+        """
+        if self._survey is not None:
+            return
+        if self.titles is not None:
+            self.source = TitledSource(self.source, self.titles, job)
+        texts, duplicate_queries = self._unique_queries()
+        self.qrels, judgments, duplicate_judgments = self._unique_qrels()
+        self.queries = [Query(q, text) for q, text in texts.items() if q in self.qrels]
+        if not self.qrels:
+            raise InputError(
+                f"{self.name}: there are no judgments in {self.source.location}, so nothing can be scored."
+            )
+        if not self.queries:
+            raise InputError(
+                f"{self.name}: not one of its {len(texts):,} queries is among the {len(self.qrels):,} judged ones, so "
+                f"there is nothing to score. Do the ids in {self.source.location} belong together?"
+            )
+        judged = {doc_id for grades in self.qrels.values() for doc_id in grades}
+        self._survey = survey(self.source, self.name, judged, job)
+        self._tolerated = {
+            "judgments": judgments,
+            "duplicate_queries": duplicate_queries,
+            "duplicate_judgments": duplicate_judgments,
+            "queries_without_judgments": len(texts) - len(self.queries),
+            "judged_queries_without_text": len(self.qrels) - len(self.queries),
+        }
+        self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts)]
+        if isinstance(self.source, TitledSource) and (message := self.source.check(self._survey)):
+            self.warnings.append(f"{self.name}: {message}")
+
+    def _unique_queries(self) -> tuple[dict[str, str], int]:
+        texts: dict[str, str] = {}
+        duplicates = 0
+        for query in self.source.queries():
+            if texts.setdefault(query.query_id, query.text) != query.text:
+                raise InputError(
+                    f"{self.name}: the query id {query.query_id!r} has two different texts in {self.source.location}: "
+                    f"{texts[query.query_id]!r:.80} and {query.text!r:.80}. Ids must be unique."
+                )
+            duplicates += 1
+        return texts, duplicates - len(texts)
+
+    def _unique_qrels(self) -> tuple[Qrels, int, int]:
+        qrels: Qrels = {}
+        rows = 0
+        for query_id, doc_id, grade in self.source.qrels():
+            rows += 1
+            if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
+                raise InputError(
+                    f"{self.name}: document {doc_id!r} has two grades for query {query_id!r}, "
+                    f"{qrels[query_id][doc_id]} and {grade}. Keep one."
+                )
+        judgments = sum(map(len, qrels.values()))
+        return qrels, judgments, rows - judgments
+
+    @property
+    def found(self) -> CorpusSurvey:
+        """What the survey found."""
+        if self._survey is None:
+            raise RuntimeError("Dataset.open comes first")
+        return self._survey
+
+    @property
+    def count(self) -> int:
+        """N, each id once."""
+        return self.found.documents
+
+    @property
+    def content_hash(self) -> str:
+        """Hex SHA-256 of the documents, titles joined."""
+        return self.found.content_hash
+
+    @cached_property
+    def queries_hash(self) -> str:
+        """Hex SHA-256 of the queries that are run."""
+        return _digest(f"{q.query_id}\0{q.text}\0" for q in self.queries)
+
+    @cached_property
+    def qrels_hash(self) -> str:
+        """Hex SHA-256 of the judgments, in order of the ids."""
+        return _digest(
+            f"{q}\0{d}\0{g}\0" for q, grades in sorted(self.qrels.items()) for d, g in sorted(grades.items())
+        )
+
+    @property
+    def counts(self) -> Counts:
+        """Sizes, and what was tolerated."""
+        return Counts(
+            documents=self.found.documents,
+            queries=len(self.queries),
+            duplicate_documents=self.found.duplicates,
+            empty_texts=self.found.empty_texts,
+            documents_without_title=self.found.without_title,
+            judged_documents_missing=self.found.judged_missing,
+            **self._tolerated,
+        )
+
+    def documents(self) -> Iterator[Document]:
+        """Yield every document once; of identical duplicates the first."""
+        repeated = set(self.found.repeated_ids)
+        met: set[str] = set()
+        for doc in self.source.documents():
+            if doc.doc_id in repeated:
+                if doc.doc_id in met:
+                    continue
+                met.add(doc.doc_id)
+            yield doc
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _warnings(counts: Counts) -> Iterator[str]:
+    for value, message in (
+        (counts.duplicate_documents, "identical duplicates of documents dropped"),
+        (counts.duplicate_queries, "identical duplicates of queries dropped"),
+        (counts.duplicate_judgments, "identical duplicates of judgments dropped"),
+        (counts.empty_texts, "documents without any text kept"),
+        (counts.queries_without_judgments, "queries without judgments not run"),
+        (counts.judged_queries_without_text, "judged queries have no text; each scores 0"),
+        (counts.judged_documents_missing, "judged documents are not in the corpus; they stay in the denominator"),
+    ):
+        if value:
+            yield f"{value:,} {message}"
+
+
+def resolve(name: str, titles: Path | None = None) -> list[Dataset]:
+    """The collections behind a user's name: one, or the 12 forums of `beir/cqadupstack`.
+
+    A name of ours or of `ir_datasets` comes before a folder (write `./name` for the folder). A folder under
+    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go.
+
+    Raises InputError for a name that is none of these, with the nearest ones.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
+    if name == "mini":
+        return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles)]
+    full = BEIR_SYNONYMS.get(name, name)
+    dataset_id = canonical(full)
+    rules = rules_for(dataset_id)
+    if rules.mean_of:
+        return [dataset for part in rules.mean_of for dataset in resolve(part, titles)]
+    own = home() / "datasets" / full
+    if full.startswith("beir/") and is_collection(own):
+        return [Dataset(name, dataset_id, FolderSource(own), rules, titles)]
+    if full in LICENSED:
+        raise licensed_error(name, own)
+    if name.startswith((".", "/", "~")) or dataset_id not in known_ids():
+        folder = _folder(name)
+        if folder is not None:
+            return [Dataset(f"{folder.folder.name}/{folder.split}", str(folder.folder), folder, Rules(), titles)]
+    return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles)]
+
+
+def _folder(name: str) -> FolderSource | None:
+    if not name.strip():
+        return None
+    path = Path(name).expanduser()
+    if is_collection(path):
+        return FolderSource(path)
+    if is_collection(path.parent) and not path.is_dir():
+        return FolderSource(path.parent, path.name)
+    if path.is_dir():
+        raise InputError(f"the folder {path} has no corpus.jsonl or corpus.jsonl.gz. BEIR layout needs it.")
+    return None

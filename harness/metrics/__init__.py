@@ -1,0 +1,1 @@
+"""Runs become scores: by ranx, each value checked by trec_eval."""

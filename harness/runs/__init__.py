@@ -1,0 +1,1 @@
+"""Configurations become records: searched, fused, scored, stored, and found again."""

@@ -1,0 +1,215 @@
+"""What a user asks for, checked before anything runs; every error of a file is reported at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.metrics.scoring import DEFAULT_METRICS, parse_metrics
+from harness.retrievers.errors import InputError
+from harness.retrievers.registry import Retriever, get
+from harness.retrievers.rerank import RerankOptions
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetrieverSpec(_Strict):
+    """A retriever by name, with the options that differ from its defaults, and what re-ranks it, if anything."""
+
+    name: str
+    options: dict[str, Any] = {}
+    rerank: RerankOptions | None = None
+
+    @property
+    def label(self) -> str:
+        """What its records are filed and shown under."""
+        return f"{self.name}+rerank" if self.rerank else self.name
+
+    @property
+    def stages(self) -> tuple["RetrieverSpec", ...]:
+        """Itself, and before it the first stage alone where it is re-ranked; each has a record of its own."""
+        return (self.model_copy(update={"rerank": None}), self) if self.rerank else (self,)
+
+
+class RunConfig(_Strict):
+    """One `harness run`: every retriever on every dataset."""
+
+    retrievers: list[RetrieverSpec] = Field(min_length=1)
+    datasets: list[str] = Field(["mini"], min_length=1)
+    top_k: int = Field(1000, ge=1, le=1_000_000, strict=True, description="results kept for a query")
+    metrics: list[str] | None = Field(None, min_length=1)
+    results: Path = Path("results")
+    titles: Path | None = None
+    threads: int | None = Field(None, ge=1, le=1024, strict=True)
+    force: bool = False
+
+    @field_validator("retrievers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Allow `bm25` for `{name: bm25}`."""
+        return named(value)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            parse_metrics(value)
+        return value
+
+    @model_validator(mode="after")
+    def _cutoffs(self) -> "RunConfig":
+        deep = [str(m) for m in parse_metrics(self.metrics or ()) if m.cutoff > self.top_k]
+        if deep:
+            raise ValueError(f"{', '.join(deep)} cannot be measured on runs of {self.top_k} results: raise top_k")
+        return self
+
+    @model_validator(mode="after")
+    def _depths(self) -> "RunConfig":
+        deep = max((spec.rerank.depth for spec in self.retrievers if spec.rerank), default=0)
+        if deep > self.top_k:
+            raise ValueError(f"a depth of {deep:,} cannot be re-ranked in runs of {self.top_k:,} results: raise top_k")
+        return self
+
+    def metric_names(self) -> list[str]:
+        """The metrics asked for, else the default ones that `top_k` results can give, else the like at `top_k`."""
+        chosen = parse_metrics(self.metrics or DEFAULT_METRICS)
+        fit = [str(metric) for metric in chosen if metric.cutoff <= self.top_k]
+        return fit or [f"{family}@{self.top_k}" for family in ("MRR", "R", "NDCG")]
+
+
+def build(values: dict[str, Any], origin: str) -> RunConfig:
+    """Validate `values`. Raises InputError that lists all that is wrong, under the name of `origin`."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {explain(error, sorted(RunConfig.model_fields))}") from error
+
+
+def explain(error: ValidationError, allowed: list[str], inside: Mapping[str, list[str]] | None = None) -> str:
+    """One sentence per problem; an unknown key says which there are, also `inside` some of the keys."""
+    inner = {"retrievers": sorted(RetrieverSpec.model_fields), **(inside or {})}
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            there = inner.get(str(problem["loc"][0]), allowed) if len(problem["loc"]) > 1 else allowed
+            there = sorted(RerankOptions.model_fields) if "rerank" in problem["loc"] else there
+            what = f"unknown; there is {', '.join(there) or 'none'}"
+        elif problem["type"] not in ("missing", "value_error"):
+            what = f"{what}, got {problem['input']!r:.60}"
+        lines.append(f"{where}: {what.rstrip('.')}" if problem["loc"] else what.rstrip("."))
+    return "; ".join(lines) + "."
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for number, key in enumerate(keys) if key in keys[:number] and key != "<<"]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]:
+    """Read a YAML mapping. Raises InputError with the line where it is malformed; `such_as` is an example."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:  # before ValueError, which the second is
+        raise InputError(f"the configuration {path} cannot be read: {error}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        got = "nothing" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{path} holds {got}; want keys and values, such as `{such_as}`.")
+    return {str(key): value for key, value in values.items()}
+
+
+def read_value(text: str, origin: str) -> Any:
+    """A value that was typed, as YAML. Raises InputError, beginning with `origin`, where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{origin}: the value cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def named(value: Any) -> Any:
+    """Of a list, each text `x` as `{name: x}`; anything else as it is."""
+    return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+def make_retriever(spec: RetrieverSpec) -> Retriever:
+    """The retriever of `spec`. Raises InputError for an unknown name or option, or a value out of range."""
+    cls = get(spec.name)
+    try:
+        return cls(cls.Options.model_validate(spec.options))
+    except ValidationError as error:
+        raise InputError(f"retriever {spec.name}: {explain(error, sorted(cls.Options.model_fields))}") from error
+
+
+class Raw(str):
+    """An option's value as it was typed: taken literally where the option is a text, read as YAML elsewhere."""
+
+    __slots__ = ()
+
+    def read(self, name: str, annotation: Any) -> Any:
+        """The value for a field of that annotation. Raises InputError where it cannot be read."""
+        if get_origin(annotation) is not dict and str in (annotation, *get_args(annotation)):
+            return str(self)
+        return read_value(self, f"--option {name}={self}")
+
+
+def pairs(words: list[str]) -> dict[str, Any]:
+    """Split each NAME=VALUE of `--option`; what a value means is up to the option's type.
+
+    Raises InputError for a word without a name or an equals sign.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {word!r} is not NAME=VALUE.")
+        found[name.strip().replace("-", "_")] = Raw(value)
+    return found
+
+
+def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSpec]:
+    """Give each named retriever those of the options that it has.
+
+    Raises InputError for an option that none of them has: a flag is never parsed and then ignored.
+    """
+    fields = {name: get(name).Options.model_fields for name in names}
+    for option in options:
+        if not any(option in have for have in fields.values()):
+            say = "; ".join(f"{name} has {', '.join(sorted(have)) or 'none'}" for name, have in fields.items())
+            raise InputError(f"no retriever of this run has the option {option!r}: {say}.")
+    return [
+        RetrieverSpec(
+            name=name,
+            options={
+                key: value.read(key, fields[name][key].annotation) if isinstance(value, Raw) else value
+                for key, value in options.items()
+                if key in fields[name]
+            },
+        )
+        for name in names
+    ]
+
+
+def reranked_by(checkpoint: str | None, depth: int | None, specs: list[RetrieverSpec]) -> list[RetrieverSpec]:
+    """Each of `specs`, re-ranked by `checkpoint` where one is given. Raises InputError for a value out of range."""
+    if checkpoint is None and depth is not None:
+        raise InputError("--depth says how far to re-rank, and nothing re-ranks. Give --rerank CHECKPOINT as well.")
+    if checkpoint is None:
+        return specs
+    try:
+        options = RerankOptions.model_validate({"checkpoint": checkpoint} | ({} if depth is None else {"depth": depth}))
+    except ValidationError as error:
+        raise InputError(f"--rerank: {explain(error, sorted(RerankOptions.model_fields))}") from error
+    return [spec.model_copy(update={"rerank": options}) for spec in specs]

@@ -1,0 +1,143 @@
+"""A run that something else made, scored by our rules: a record like any other, which says where the run came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.dataset import Dataset, cache, resolve
+from harness.reports.records import records
+from harness.reports.records.origin import RunFile
+from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import exchange, trec
+from harness.retrievers.run_files.fusion import digest
+from harness.retrievers.types import Run
+from harness.runs import derived
+from harness.runs.config import RunConfig
+from harness.runs.record_store import Shelf, check_writable
+from harness.runs.runner import Outcome
+from harness.runtime.job import Conductor
+
+
+@dataclass(frozen=True)
+class Given:
+    """A run from a file, or from an object in memory; `reordered` as in `run_files.trec.TrecFile`."""
+
+    run: Run
+    file: RunFile
+    reordered: int = 0
+
+
+def given(found: Any) -> Given:
+    """Read a run: the path of a TREC file, or what `harness.retrievers.run_files.exchange.of_any` takes.
+
+    Raises InputError for a malformed file, what is no run, or a run without any result.
+    """
+    if isinstance(found, str | Path):
+        path = Path(found).expanduser()
+        content = trec.read_file(path)
+        run, tag, location, sha = content.run, content.tag, str(path.absolute()), records.sha256(path)
+        reordered = content.reordered
+    else:
+        run, tag, location, sha, reordered = exchange.of_any(found), "", "in memory", None, 0
+    deepest = max((high - low for low, high in zip(run.offsets, run.offsets[1:], strict=False)), default=0)
+    if not deepest:
+        raise InputError(f"the run {location} holds no results. Was it written whole?")
+    return Given(run, RunFile(location=location, sha256=sha, tag=tag, deepest=int(deepest)), reordered)
+
+
+def label_of(name: str | None, found: Given) -> str:
+    """What the record goes by: the name asked for, else the file's tag. Raises InputError for a name of white space."""
+    if name is not None and not name.strip():
+        raise InputError("--name is empty. Give a word, or leave it out for the tag in the file.")
+    return (name or found.file.tag or "run").strip()
+
+
+def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outcome:
+    """Find or make the record of a run that was given; `config` names one retriever (a label) and one dataset.
+
+    Raises InputError where the run and the collection do not belong together.
+    """
+    [spec], [name] = config.retrievers, config.datasets
+    dataset = one_dataset(name, config.titles)
+    check_writable(config.results)
+    job = Conductor(cache(), config.threads)
+    dataset.open(job)
+    for message in dataset.warnings:
+        job.warn(message)
+    result = fitted(found, dataset, config.top_k, job)
+    shelf = Shelf(config.results, config.force, job)
+    key = {
+        "schema": records.SCHEMA_VERSION,
+        "run": digest(result),
+        "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
+        "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
+        "top_k": config.top_k,
+    }
+    return Outcome(
+        *shelf.keep(
+            shelf.folder(dataset.name, spec.label, key),
+            spec.label,
+            dataset,
+            config.metric_names(),
+            lambda: result,
+            lambda run: derived.of_made(
+                config, command, job, dataset, run, derived.given_system(spec.label, found.file)
+            ),
+        )
+    )
+
+
+def one_dataset(name: str, titles: Path | None) -> Dataset:
+    """The collection `name`. Raises InputError for one that is the mean of several."""
+    datasets = resolve(name, titles)
+    if len(datasets) != 1:
+        raise InputError(
+            f"{name} is {len(datasets)} collections, and a run is of one: {', '.join(d.name for d in datasets)}."
+        )
+    return datasets[0]
+
+
+def fitted(found: Given, dataset: Dataset, top_k: int, job: Conductor) -> Run:
+    """The run with the collection's judged queries, `top_k` documents of each at most, and its rules applied.
+
+    Queries without judgments are left out, with a warning. Raises InputError for a run that has none of the judged
+    queries, or a document that the corpus lacks.
+    """
+    where, label = found.file.location, dataset.name
+    query_ids = [query.query_id for query in dataset.queries]
+    there = set(found.run.query_ids)
+    if not there & set(query_ids):
+        raise InputError(
+            f"{where} has none of the judged queries of {label}: it has {', '.join(found.run.query_ids[:3])} …, and "
+            f"{label} has {', '.join(query_ids[:3])} …. Is it a run of another collection or split?"
+        )
+    if extra := len(there - set(query_ids)):
+        job.warn(f"{label}: {extra:,} queries of {where} have no judgments and are left out")
+    if found.reordered:
+        job.warn(f"{where}: {found.reordered:,} queries are in another order by rank than by score; scores count")
+    run = exchange.aligned(found.run, query_ids)
+    _check_documents(run, dataset, where)
+    if dataset.rules.drop_self:
+        run = run.without_self(max(top_k, found.file.deepest))
+    deepest = found.file.deepest
+    if deepest > top_k:
+        job.warn(f"{where}: up to {deepest:,} documents of a query; the first {top_k:,} count")
+    run = run.first(top_k)
+    if run.silent:
+        job.warn(f"{label}: {run.silent:,} queries have no results; each scores 0")
+    if deepest < min(top_k, dataset.count):
+        job.warn(f"{where}: at most {deepest:,} documents of a query; a metric at a deeper rank has no more to count")
+    return run
+
+
+def _check_documents(run: Run, dataset: Dataset, where: str) -> None:
+    lost = set(run.doc_ids.tolist())
+    for doc in dataset.documents():
+        lost.discard(doc.doc_id.encode())
+        if not lost:
+            return
+    raise InputError(
+        f"{len(lost):,} documents of {where} are not in {dataset.name} "
+        f"({', '.join(sorted(doc_id.decode() for doc_id in lost)[:3])}). Is it a run of another collection?"
+    )

@@ -1,0 +1,81 @@
+"""What a record was made from, read again: the texts of its queries and its judgments, if they are still the same."""
+
+from dataclasses import dataclass
+
+from harness.datasets.dataset import Dataset, Qrels, resolve
+from harness.reports.records.records import Data, Manifest
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Query
+from harness.runs.manifest import joint
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Texts by query id, and judgments by query id and document id."""
+
+    texts: dict[str, str]
+    qrels: Qrels
+
+
+def topics(manifest: Manifest) -> Topics:
+    """Read the queries and judgments of the record with that manifest; the corpus is not read.
+
+    The ids of a composite are `<part>:<query id>`, as in its record. Raises InputError where the collection cannot be
+    read here, or has other queries or judgments than the record's hashes say.
+    """
+    data = manifest.data
+    datasets = resolve(asked_name(data))
+    for dataset in datasets:
+        _read(dataset)
+    if _hashes(datasets) != (data.queries_hash, data.qrels_hash):
+        raise InputError(f"{data.name}: its queries or judgments are no longer those that the record was made with.")
+    if not manifest.parts:
+        [dataset] = datasets
+        return Topics({query.query_id: query.text for query in dataset.queries}, dataset.qrels)
+    found = Topics({}, {})
+    for dataset in datasets:
+        label = part_label(dataset.name)
+        found.texts.update({f"{label}:{query.query_id}": query.text for query in dataset.queries})
+        found.qrels.update({f"{label}:{query_id}": grades for query_id, grades in dataset.qrels.items()})
+    return found
+
+
+def part_label(name: str) -> str:
+    """What stands before the query ids of a part in its composite's record."""
+    return name.rsplit("/", 1)[-1]
+
+
+def differences(a: Data, b: Data) -> list[str]:
+    """In what two collections differ, as far as it decides a run or its scores; empty where they are one."""
+    return [
+        f"{name} ({one} against {other})"
+        for name, one, other in (
+            ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
+            ("titles", a.rules.titles, b.rules.titles),
+            ("queries", a.queries_hash[:10], b.queries_hash[:10]),
+            ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
+            ("drop_self", a.rules.drop_self, b.rules.drop_self),
+            ("binary_level", a.rules.binary_level, b.rules.binary_level),
+        )
+        if one != other
+    ]
+
+
+def asked_name(data: Data) -> str:
+    """What to ask the loader for; of a folder, the name is its own and its split's alone."""
+    return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name
+
+
+def _read(dataset: Dataset) -> None:
+    texts: dict[str, str] = {}
+    for query in dataset.source.queries():
+        texts.setdefault(query.query_id, query.text)
+    for query_id, doc_id, grade in dataset.source.qrels():
+        dataset.qrels.setdefault(query_id, {})[doc_id] = grade
+    dataset.queries = [Query(query_id, text) for query_id, text in texts.items() if query_id in dataset.qrels]
+
+
+def _hashes(datasets: list[Dataset]) -> tuple[str, str]:
+    if len(datasets) == 1:
+        return datasets[0].queries_hash, datasets[0].qrels_hash
+    return joint(d.queries_hash for d in datasets), joint(d.qrels_hash for d in datasets)

@@ -1,0 +1,203 @@
+"""The conductor: retriever, dataset → run → scores → record; what is finished is found again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from harness.datasets.dataset import Dataset, cache, resolve
+from harness.datasets.rules import canonical, rules_for
+from harness.metrics.scoring import Scores
+from harness.reports.records import records
+from harness.reports.records.records import Record
+from harness.retrievers.registry import Retriever
+from harness.retrievers.rerank import Reranker
+from harness.retrievers.run_files import trec
+from harness.retrievers.run_files.exchange import aligned
+from harness.retrievers.types import Run
+from harness.runs import derived, manifest
+from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
+from harness.runs.record_store import Shelf, check_writable
+from harness.runs.searches import Search, Searches
+from harness.runtime.job import Conductor
+from harness.runtime.processes import Processes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record, and whether this call made it or found it."""
+
+    record: Record
+    found: bool
+
+
+def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
+    """`iterate`, to the end."""
+    return list(iterate(config, command))
+
+
+def iterate(
+    config: RunConfig, command: Sequence[str], searched: Callable[[Search, Run], None] | None = None
+) -> Iterator[Outcome]:
+    """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
+
+    All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
+    is, since its own record is what the re-ranked one is made from. Where a launcher started several processes, rank 0
+    keeps and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that
+    is searched, before it is scored.
+
+    Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
+    """
+    team = Processes.launched()  # before a retriever looks for its device
+    specs = _once([stage for spec in config.retrievers for stage in spec.stages])
+    retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
+    rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
+    plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
+    if team.main:
+        check_writable(config.results)
+    for _, retriever in retrievers:
+        retriever.check()
+    for reranker in rerankers.values():
+        reranker.check()
+    manifest.git_commit()  # forks, so it comes before any retriever may start Java
+    job = Conductor(cache(), config.threads, team)
+    for _, retriever in retrievers:
+        job.tell(retriever.notice)
+    every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]
+    searches = Searches(config, every, job)
+    if not team.main:
+        searches.help()
+        return
+    maker = _Maker(config, command, job, searches, searched)
+    try:
+        for name, datasets in plan:
+            made: list[list[Outcome]] = []
+            for number, spec in enumerate(specs):
+                parts: list[Outcome] = []
+                made.append(parts)
+                for place, dataset in enumerate(datasets):
+                    if number in rerankers:
+                        first = made[specs.index(spec.stages[0])][place].record
+                        parts.append(maker.reranked(spec, rerankers[number], first, dataset))
+                    else:
+                        parts.append(maker.one(Search(spec, _of(spec, retrievers), dataset)))
+                    yield parts[-1]
+                if rules_for(canonical(name)).mean_of:
+                    yield maker.mean(name, spec, parts)
+    except GeneratorExit:  # the caller wants no more; after any other exception the others may not listen
+        pass
+    searches.over()
+
+
+def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriever]]) -> Retriever:
+    return next(retriever for spec, retriever in retrievers if spec == wanted)
+
+
+T = TypeVar("T")
+
+
+def _once(items: Sequence[T]) -> list[T]:
+    return [item for number, item in enumerate(items) if item not in items[:number]]
+
+
+class _Maker:
+    """Makes records under one configuration."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        command: Sequence[str],
+        job: Conductor,
+        searches: Searches,
+        searched: Callable[[Search, Run], None] | None,
+    ) -> None:
+        self.config, self.command, self.job, self.searches = config, list(command), job, searches
+        self.shelf = Shelf(config.results, config.force, job)
+        self.searched = searched
+
+    def one(self, search: Search) -> Outcome:
+        """Find or make the record of one retriever on one dataset."""
+        spec, retriever, dataset = search
+        self.job.restart()
+        dataset.open(self.job)
+        for message in dataset.warnings:
+            self.job.warn(message)
+
+        def searched() -> Run:
+            result = self.searches.run(search)
+            if self.searched is not None:
+                self.searched(search, result)
+            return result
+
+        return self._keep(
+            spec,
+            dataset,
+            self.searches.key(search),
+            searched,
+            lambda result: manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result),
+        )
+
+    def reranked(self, spec: RetrieverSpec, reranker: Reranker, first: Record, dataset: Dataset) -> Outcome:
+        """Find or make the record of a first stage's record re-ranked; rank 0 does it alone."""
+        self.job.restart()
+        for message in first.manifest.warnings:
+            self.job.warn(message)
+        asked = {"first": [first.folder.name, first.manifest.files[records.RUN]], "rerank": reranker.fingerprint()}
+
+        def make() -> Run:
+            run = aligned(trec.read(first.folder / records.RUN), [query.query_id for query in dataset.queries])
+            return reranker.rerank(run, dataset, dataset.queries, self.job)
+
+        return self._keep(
+            spec,
+            dataset,
+            {"schema": records.SCHEMA_VERSION} | asked,
+            make,
+            lambda _: derived.of_reranked(self.config, self.command, self.job, spec, reranker, first),
+        )
+
+    def _keep(
+        self,
+        spec: RetrieverSpec,
+        dataset: Dataset,
+        key: object,
+        make: Callable[[], Run],
+        describe: Callable[[Run], records.Manifest],
+    ) -> Outcome:
+        folder = self.shelf.folder(dataset.name, spec.label, key)
+        return Outcome(*self.shelf.keep(folder, spec.label, dataset, self.config.metric_names(), make, describe))
+
+    def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
+        """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
+
+        Query ids there are `<part>:<query id>`, since parts number their queries alike.
+        """
+        self.job.restart()
+        members = [part.record for part in parts]
+        folder = self.shelf.folder(name, spec.label, [member.folder.name for member in members])
+        with self.shelf.lock(folder):
+            found = self.shelf.finished(folder)
+            if found is not None and set(self.config.metric_names()) <= set(found.metrics):
+                return Outcome(found, found=True)
+            labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
+            runs = [trec.read(member.folder / records.RUN) for member in members]
+            tables = [member.per_query() for member in members]
+            query_ids = [f"{label}:{q}" for label, table in zip(labels, tables, strict=True) for q in table]
+            rows = [row for table in tables for row in table.values()]
+            metrics = [m for m in members[0].metrics if all(m in member.metrics for member in members)]
+            scores = Scores(tuple(query_ids), {m: np.array([row[m] for row in rows]) for m in metrics})
+            mean = {m: float(np.mean([member.metrics[m] for member in members])) for m in metrics}
+            made = manifest.of_mean(self.config, self.command, name, members)
+            return Outcome(self.shelf.write(folder, spec.label, _join(labels, runs), scores, mean, made), found=False)
+
+
+def _join(labels: Sequence[str], runs: Sequence[Run]) -> Run:
+    query_ids = tuple(f"{label}:{q}" for label, part in zip(labels, runs, strict=True) for q in part.query_ids)
+    counts = np.concatenate([np.diff(part.offsets) for part in runs])
+    return Run(
+        query_ids,
+        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        np.concatenate([part.doc_ids for part in runs]),
+        np.concatenate([part.scores for part in runs]),
+    )

@@ -1,0 +1,1 @@
+"""Recipes become checkpoints, stage by stage, and what came of them."""

@@ -1,0 +1,114 @@
+"""What a recipe starts from: a checkpoint, or a model and a WordPiece vocabulary made from its own corpora."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint, hub
+from harness.models.errors import CheckpointError, first_line
+from harness.models.hybrid import HybridSpec
+from harness.retrievers.errors import InputError
+from harness.training.recipe import Base
+
+_ENOUGH = 200_000  # texts to count words by
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int) -> None:
+    """Write the model that the first stage starts from into `folder`.
+
+    Raises InputError for a `model` that BertConfig refuses; CheckpointError for a checkpoint that is no masked-LM.
+    """
+    if base.checkpoint is not None:
+        source = hub.locate(base.checkpoint)
+        loaded = load_masked_lm(source)
+        before = hybrid.read(source) or HybridSpec()
+        checkpoint.save(folder, loaded[0], loaded[1], HybridSpec(trained=before.learned))
+        return
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    tokenizer = _tokenizer(texts, base.vocabulary)
+    try:
+        config = BertConfig(**{"vocab_size": len(tokenizer), **(base.model or {})})
+        torch.manual_seed(seed)
+        model = BertForMaskedLM(config)
+    except Exception as error:  # BertConfig checks little; the layers then fail each in its own way
+        raise InputError(f"base.model does not make a BERT ({type(error).__name__}: {first_line(error)}).") from error
+    checkpoint.save(folder, model, tokenizer, HybridSpec())
+
+
+def load_masked_lm(folder: Path) -> tuple[Any, Any]:
+    """A masked-LM model and its tokenizer. Raises CheckpointError for a folder without a head or a tokenizer."""
+    # of the head and what is below it: a projection of the dense half is the fine-tuning's, and stays behind
+    loaded = checkpoint.load(folder, HybridSpec(dense=0, lexical=1, query_length=8, passage_length=8))
+    if loaded.model.config.model_type != "bert":
+        raise CheckpointError(
+            f"{folder} is a {loaded.model.config.model_type!r} model; pre-training is written for BERT's embeddings. "
+            "Name a BERT masked-LM checkpoint, or leave the pre-training stages out."
+        )
+    return loaded.model.float(), loaded.tokenizer
+
+
+def _tokenizer(texts: Iterable[str], size: int) -> Any:
+    """An uncased WordPiece tokenizer trained on `texts`, as BERT's was on its own; the same for the same texts.
+
+    The trainer numbers letters in the order of a hash map, which differs from run to run and decides ties. So it is
+    given all letters in a fixed order, as if they were special; the tokenizer is then made anew from its vocabulary.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    texts = list(islice(texts, _ENOUGH))
+    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    _as_bert(core)
+    letters = _letters(core.normalizer, texts, min(1_000, max(64, size // 16)))
+    fixed = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters if _goes_on(core, letter))]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=fixed,
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    made = Tokenizer(models.WordPiece(core.get_vocab(with_added_tokens=True), unk_token="[UNK]"))
+    _as_bert(made)
+    return _wrapped(made)
+
+
+def _letters(normalizer: Any, texts: list[str], most: int) -> list[str]:
+    """The most frequent characters, in a fixed order."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    found = [letter for letter in counts if not letter.isspace()]
+    return sorted(sorted(found, key=lambda letter: (-counts[letter], letter))[:most])
+
+
+def _goes_on(core: Any, letter: str) -> bool:
+    """Whether `letter` can stand inside a word; punctuation and Chinese characters are words of their own."""
+    return len(core.pre_tokenizer.pre_tokenize_str(core.normalizer.normalize_str(f"a{letter}"))) == 1
+
+
+def _as_bert(core: Any) -> None:
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+
+
+def _wrapped(core: Any) -> Any:
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    ids = [(name, core.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_input_names=inputs, **names)

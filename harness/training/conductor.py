@@ -1,0 +1,246 @@
+"""The conductor of a training: a recipe's stages in order, each from the one before; none is done twice."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.datasets.dataset import cache
+from harness.models.checkpoints import hub
+from harness.models.training.precision import IMITATED, imitated
+from harness.models.training.state import METRICS, STATE
+from harness.reports.plots import training_curves
+from harness.retrievers.errors import InputError
+from harness.runs import manifest
+from harness.runtime.job import Conductor
+from harness.runtime.locks import held
+from harness.runtime.processes import Processes, leave_at_exit
+from harness.training import base_model, preflight
+from harness.training.context import Context, Facts
+from harness.training.data import corpora
+from harness.training.recipe import ENCODERS, Pretrain, Recipe, Weigh
+from harness.training.recipe_data import CorpusPart
+from harness.training.recipe_files import find_root
+from harness.training.stage_folder import StageFolder, digest
+from harness.training.stages import mine, pretrain, weigh
+
+_DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
+    "pretrain": pretrain.pretrain,
+    "finetune": pretrain.finetune,
+    "mine": mine.mine,
+    "teacher": mine.teacher,
+    "score": mine.score,
+    "weigh": weigh.weigh,
+}
+_PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
+_PATIENCE = timedelta(days=7)  # processes wait for the one that mines
+
+
+def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | None = None) -> Context:
+    """Run the stages of `recipe` that are not finished in `output`, and return what was made.
+
+    Raises InputError for whatever the user can mend, before a stage begins where it can be known then; TrainingError
+    where a loss is not finite.
+    """
+    context = open_context(recipe, output, threads)
+    with alone(context):
+        run(context, prepare(context), command)
+    return context
+
+
+def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Context:
+    """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
+    root, accelerator = find_root(recipe), _accelerator(recipe)
+    leave_at_exit()
+    job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
+    torch.set_num_threads(job.threads)
+    if imitated(accelerator.device.type, accelerator.mixed_precision):
+        job.warn(IMITATED)
+    manifest.git_commit()  # forks, so it comes before mining may start Java
+    return Context(recipe, output, root, accelerator, job)
+
+
+@contextmanager
+def alone(context: Context) -> Iterator[None]:
+    """Hold the output folder alone; the kernel lets go of the lock of a killed process.
+
+    Raises InputError where another process holds it, or where it cannot be made.
+    """
+    if not context.main:
+        yield
+        return
+    output = context.output
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be made a folder: {error.strerror}. Name another.") from error
+    with held(
+        output / ".lock",
+        f"another process is training into {output} right now. Wait for it, or name another --output.",
+    ):
+        yield
+
+
+def prepare(context: Context) -> dict[str, StageFolder]:
+    """Check all that can be checked before a stage begins, make the base, and return the folder of every stage.
+
+    Raises InputError for whatever the user can mend.
+    """
+    recipe, accelerator = context.recipe, context.accelerator
+    preflight.check_names(recipe, context.root)
+    base = _base(context)
+    preflight.check(recipe, base.path, accelerator.num_processes)
+    places = _places(context, base)
+    preflight.check_examples(recipe, lambda stage: len(context.opened(recipe.trains_on(stage)).positives))
+    learned = {name for stage in recipe.stages.values() for name in recipe.trains_on(stage)}
+    if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
+        context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
+    weighed = {name for stage in recipe.stages.values() if isinstance(stage, Weigh) for name in stage.collections}
+    if chosen := weighed & set(recipe.data.evaluate):
+        context.job.warn(f"{', '.join(sorted(chosen))}: the halves are weighed on it, and it is scored on")
+    for place in places.values():
+        if not place.finished and place.begun:
+            _say(context, f"{place.partial} is unfinished; it goes on from its last saved state")
+    return places
+
+
+def survey(context: Context) -> dict[str, StageFolder]:
+    """The folder of the base and of every stage, as `prepare` gives them; nothing is made but what the cache keeps.
+
+    Raises InputError for what another recipe left there, or for a corpus or a collection that is not there.
+    """
+    base = _base_place(context)[0]
+    return {"base": base} | _places(context, base)
+
+
+def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]) -> None:
+    """Do the stages that are not finished, in order."""
+    for name, place in places.items():
+        if place.finished:
+            _say(context, f"found {place.path}")
+        else:
+            _do(context, name, place, command)
+        kind = context.recipe.stages[name].kind
+        context.latest[kind] = place.path
+        if kind in ENCODERS:
+            context.latest["encoder"] = place.path
+
+
+def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
+    """The folder of every stage; what another recipe left there is refused before anything begins."""
+    found, before = {}, base.key
+    for name, stage in context.recipe.stages.items():
+        decides = {
+            "stage": stage.model_dump(mode="json"),
+            "seed": context.recipe.seed,
+            "precision": context.recipe.precision,
+            "system": context.recipe.system if stage.kind == "mine" else None,
+            "data": _data(context, stage),
+            "before": before,
+        }
+        found[name] = StageFolder(context.place(name), decides)
+        _ = found[name].finished or found[name].begun  # refuses what is another's
+        before = found[name].key
+    return found
+
+
+def _do(context: Context, name: str, place: StageFolder, command: Sequence[str]) -> None:
+    stage, job = context.recipe.stages[name], context.job
+    job.restart()
+    with context.accelerator.main_process_first():
+        folder = place.start() if context.main else place.partial
+    began = time.perf_counter()
+    facts = _DO[stage.kind](context, name, stage, folder)
+    context.accelerator.wait_for_everyone()
+    if context.main:
+        if (folder / METRICS).is_file():
+            training_curves.draw(folder / METRICS, folder / "curves.png", f"{context.recipe.name}: {name}")
+        (folder / STATE).unlink(missing_ok=True)
+        place.finish(_facts(context, name, command, time.perf_counter() - began) | facts)
+        _say(context, f"wrote {place.path}")
+    context.accelerator.wait_for_everyone()
+
+
+def _facts(context: Context, name: str, command: Sequence[str], seconds: float) -> Facts:
+    """What a stage's manifest says besides what decides it."""
+    gpu = torch.cuda.max_memory_allocated() if context.accelerator.device.type == "cuda" else None
+    return {
+        "created": manifest.now(),
+        "recipe": context.recipe.name,
+        "name": name,
+        "kind": context.recipe.stages[name].kind,
+        "command": list(command),
+        "seconds": round(seconds, 1),  # of this process; a stage that was resumed took longer in all
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_gpu_memory_bytes": gpu,
+        "processes": context.accelerator.num_processes,
+        "device": str(context.accelerator.device),
+        "mixed_precision": context.accelerator.mixed_precision,
+        "hardware": manifest.hardware(context.job.threads),
+        "packages": manifest.packages(_PACKAGES),
+        "git_commit": manifest.git_commit(),
+        "warnings": list(context.job.warnings),
+    }
+
+
+def _base(context: Context) -> StageFolder:
+    """What the first stage starts from, as a folder of its own."""
+    recipe = context.recipe
+    place, parts = _base_place(context)
+    with context.accelerator.main_process_first():
+        if not place.finished and context.main:
+            texts = (text for part in parts for text in corpora.texts(part, context.root))
+            base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
+            place.finish({"created": manifest.now(), "packages": manifest.packages(_PACKAGES)})
+    return place
+
+
+def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
+    """Where the base is to lie, and the corpora that its vocabulary is of."""
+    recipe = context.recipe
+    own = (part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora)
+    parts = tuple(own) or recipe.data.corpora
+    decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
+    if recipe.base.checkpoint is not None:
+        decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
+    else:
+        if not parts:
+            raise InputError(
+                "base.model is trained from scratch, and there are no corpora to take its vocabulary from."
+            )
+        decides |= {"seed": recipe.seed, "data": context.stamp(parts)}
+    return StageFolder(context.place("base"), decides), parts
+
+
+def _data(context: Context, stage: Any) -> Any:
+    """The contents that a stage learns from, or chooses by."""
+    if isinstance(stage, Pretrain):
+        return context.stamp(stage.corpora or context.recipe.data.corpora)
+    names = stage.collections if isinstance(stage, Weigh) else context.recipe.trains_on(stage)
+    return digest(context.opened(names).stamp())
+
+
+def _accelerator(recipe: Recipe) -> Any:
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    wanted = recipe.precision
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise InputError("precision fp16 needs a GPU. `--set precision=auto` takes fp32 here.")
+    automatic = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
+    precision = automatic if wanted == "auto" else wanted
+    return Accelerator(
+        cpu=not cuda,  # else accelerate leaves processes on a CPU each to itself
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
+
+
+def _say(context: Context, message: str) -> None:
+    if context.main:
+        context.job.note(message)

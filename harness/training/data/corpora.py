@@ -1,0 +1,150 @@
+"""Texts to pre-train on, from wherever they lie: ir_datasets, BEIR folders, JSON lines, plain lines."""
+
+import gzip
+import json
+import lzma
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from harness.reports.records.records import sha256
+from harness.retrievers.errors import InputError
+from harness.retrievers.types import Document
+from harness.training.recipe_data import CorpusPart
+from harness.training.recipe_files import placed
+
+_KINDS = (".jsonl", ".txt")
+_OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+_ENDS = tuple(kind + end for kind in _KINDS for end in ("", *_OPEN))
+
+
+def texts(part: CorpusPart, root: Path | None) -> Iterator[str]:
+    """Yield the texts of a corpus, each with its title before it.
+
+    Raises InputError for a corpus that is not there, or a line that is malformed.
+    """
+    if not part.join:
+        yield from (document.joined for document in documents(part, root))
+        return
+    yield from islice(_joined((found.joined for found in _all(placed(part.name, root))), part.join), part.documents)
+
+
+def documents(part: CorpusPart, root: Path | None) -> Iterator[Document]:
+    """Yield the texts of a corpus with their titles, which `join` leaves as they are; ids are empty.
+
+    Raises InputError as `texts`.
+    """
+    yield from islice(_all(placed(part.name, root)), part.documents)
+
+
+def _joined(found: Iterator[str], words: int) -> Iterator[str]:
+    block: list[str] = []
+    count = 0
+    for text in found:
+        block.append(text)
+        count += text.count(" ") + 1
+        if count >= words:
+            yield " ".join(block)
+            block, count = [], 0
+    if block:
+        yield " ".join(block)
+
+
+def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
+    """What changes when a corpus does: the hashes of its files, or the id and the library's version.
+
+    Raises InputError for a corpus that is not there.
+    """
+    files = _files(placed(part.name, root))
+    if files is None:
+        _check_known(part.name)
+        return [part.name, version("ir_datasets"), part.documents, part.join]
+    return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
+
+
+def check(part: CorpusPart, root: Path | None) -> None:
+    """Raise InputError for a corpus that is not there; none is read."""
+    if _files(placed(part.name, root)) is None:
+        _check_known(part.name)
+
+
+def _all(name: str) -> Iterator[Document]:
+    files = _files(name)
+    if files is None:
+        yield from _from_library(name)
+        return
+    for path in files:
+        plain = path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name
+        if plain.endswith(".txt"):
+            yield from (Document("", "", line) for line in _lines(path))
+        else:
+            yield from _json_lines(path)
+
+
+def _files(name: str) -> list[Path] | None:
+    """The files of a corpus on disk in order of their names; None for a name that is no path."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        if not path.name.endswith(_ENDS):
+            raise InputError(f"the corpus {path} is no .jsonl or .txt file, plain, .gz or .xz.")
+        return [path]
+    if not path.is_dir():
+        return None
+    corpus = [path / f"corpus.jsonl{end}" for end in ("", *_OPEN)]
+    files = [p for p in corpus if p.is_file()][:1] or sorted(p for p in path.iterdir() if p.name.endswith(_ENDS))
+    if not files:
+        raise InputError(f"the corpus {path} holds no .jsonl or .txt file, plain, .gz or .xz.")
+    return files
+
+
+def _lines(path: Path) -> Iterator[str]:
+    open_ = _OPEN.get(path.suffix, open)
+    number = 0
+    try:
+        with open_(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):  # noqa: B007 (read again in the handler)
+                if line.strip():
+                    yield line.strip()
+    except (UnicodeDecodeError, EOFError, OSError, lzma.LZMAError) as error:
+        raise InputError(
+            f"{path}, after line {number}: cannot be read ({error}). It must be UTF-8, and whole."
+        ) from error
+
+
+def _json_lines(path: Path) -> Iterator[Document]:
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path}, text {number}: not JSON ({error}). Each line must be one JSON object."
+            ) from error
+        text = row.get("text") if isinstance(row, dict) else None
+        if not isinstance(text, str) or not isinstance(row.get("title") or "", str):
+            raise InputError(f"{path}, text {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
+        document = Document("", row.get("title") or "", text)
+        try:
+            document.joined.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{path}, text {number}: holds half of a surrogate pair, which is no text.") from error
+        yield document
+
+
+def _from_library(name: str) -> Iterator[Document]:
+    from harness.datasets.ir_datasets_source import documents_of
+
+    _check_known(name)
+    yield from documents_of(name)
+
+
+def _check_known(name: str) -> None:
+    from harness.datasets.ir_datasets_source import known_ids
+
+    if name not in known_ids():
+        raise InputError(
+            f"there is no corpus {name}: no file or folder here or under the recipe's root (HARNESS_DATA, ./data, "
+            "../shared, or --set root=FOLDER), and no ir_datasets id. Texts are .jsonl with `text` (and `title`), or "
+            ".txt with one a line, plain, .gz or .xz."
+        )

@@ -1,0 +1,63 @@
+"""What a recipe learns from: corpora to pre-train on, collections, pseudo-queries."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.runs.config import named
+
+
+class Strict(BaseModel):
+    """What a recipe is made of: nothing else may stand in it, and it does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusPart(Strict):
+    """Texts to pre-train on: an ir_datasets id, a BEIR folder, a .jsonl or .txt file (.gz, .xz) or a folder of them."""
+
+    name: str
+    documents: int | None = Field(None, ge=1)  # the first ones only
+    join: int = Field(0, ge=0)  # texts that follow each other become one, until it has so many words
+
+    @property
+    def shown(self) -> str:
+        """As a checkpoint names what it has learnt from."""
+        return self.name + (f", first {self.documents:,}" if self.documents else "")
+
+
+Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
+
+
+class Pseudo(Strict):
+    """Training pairs made of plain texts, one of each; see `data.pseudo_queries`. `kinds` are shares."""
+
+    corpora: Corpora = Field(min_length=1)
+    kinds: dict[Literal["title", "sentence", "crop"], Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
+        "title": 1.0,
+        "sentence": 1.0,
+        "crop": 1.0,
+    }
+    words: int = Field(16, ge=3)  # of a query, at most
+    seed: int = Field(42, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _some(self) -> "Pseudo":
+        if not sum(self.kinds.values()) > 0:
+            raise ValueError(f"kinds is {self.kinds}; give one of title, sentence, crop a share above 0")
+        if joined := [part.name for part in self.corpora if part.join]:
+            raise ValueError(f"corpora: {', '.join(joined)}: texts that are joined have no titles; leave join out")
+        return self
+
+
+class Data(Strict):
+    """Collections. A relative path is looked for under the recipe's `root` first."""
+
+    corpora: Corpora = ()
+    pseudo: dict[str, Pseudo] = {}  # by the names that they have among `train`
+    train: tuple[str, ...] = ()
+    validate_on: str | None = None
+    validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
+    evaluate: tuple[str, ...] = ()
+    against: tuple[str, ...] = ("bm25",)
+    sources: dict[str, str] = {}  # of a corpus or a collection by its name here: where the public gets it

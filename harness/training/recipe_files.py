@@ -1,0 +1,174 @@
+"""Recipes as files: found by name, changed by `--set a.b=c`, every error of one reported at once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from harness.retrievers.errors import InputError, unknown
+from harness.runs.config import read_value, read_yaml
+from harness.training.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher, Weigh
+from harness.training.recipe_data import CorpusPart, Data, Pseudo
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+_KINDS: dict[str, type[BaseModel]] = {
+    "pretrain": Pretrain,
+    "finetune": Finetune,
+    "mine": Mine,
+    "teacher": Teacher,
+    "score": Score,
+    "weigh": Weigh,
+}
+
+
+def names() -> list[str]:
+    """The recipes that come with the harness."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def ablations() -> list[str]:
+    """The recipes that come with the harness for `harness ablate`."""
+    return sorted(path.stem for path in (FOLDER / "ablation").glob("*.yaml"))
+
+
+def ablation(name: str) -> str:
+    """What `load` takes for the name of an ablation's recipe: its file, or the name as it is.
+
+    Raises InputError for a name that is neither a recipe's nor a file's.
+    """
+    there = sorted({*ablations(), *names()})
+    if name not in there and "/" not in name and Path(name).suffix not in (".yaml", ".yml") and not Path(name).exists():
+        raise unknown("recipe", name, there, "Or name a YAML file.")
+    return str(FOLDER / "ablation" / f"{name}.yaml") if name in ablations() else name
+
+
+def load(name: str, changes: list[str]) -> Recipe:
+    """The recipe of that name or file, with `--set` changes.
+
+    Raises InputError for a name that is neither, and one that lists all that is wrong in a file.
+    """
+    path, values = _read(name, [])
+    for change in changes:
+        _apply(values, change)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"the recipe {path.name}: {_explain(error)}") from error
+
+
+def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
+    """A file's values on top of those of the recipe that it `extends`; null takes a value away."""
+    path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
+    if path.is_dir() or (not path.is_file() and ("/" in name or path.suffix in (".yaml", ".yml"))):
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise InputError(f"the recipe {name} {what}. Name a YAML file, or one of {', '.join(names())}.")
+    if not path.is_file():
+        where = f" (which {seen[-1]} extends)" if seen else ""
+        raise unknown("recipe", name, names(), f"Or name a YAML file.{where}")
+    values = read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return path, {"name": path.stem} | values
+    if not isinstance(parent, str):
+        raise InputError(f"the recipe {path.name}: extends is {parent!r}; want the name of one recipe.")
+    if name in seen:
+        raise InputError(f"the recipe {name} extends itself, by way of {', '.join(seen)}.")
+    return path, _on_top(_read(parent, [*seen, name])[1], {"name": path.stem} | values)
+
+
+def _on_top(under: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    found = dict(under)
+    for key, value in values.items():
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, dict) and isinstance(found.get(key), dict):
+            found[key] = _on_top(found[key], value)
+        else:
+            found[key] = value
+    return found
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """The recipe as it came out, defaults included."""
+    return str(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Change one value in place; a path whose first part is a stage's name begins there."""
+    place, equals, text = change.partition("=")
+    keys = place.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {change!r} is not PATH=VALUE, such as pretrain.steps=500.")
+    value = read_value(text, f"--set {change}")
+    stages = values.get("stages")
+    inner: Any = stages if isinstance(stages, dict) and keys[0] in stages else values
+    for key in keys[:-1]:
+        if isinstance(inner, dict) and not isinstance(inner.get(key), dict):
+            inner[key] = {}
+        inner = inner[key] if isinstance(inner, dict) else None
+    if not isinstance(inner, dict):
+        raise InputError(f"--set {change}: there is nothing at {place}.")
+    known = keys[-1] in inner
+    inner[keys[-1]] = value
+    if value is None:
+        del inner[keys[-1]]
+        if keys[0] == "stages" and len(keys) == 2 and not known:
+            there = ", ".join(stages) if isinstance(stages, dict) else "none"
+            raise InputError(f"--set {change}: there is no stage {keys[1]} to take out; there is {there}.")
+    if keys[-1] in ("steps", "epochs"):  # the one replaces the other
+        inner.pop({"steps": "epochs", "epochs": "steps"}[keys[-1]], None)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        # a stage's kind stands in the place of its settings' names
+        parts = [str(part) for part in problem["loc"]]
+        if parts[:1] == ["stages"] and len(parts) > 2:
+            del parts[2]
+        where, what = ".".join(parts), problem["msg"].removeprefix("Value error, ").rstrip(".")
+        if problem["type"] == "extra_forbidden":
+            what = f"unknown; there is {', '.join(_fields(problem['loc']))}"
+        elif problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            what = f"want a kind: {', '.join(_KINDS)}"
+        elif problem["type"] not in ("missing", "value_error"):
+            what = f"{what}, got {problem['input']!r:.60}"
+        lines.append(f"{where}: {what}" if where else what)
+    return "; ".join(lines) + "."
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """The names that may stand where an unknown one was."""
+    inner: dict[str, type[BaseModel]] = {"base": Base, "data": Data, "objective": Objective}
+    inner |= {"corpora": CorpusPart, "pseudo": Pseudo}
+    model: type[BaseModel] = Recipe
+    for number, part in enumerate(place[:-1]):
+        if place[0] == "stages" and number == 2:
+            model = _KINDS.get(str(part), model)
+        elif number != 1 or place[0] != "stages":
+            model = inner.get(str(part), model)
+    return sorted(model.model_fields)
+
+
+def find_root(recipe: Recipe) -> Path | None:
+    """The folder under which the recipe's relative paths are looked for.
+
+    `root` where it is given; else the first that exists of $HARNESS_DATA, ./data and ../shared.
+    """
+    if recipe.root is not None:
+        root = Path(os.path.expandvars(recipe.root)).expanduser()
+        if not root.is_dir():
+            raise InputError(f"root: there is no folder {root}. `--set root=FOLDER` names another.")
+        return root
+    places = [os.environ.get("HARNESS_DATA"), "data", "../shared"]
+    return next((Path(place) for place in places if place and Path(place).is_dir()), None)
+
+
+def placed(name: str, root: Path | None) -> str:
+    """A name as the loader takes it: the path under `root` where there is one, else the name itself."""
+    if root is None or name.startswith(("/", ".", "~")):
+        return name
+    path = root / name
+    return str(path) if path.exists() or (path.parent / "qrels").is_dir() else name

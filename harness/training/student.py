@@ -1,0 +1,71 @@
+"""The encoder under fine-tuning, loaded from the checkpoint of the stage before."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
+from harness.models.checkpoints.checkpoint import Loaded
+from harness.models.hybrid import HybridSpec
+from harness.retrievers.errors import InputError
+from harness.runs.config import RetrieverSpec
+from harness.training.recipe import Finetune
+
+
+def searched_as(system: str, checkpoint: Path) -> RetrieverSpec:
+    """How a checkpoint that was trained here is searched: titles joined as training joined them, by a space.
+
+    A published system of that name may join them otherwise (the authors' RetroMAE by [SEP]).
+    """
+    return RetrieverSpec(name=system, options={"checkpoint": str(checkpoint), "titles": "space"})
+
+
+def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:
+    """The checkpoint `source` as `stage` wants it; a projection [D,H] that is not there yet is drawn with `seed`.
+
+    Its rows are orthonormal: scores then begin as those of the whole CLS vector in a random subspace. Raises InputError
+    where the checkpoint has another projection already; CheckpointError as
+    `harness.models.checkpoints.checkpoint.load`.
+    """
+    before = hybrid.read(source) or HybridSpec()
+    spec = before.replace(
+        dense=stage.dense,
+        lexical=stage.lexical,
+        query_length=stage.query_length,
+        passage_length=stage.passage_length,
+    )
+    projected = any((source / name).is_file() for name in (checkpoint.PROJECTION, "cls_projection.bin"))
+    if projected and spec.dense and before.dense != spec.dense:
+        raise InputError(
+            f"dense is {spec.dense}; {source} has a projection to {before.dense} already. Leave dense out, or start "
+            "from the pre-trained checkpoint."
+        )
+    # without its projection the checkpoint is as wide as it is; the width asked for is then made below
+    wide = spec if projected or spec.dense in (None, 0) else HybridSpec(**(vars(spec) | {"dense": None}))
+    loaded = checkpoint.load(source, wide)
+    encoder = loaded.encoder.float()
+    spec = spec.replace(dense=loaded.hidden) if spec.dense is None else spec
+    if not projected and spec.dense not in (0, loaded.hidden):
+        encoder.projection = orthonormal(loaded.hidden, spec.dense or 0, seed)
+    encoder.spec = spec
+    return dataclasses.replace(loaded, spec=spec)
+
+
+def orthonormal(hidden: int, dense: int, seed: int) -> nn.Linear:
+    """A projection [D,H] with orthonormal rows. Raises InputError for D > H."""
+    if dense > hidden:
+        raise InputError(f"dense is {dense}; the model is {hidden} wide, and a projection only narrows it.")
+    layer = nn.Linear(hidden, dense, bias=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        nn.init.orthogonal_(layer.weight)
+    return layer
+
+
+def special_ids(tokenizer: Any) -> tuple[int, int, int]:
+    """CLS, SEP and padding."""
+    return tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id

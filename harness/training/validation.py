@@ -1,0 +1,96 @@
+"""Scores of a model under training, on a collection held out for it."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.datasets.dataset import resolve
+from harness.metrics.scoring import parse_metrics, score
+from harness.models.checkpoints.checkpoint import Loaded
+from harness.retrievers.encoding.encode import TextEncoder
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
+from harness.retrievers.search import exact
+from harness.retrievers.search.final import Part
+from harness.retrievers.types import Document, Run
+from harness.runtime.job import Conductor
+from harness.training.recipe_files import placed
+
+_METRICS = ("MRR@10", "NDCG@10")
+_TOP = 10
+_DOCUMENTS_AT_ONCE, _QUERIES_AT_ONCE = 4_096, 256
+
+
+def _silent(_count: int) -> None:
+    """Progress is the training's."""
+
+
+class _Names:
+    """Document ids by their place, as the search asks for them."""
+
+    def __init__(self, docs: list[Document]) -> None:
+        self._ids = np.array([doc.doc_id.encode() for doc in docs], dtype=np.bytes_)
+
+    def __call__(self, rows: Any) -> Any:
+        return self._ids[rows]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A held-out collection as one state of a model encodes it."""
+
+    parts: list[Part]
+    queries: list[HybridQueries]  # in blocks
+
+
+class Validator:
+    """Encodes a held-out collection with the weights of now, searches it exactly, scores the run.
+
+    With `most` only the judged documents and the first others up to that number are searched: good for following a
+    training, not comparable with scores on the whole.
+    """
+
+    def __init__(self, name: str, most: int | None, root: Path | None, job: Conductor) -> None:
+        self.dataset = resolve(placed(name, root))[0]
+        self.dataset.open(job)
+        self.docs = list(self._documents(most))
+        self.names = _Names(self.docs)
+
+    def _documents(self, most: int | None) -> Iterator[Document]:
+        if most is None:
+            return self.dataset.documents()
+        judged = {doc_id for grades in self.dataset.qrels.values() for doc_id in grades}
+        wanted = (doc for doc in self.dataset.documents() if doc.doc_id in judged)
+        others = (doc for doc in self.dataset.documents() if doc.doc_id not in judged)
+        return itertools.chain(wanted, itertools.islice(others, max(0, most - len(judged))))
+
+    def scores(self, student: Loaded, device: torch.device) -> dict[str, float]:
+        """MRR@10 and NDCG@10, by metric and collection."""
+        found = self.scored(self.encode(student, device), device)
+        return {f"{name} on {self.dataset.name}": value for name, value in found.items()}
+
+    def encode(self, student: Loaded, device: torch.device) -> Encoded:
+        """All documents and all queries."""
+        encoder, queries = TextEncoder(student, device), self.dataset.queries
+        parts = []
+        for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
+            vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)
+            parts.append(Part(start, vectors))
+        starts = range(0, len(queries), _QUERIES_AT_ONCE)
+        return Encoded(parts, [encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts])
+
+    def scored(self, encoded: Encoded, device: torch.device, factor: float = 1.0) -> dict[str, float]:
+        """MRR@10 and NDCG@10 of the exact search, the lexical half weighed by `factor` times the model's own scale."""
+        threads = torch.get_num_threads()
+        path = exact.path_for(encoded.parts, device, threads)
+        blocks: list[tuple[Any, Any, Any]] = []
+        for block in encoded.queries:
+            weighed = HybridQueries(block.dense, block.lexical * np.float32(factor))
+            found = exact.named(exact.search(weighed, encoded.parts, _TOP, path, self.names, threads), self.names)
+            blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
+        run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
+        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level).mean()
