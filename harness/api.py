@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.comparison import Compared, compare_records
-from harness.datasets.dataset import cache
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
@@ -22,6 +21,7 @@ from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
 _Folder = str | Path

@@ -145,7 +145,9 @@ def test_a_missing_peer_is_named_with_what_to_install(bad, monkeypatch):
 
 
 def test_a_disagreement_is_not_timed(monkeypatch, no_process):
-    monkeypatch.setattr(score.scoring, "trec_values", lambda found, ids, metrics: {str(m): np.ones(3) for m in metrics})
+    monkeypatch.setattr(
+        score.trec_eval, "trec_values", lambda found, ids, metrics: {str(m): np.ones(3) for m in metrics}
+    )
     monkeypatch.setattr(score, "compare", lambda *a: pytest.fail("it was timed"))
     with pytest.raises(RuntimeError, match="disagree"):
         score.score(BenchOptions(queries=3, k=4), print)

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from harness.cli import main
-from harness.runs import record_store
+from harness.runs import record_store, runner
 from tests.conftest import DOCS, ROOT
 
 
@@ -166,7 +166,7 @@ def test_a_bug_of_ours_is_not_disguised(beir, cli, monkeypatch):
     def bug(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(record_store, "score", bug)
+    monkeypatch.setattr(runner, "score", bug)
     monkeypatch.setattr(sys, "argv", ["harness", "run", "-r", "bm25", "-d", str(beir())])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -187,7 +187,7 @@ def test_an_interrupt_is_no_traceback(beir, cli, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record_store, "score", stop)
+    monkeypatch.setattr(runner, "score", stop)
     answer = cli("run", "-r", "bm25", "-d", beir())
     assert answer.code == 130
     assert answer.err.endswith("interrupted; finished runs are kept\n")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.comparison import find
 from harness.datasets.dataset import MINI
 from harness.runs.config import build
+from harness.runs.lookup import find
 from harness.runs.runner import run
 from tests.conftest import DOCS, QRELS, write_beir
 

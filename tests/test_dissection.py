@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.dissection import dissect, first_ranks
 from harness.datasets.dataset import resolve
-from harness.metrics.scoring import parse_metrics
+from harness.metrics.names import parse_metrics
 from harness.reports.dissection import (
     ALIKE,
     BOTH,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.datasets.dataset import cache, resolve
+from harness.datasets.dataset import resolve
 from harness.models.checkpoints import late, late_layouts
 from harness.models.checkpoints.weights import tensors_only
 from harness.retrievers import registry
@@ -22,6 +22,7 @@ from harness.retrievers.types import Document, Query
 from harness.runs.config import build
 from harness.runs.runner import run
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 from tests import late as small
 from tests.conftest import write_beir
 

@@ -4,8 +4,9 @@ import numba
 import numpy as np
 import pytest
 
-from harness.metrics import scoring
-from harness.metrics.scoring import DEFAULT_METRICS, parse_metrics, score
+from harness.metrics import scoring, trec_eval
+from harness.metrics.names import DEFAULT_METRICS, parse_metrics
+from harness.metrics.scoring import score
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run
 
@@ -63,10 +64,10 @@ def test_ranx_and_trec_eval_agree_on_a_thousand_random_runs():
 
 def test_the_check_in_blocks_of_queries_misses_none(monkeypatch):
     """Blocks of 2 out of 5 queries; each has its own relevant rank, and the last block is short."""
-    monkeypatch.setattr(scoring, "_CHECKED_AT_ONCE", 2)
+    monkeypatch.setattr(trec_eval, "_CHECKED_AT_ONCE", 2)
     run = Run.of({f"q{n}": [(f"d{m}", -float(m)) for m in range(6)] for n in range(5)})
     qrels = {f"q{n}": {f"d{n}": 1} for n in range(5)}
-    found = scoring._trec_eval(run, qrels, list(qrels), parse_metrics(["MRR@10", "NDCG@10"]), 1)
+    found = trec_eval.by_trec_eval(run, qrels, list(qrels), parse_metrics(["MRR@10", "NDCG@10"]), 1)
     assert found["MRR@10"] == pytest.approx([1 / n for n in range(1, 6)])
     assert found["NDCG@10"] == pytest.approx([1 / np.log2(n + 1) for n in range(1, 6)])
 
@@ -115,7 +116,7 @@ def test_few_queries_do_not_leave_numba_on_one_thread():
 
 
 def test_a_disagreement_is_an_error(monkeypatch):
-    monkeypatch.setattr(scoring, "_trec_eval", lambda *a: {"NDCG@10": np.array([0.5])})
+    monkeypatch.setattr(scoring, "by_trec_eval", lambda *a: {"NDCG@10": np.array([0.5])})
     with pytest.raises(RuntimeError, match=r"disagree on NDCG@10 of query 'q'"):
         score(RUN, QRELS, parse_metrics(["NDCG@10"]))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from harness.analysis.comparison import find
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
+from harness.runs.lookup import find
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def choose(
 ) -> list[Named]:
     """The records to draw: those named, or all under `results`; of those of one name on one collection the newest.
 
-    `words` name records as `comparison.find` has it. What is left out, or cannot be read, is said on standard error.
-    Raises InputError where none is left, or a word names none.
+    `words` name records as `harness.runs.lookup.find` has it. What is left out, or cannot be read, is said on standard
+    error. Raises InputError where none is left, or a word names none.
     """
     if words:
         found = _named(words, results)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.analysis.comparison import check_collections, find, values_of
 from harness.analysis.plot_selection import Named, labelled
 from harness.reports.errors import RecordError
 from harness.reports.plots import scores as score_plots
@@ -12,12 +11,13 @@ from harness.reports.plots import style
 from harness.reports.records import records
 from harness.reports.tables.beside_paper import mean_interval, printed
 from harness.retrievers.errors import InputError
+from harness.runs.lookup import check_collections, find, values_of
 
 
 def differences(
     first: str, second: str, results: Path, metric: str, labels: Sequence[str] | None, output: Path
 ) -> None:
-    """Draw the differences of two records, each named as `comparison.find` has it.
+    """Draw the differences of two records, each named as `harness.runs.lookup.find` has it.
 
     Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
     metric.
@@ -86,11 +86,13 @@ def _cutoffs(text: str) -> list[int]:
 
 def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
-    from harness.datasets.dataset import cache, resolve
-    from harness.metrics.scoring import parse_metrics, score
+    from harness.datasets.dataset import resolve
+    from harness.metrics.names import parse_metrics
+    from harness.metrics.scoring import score
     from harness.retrievers.run_files import trec
     from harness.runs.recorded_data import asked_name
     from harness.runtime.job import Conductor
+    from harness.runtime.paths import cache
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:

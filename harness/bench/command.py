@@ -12,7 +12,7 @@ from typing import Any
 from harness.bench.options import BenchOptions
 from harness.bench.timing import Say
 from harness.retrievers.errors import InputError, unknown
-from harness.runs.manifest import git_commit, hardware, now, packages
+from harness.runtime.environment import git_commit, hardware, now, packages
 
 _PACKAGES = ("faiss-cpu", "numba", "scipy", "sentence-transformers", "torch", "transformers")
 

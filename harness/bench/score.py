@@ -17,7 +17,7 @@ from harness.bench import memory
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer
 from harness.bench.timing import Say, compare
-from harness.metrics import scoring
+from harness.metrics import names, ranx, scoring, trec_eval
 from harness.retrievers.types import Run
 
 QUERIES, K = 6_980, 1_000  # MS MARCO's dev set, and the results that its users keep
@@ -25,7 +25,7 @@ DOCUMENTS = 8_841_823  # of MS MARCO
 SECOND_JUDGED = 0.06  # so 1.06 relevant documents a query, as on MS MARCO
 FOUND = 0.9  # the share of relevant documents that the run holds
 Qrels = dict[str, dict[str, int]]
-_METRICS = scoring.parse_metrics(scoring.DEFAULT_METRICS)
+_METRICS = names.parse_metrics(names.DEFAULT_METRICS)
 _GIB = 2**30
 
 
@@ -42,12 +42,12 @@ def score(options: BenchOptions, say: Say) -> dict[str, Any]:
     query_ids = tuple(sorted(qrels))
     say(f"score/ranx: {queries:,} queries by {k:,} results, threads {threads}; {', '.join(map(str, _METRICS))}")
     began = time.perf_counter()
-    results = scoring.trec_results(run, qrels, range(len(run)))
+    results = trec_eval.trec_results(run, qrels, range(len(run)))
     input_seconds = time.perf_counter() - began
-    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {scoring.trec_name(metric) for metric in _METRICS})
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {trec_eval.trec_name(metric) for metric in _METRICS})
 
-    def one() -> dict[str, scoring.Values]:
-        return scoring.by_ranx(run, qrels, query_ids, _METRICS, 1)
+    def one() -> dict[str, names.Values]:
+        return ranx.by_ranx(run, qrels, query_ids, _METRICS, 1)
 
     def other() -> Any:
         return evaluator.evaluate(results)
@@ -55,7 +55,7 @@ def score(options: BenchOptions, say: Say) -> dict[str, Any]:
     numba.set_num_threads(threads)
     try:
         # compiles ours, and is the warm-up of both
-        scoring.check(query_ids, one(), scoring.trec_values(other(), query_ids, _METRICS))
+        scoring.check(query_ids, one(), trec_eval.trec_values(other(), query_ids, _METRICS))
         found = compare(one, other, "pytrec_eval", (queries, queries), "queries", options.rounds or ROUNDS, say)
     finally:
         numba.set_num_threads(before)
@@ -89,11 +89,11 @@ def prepare(queries: int, k: int, way: str) -> Callable[[], object]:
     if way == "checked":
         return lambda: scoring.score(run, qrels, _METRICS)
     if way == "ours":
-        return lambda: scoring.by_ranx(run, qrels, query_ids, _METRICS, 1)
+        return lambda: ranx.by_ranx(run, qrels, query_ids, _METRICS, 1)
     evaluator = peer("pytrec_eval", "pytrec-eval-terrier").RelevanceEvaluator(
-        qrels, {scoring.trec_name(metric) for metric in _METRICS}
+        qrels, {trec_eval.trec_name(metric) for metric in _METRICS}
     )
-    return lambda: evaluator.evaluate(scoring.trec_results(run, qrels, range(len(run))))
+    return lambda: evaluator.evaluate(trec_eval.trec_results(run, qrels, range(len(run))))
 
 
 def synthetic(queries: int, k: int, seed: int = 0) -> tuple[Run, Qrels]:

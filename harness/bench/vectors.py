@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.datasets.dataset import cache
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub
 from harness.retrievers.encoding import encode
@@ -23,6 +22,7 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.search import quantised
 from harness.retrievers.types import Document, Query
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 from harness.training.data.corpora import texts
 from harness.training.recipe_data import CorpusPart
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.metrics.scoring import parse_metrics
+from harness.metrics.names import parse_metrics
 
 TOLERANCE = 0.0005  # less than what changes a value that is printed with three decimals, as the paper's are
 METRICS = ("NDCG@10", "MRR@10", "R@100")  # of a new entry

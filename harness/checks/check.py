@@ -65,7 +65,7 @@ def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | N
             f"{entry.name}: the queries that flipped cannot be named, since the CSV beside the baseline is missing or "
             "not the one that was written with it."
         )
-    now = measure.packages(entry)
+    now = measure.packages_of(entry)
     if other := [f"{name} {now.get(name)} (was {was})" for name, was in entry.packages.items() if now.get(name) != was]:
         notes.append(f"{entry.name}: other packages than the baseline's: {', '.join(other)}.")
     failed = [finding.check for finding in scores if finding.status is not Status.OK]

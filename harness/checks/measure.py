@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checks.baseline import DEPTH, Entry, Inputs, Row, Rows, short_hash
-from harness.datasets.dataset import Dataset, cache, resolve
+from harness.datasets.dataset import Dataset, resolve
 from harness.metrics.scoring import EvaluatorsDisagree
 from harness.retrievers.types import Run
-from harness.runs import manifest
 from harness.runs.config import RetrieverSpec, RunConfig, build, make_retriever
 from harness.runs.recorded_data import part_label
 from harness.runs.runner import iterate
 from harness.runs.searches import Search
+from harness.runtime.environment import packages
+from harness.runtime.hashing import joint
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def open_collection(entry: Entry, threads: int | None) -> Collection:
             key = _key(dataset, query_id, datasets)
             topics[key] = Topic(short_hash(texts.get(query_id, "")), short_hash(said))
     hashes = [[d.content_hash, d.queries_hash, d.qrels_hash] for d in datasets]
-    joined = hashes[0] if len(datasets) == 1 else [manifest.joint(column) for column in zip(*hashes, strict=True)]
+    joined = hashes[0] if len(datasets) == 1 else [joint(column) for column in zip(*hashes, strict=True)]
     corpus, queries, judgments = joined
     return Collection(tuple(datasets), Inputs(corpus=corpus, queries=queries, judgments=judgments), topics)
 
@@ -111,10 +113,10 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
         return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
 
 
-def packages(entry: Entry) -> dict[str, str]:
+def packages_of(entry: Entry) -> dict[str, str]:
     """Versions of what may change the retriever's results."""
     names = make_retriever(RetrieverSpec(name=entry.retriever, options=entry.options)).packages
-    return {name: version for name, version in manifest.packages(names).items() if name in names}
+    return {name: version for name, version in packages(names).items() if name in names}
 
 
 def _top(collection: Collection, runs: Mapping[str, Run]) -> dict[str, tuple[str, ...]]:

@@ -102,7 +102,7 @@ def _measured(entry: Entry, results: Path | None, threads: int | None) -> tuple[
             "top_10": top_hash(measured.top),
             "queries": len(rows),
             "inputs": collection.inputs,
-            "packages": measure.packages(entry),
+            "packages": measure.packages_of(entry),
             "checkpoint_hash": measured.checkpoint_hash,
             "per_query": rows_hash(rows),
         }

@@ -22,10 +22,10 @@ def card_command(
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
     """Write a model's card from what its training and its runs left: data, recipe, seeds, cost, scores, limits."""
-    from harness.analysis.comparison import find
     from harness.reports.card import read_words
     from harness.reports.files import write_whole
     from harness.retrievers.errors import InputError
+    from harness.runs.lookup import find
     from harness.training.card import make, seen
 
     if not record:

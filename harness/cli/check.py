@@ -117,7 +117,7 @@ def _update(
 ) -> None:
     from harness.checks import update
     from harness.checks.baseline_file import EMBEDDED, read
-    from harness.metrics.scoring import parse_metrics
+    from harness.metrics.names import parse_metrics
     from harness.reports.files import check_output
     from harness.reports.markdown import table
     from harness.retrievers.errors import InputError

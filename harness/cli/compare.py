@@ -27,9 +27,10 @@ def compare_command(
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
     """Compare runs query by query: paired tests, corrections, effect sizes, and the queries that changed most."""
-    from harness.analysis.comparison import compare_records, find
+    from harness.analysis.comparison import compare_records
     from harness.reports import comparison_table as tables
     from harness.retrievers.errors import InputError, unknown
+    from harness.runs.lookup import find
 
     if output not in ("md", "csv", "json"):
         raise unknown("--format", output, ["md", "csv", "json"])

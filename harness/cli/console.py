@@ -73,8 +73,8 @@ def retrievers_table() -> None:
 
 def datasets_table() -> None:
     """The names of our own; any ir_datasets id or folder works as well."""
-    from harness.datasets.dataset import home
     from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES
+    from harness.runtime.paths import home
 
     table = _table("dataset", "stands for", "remarks")
     table.add_row("mini", "embedded", "about 300 passages and 100 queries, needs no network; the default")

@@ -37,14 +37,15 @@ def dissect_command(
 ) -> None:
     """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
     from harness.analysis.dissection import dissect, widths_of
-    from harness.datasets.dataset import cache, resolve
-    from harness.metrics.scoring import parse_metrics
+    from harness.datasets.dataset import resolve
+    from harness.metrics.names import parse_metrics
     from harness.reports.dissection import as_markdown, write
     from harness.reports.files import check_folder
     from harness.retrievers.errors import InputError
     from harness.retrievers.neural.retriever import Neural
     from harness.runs.config import RetrieverSpec, make_retriever
     from harness.runtime.job import Conductor
+    from harness.runtime.paths import cache
 
     if not checkpoint:
         raise InputError(

@@ -1,7 +1,6 @@
 """The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -24,25 +23,10 @@ from harness.datasets.survey import CorpusSurvey, Source, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Job, Query
+from harness.runtime.paths import home
 
 MINI = Path(__file__).parents[1] / "data" / "mini"
 Qrels = dict[str, dict[str, int]]
-
-
-def home() -> Path:
-    """Where collections that users supply, indexes and stores live: HARNESS_HOME, else `~/.harness`."""
-    return Path(os.environ.get("HARNESS_HOME") or Path.home() / ".harness").expanduser().absolute()
-
-
-def cache() -> Path:
-    """Where indexes, stores and tokens are kept. Raises InputError where it cannot be made."""
-    folder = home() / "cache"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = f"{error.strerror}. HARNESS_HOME names another place."
-        raise InputError(f"there is no folder {folder} and it cannot be made: {why}") from error
-    return folder
 
 
 def names() -> list[str]:

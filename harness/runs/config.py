@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.metrics.scoring import DEFAULT_METRICS, parse_metrics
+from harness.metrics.names import DEFAULT_METRICS, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
 from harness.retrievers.rerank import RerankOptions

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.dataset import Dataset, cache, resolve
+from harness.datasets.dataset import Dataset, resolve
 from harness.reports.records import records
 from harness.reports.records.origin import RunFile
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
-from harness.runs import derived
+from harness.runs import manifest
 from harness.runs.config import RunConfig
-from harness.runs.record_store import Shelf, check_writable
-from harness.runs.runner import Outcome
+from harness.runs.record_store import RecordStore, check_writable
+from harness.runs.runner import Outcome, keep
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     for message in dataset.warnings:
         job.warn(message)
     result = fitted(found, dataset, config.top_k, job)
-    shelf = Shelf(config.results, config.force, job)
+    store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
         "run": digest(result),
@@ -74,17 +75,15 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
         "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
         "top_k": config.top_k,
     }
-    return Outcome(
-        *shelf.keep(
-            shelf.folder(dataset.name, spec.label, key),
-            spec.label,
-            dataset,
-            config.metric_names(),
-            lambda: result,
-            lambda run: derived.of_made(
-                config, command, job, dataset, run, derived.given_system(spec.label, found.file)
-            ),
-        )
+    system = manifest.given_system(spec.label, found.file)
+    return keep(
+        store,
+        store.folder(dataset.name, spec.label, key),
+        spec.label,
+        dataset,
+        config.metric_names(),
+        lambda: result,
+        lambda run: manifest.of_made(config, command, job, dataset, run, system),
     )
 
 

@@ -1,31 +1,29 @@
 """`harness fuse`: several runs of one collection become one, with a record that names its parts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.datasets.dataset import cache
+from harness.datasets.dataset import Dataset
 from harness.reports.records import records
-from harness.reports.records.records import Manifest
+from harness.reports.records.origin import FusedPart
+from harness.reports.records.records import Manifest, Record
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.run_files import fusion
+from harness.retrievers.run_files import fusion, trec
+from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
-from harness.runs import derived
+from harness.runs import manifest, recorded_data
 from harness.runs.config import RunConfig
-from harness.runs.parts import (
-    check_once,
-    check_one_collection,
-    check_unchanged,
-    dataset_of,
-    part_of,
-    record_of,
-    shortly,
-)
-from harness.runs.record_store import Shelf, check_writable
-from harness.runs.runner import Outcome
+from harness.runs.external import fitted, given, one_dataset
+from harness.runs.lookup import record_of
+from harness.runs.record_store import RecordStore, check_writable
+from harness.runs.runner import Outcome, keep
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 
 LABEL = "fusion"
 
@@ -111,7 +109,7 @@ def fuse_parts(
     check_once(parts)
     for message in [w for part in parts if part.record for w in part.record.manifest.warnings] or data.warnings:
         job.warn(message)
-    shelf = Shelf(config.results, config.force, job)
+    store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
         "fusion": how.options,
@@ -129,10 +127,97 @@ def fuse_parts(
             )
 
     def describe(run: Run) -> Manifest:
-        system = derived.fused_system(
+        system = manifest.fused_system(
             LABEL, f"{how.variant} of {shortly(parts)}", how.options, [part.named for part in parts]
         )
-        return derived.of_made(config, command, job, data, run, system)
+        return manifest.of_made(config, command, job, data, run, system)
 
-    folder = shelf.folder(data.name, LABEL, key)
-    return Outcome(*shelf.keep(folder, LABEL, data, config.metric_names(), make, describe))
+    folder = store.folder(data.name, LABEL, key)
+    return keep(store, folder, LABEL, data, config.metric_names(), make, describe)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run to fuse; `record` is None for one from a file."""
+
+    named: FusedPart
+    run: Run
+    record: Record | None
+
+
+def check_one_collection(firsts: Sequence[Record]) -> None:
+    """Raise InputError where records differ in corpus, queries, judgments or rules, or one is a mean of several."""
+    for record in firsts:
+        if record.manifest.parts:
+            raise InputError(
+                f"{record.folder} is the mean of {len(record.manifest.parts)} collections. Fuse their runs one by one."
+            )
+        a, b = firsts[0].manifest.data, record.manifest.data
+        if other := recorded_data.differences(a, b):
+            raise InputError(
+                f"{firsts[0].folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection: they differ "
+                f"in {', '.join(other)}. Fuse runs of the same collection."
+            )
+
+
+def dataset_of(firsts: Sequence[Record], named: str | None, config: RunConfig) -> Dataset:
+    """The collection that is `named`, else that of the records. Raises InputError where it is not here."""
+    if named is not None or not firsts:
+        return one_dataset(str(named), config.titles)
+    before = firsts[0].manifest
+    titles = before.config.get("titles")
+    return one_dataset(recorded_data.asked_name(before.data), config.titles or (Path(titles) if titles else None))
+
+
+def check_unchanged(record: Record, dataset: Dataset) -> None:
+    """Raise InputError where the collection is not what the record was made with."""
+    now = {"corpus": dataset.content_hash, "queries": dataset.queries_hash, "judgments": dataset.qrels_hash}
+    data = record.manifest.data
+    then = {"corpus": data.corpus_hash, "queries": data.queries_hash, "judgments": data.qrels_hash}
+    if other := [name for name, value in now.items() if then[name] != value]:
+        raise InputError(
+            f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "
+            f"{', '.join(other)} differ. Run it again, or name its collection with --dataset."
+        )
+
+
+def part_of(
+    found: Any, record: Record | None, weight: float | None, dataset: Dataset, top_k: int, job: Conductor
+) -> Part:
+    """Read a part, with the collection's queries in their order. Raises InputError as `harness.runs.external`."""
+    query_ids = [query.query_id for query in dataset.queries]
+    if record is not None:
+        system = record.manifest.system
+        named = FusedPart(
+            name=f"{system.retriever} ({system.variant})" if system.variant else system.retriever,
+            record=record.folder.name,
+            location=str(record.folder.absolute()),
+            run_hash=record.manifest.files[records.RUN],
+            weight=weight,
+        )
+        return Part(named, aligned(trec.read(record.folder / records.RUN), query_ids), record)
+    content = given(found)
+    run = fitted(content, dataset, top_k, job)
+    file = content.file
+    name = file.tag or Path(file.location).name
+    named = FusedPart(
+        name=name, record=None, location=file.location, run_hash=file.sha256 or fusion.digest(run), weight=weight
+    )
+    return Part(named, run, None)
+
+
+def shortly(parts: Sequence[Part]) -> str:
+    """The parts' retrievers, in a few words."""
+    names = [part.record.manifest.system.retriever if part.record else part.named.name for part in parts]
+    return " + ".join(f"hf:{Path(name).name}" if name.startswith("hf:") else name for name in names)
+
+
+def check_once(parts: Sequence[Part]) -> None:
+    """Raise InputError where two parts are the same run, whatever they are called."""
+    digests = [fusion.digest(part.run) for part in parts]
+    for number, one in enumerate(digests):
+        if one in digests[:number]:
+            raise InputError(
+                f"{parts[number].named.location} is the same run as {parts[digests.index(one)].named.location}. "
+                "Give each run once; a weight counts one more."
+            )

@@ -1,28 +1,22 @@
-"""What a record says of where it came from."""
+"""What a record says of where it came from: searched, re-ranked, fused, read from a file, or the mean of others."""
 
-import datetime
-import hashlib
-import os
-import platform
 import resource
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.datasets.dataset import Dataset
 from harness.datasets.rules import canonical, rules_for
 from harness.reports.records import records
+from harness.reports.records.origin import FusedPart, Reranking, RunFile
 from harness.reports.records.records import Manifest, Record
 from harness.retrievers.registry import Retriever
+from harness.retrievers.rerank import Reranker
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig
+from harness.runtime.environment import git_commit, hardware, now, packages
+from harness.runtime.hashing import joint
 from harness.runtime.job import Conductor
-from harness.version import __version__
-
-_PACKAGES = ("ir_datasets", "numpy", "pytrec-eval-terrier", "ranx")
 
 
 def of_run(
@@ -119,16 +113,6 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
     )
 
 
-def joint(hashes: Iterable[str]) -> str:
-    """The hash of a composite, from those of its parts in their order."""
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def now() -> str:
-    """The time, UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 def cost(job: Conductor, processes: int, queries: int | None) -> records.Cost:
     """What a record took; `queries` are those that were searched."""
     searched = job.seconds.get("search")
@@ -148,53 +132,97 @@ def _titles(dataset: Dataset) -> str:
     return "none, though the paper's systems had them" if dataset.rules.titles_wanted else "none"
 
 
-def hardware(threads: int) -> dict[str, str | int]:
-    """What a run ran on."""
-    return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count() or 0,
-        "threads": threads,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": platform.platform(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+def of_reranked(
+    config: RunConfig, command: Sequence[str], job: Conductor, spec: RetrieverSpec, reranker: Reranker, first: Record
+) -> Manifest:
+    """The manifest of a run that was made from another record's: its system, and what re-ranked it."""
+    before, about = first.manifest.system, reranker.about
+    depth, name = reranker.options.depth, Path(reranker.options.checkpoint).name
+    system = before.model_copy(
+        update={
+            "retriever": spec.label,
+            "system": f"{before.system}, re-ranked",
+            "variant": ", ".join(filter(None, [before.variant, f"top {depth:,} by {name}"])),
+            **_NO_ROW,
+            "reranked": Reranking(
+                checkpoint=reranker.options.checkpoint,
+                checkpoint_hash=reranker.checkpoint_hash,
+                depth=depth,
+                length=about.length,
+                outputs=about.outputs,
+                titles=reranker.options.titles,
+                precision=reranker.precision,
+                first_stage=first.folder.name,
+                first_run_hash=first.manifest.files[records.RUN],
+            ),
+        }
+    )
+    return derived(first.manifest, command, job, system).model_copy(
+        update={
+            "config": config.model_dump(mode="json"),
+            "packages": first.manifest.packages | packages(reranker.packages),
+        }
     )
 
 
-def packages(names: Sequence[str]) -> dict[str, str]:
-    """Versions of the named packages and of those that every record names."""
-    found = {"python": sys.version.split()[0], "dupmae-harness": __version__}
-    for name in sorted({*_PACKAGES, *names}):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+# a record that is made from others fills no row of the paper's tables, whatever they fill
+_NO_ROW: dict[str, Any] = {"stage": None, "paper_rows": (), "trained": {}, "model": {}}
 
 
-@lru_cache(maxsize=1)
-def git_commit() -> str | None:
-    """The commit of the harness's own checkout, `-dirty` where it was changed; None for an installed package.
+def derived(first: Manifest, command: Sequence[str], job: Conductor, system: records.System) -> Manifest:
+    """The manifest of a run that was made from finished ones, of which `first` is one: its collection, another system.
 
-    Call it once before a Java virtual machine starts: it forks.
+    `cost` is of the making alone; what the others took is in their records.
     """
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
+    return first.model_copy(
+        update={
+            "created": now(),
+            "command": list(command),
+            "system": system,
+            "cost": cost(job, 1, None),
+            "git_commit": git_commit(),
+            "warnings": list(job.warnings),
+            "files": {},
+        }
+    )
+
+
+def of_made(
+    config: RunConfig, command: Sequence[str], job: Conductor, dataset: Dataset, run: Run, system: records.System
+) -> Manifest:
+    """The manifest of a run that was not searched here: `system` says what it was made from."""
+    return Manifest(
+        schema_version=records.SCHEMA_VERSION,
+        created=now(),
+        command=list(command),
+        config=config.model_dump(mode="json"),
+        system=system,
+        data=data(dataset, run.silent),
+        top_k=config.top_k,
+        top_k_searched=min(config.top_k, dataset.count),
+        cost=cost(job, 1, None),
+        packages=packages(()),
+        git_commit=git_commit(),
+        warnings=list(job.warnings),
+        parts=[],
+        files={},
+    )
+
+
+def given_system(label: str, file: RunFile) -> records.System:
+    """What is known of a system whose run was given: the name it goes by."""
+    variant = f"from {Path(file.location).name}" if file.sha256 else file.location
+    return _system(label, f"{label}, as given", variant, {}, file=file)
+
+
+def fused_system(label: str, variant: str, options: dict[str, Any], parts: Sequence[FusedPart]) -> records.System:
+    """The system that several runs make together."""
+    system = f"fusion of {', '.join(part.name for part in parts)}"
+    return _system(label, system, variant, options, fused=tuple(parts))
+
+
+def _system(label: str, system: str, variant: str, options: dict[str, Any], **origin: Any) -> records.System:
+    nothing = ("checkpoint", "checkpoint_hash", "seed", "bytes_per_document", "bytes_per_document_paper")
+    return records.System(
+        retriever=label, system=system, variant=variant, options=options, **dict.fromkeys(nothing), **_NO_ROW, **origin
+    )

@@ -1,15 +1,14 @@
-"""Where records are kept: a folder for each, found whole or made whole, by one process at a time."""
+"""Where records are kept: a folder for each, read whole, written whole, by one process at a time."""
 
 import contextlib
 import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.dataset import Dataset
-from harness.metrics.scoring import Scores, parse_metrics, score
+from harness.metrics.scoring import Scores
 from harness.reports.errors import NewerRecordError, RecordError
 from harness.reports.records import records
 from harness.reports.records.records import Manifest, Record
@@ -20,7 +19,7 @@ from harness.runtime.job import Conductor
 from harness.runtime.locks import held
 
 
-class Shelf:
+class RecordStore:
     """The records under one folder. With `force` none is found, so that each is made anew."""
 
     def __init__(self, results: Path, force: bool, job: Conductor) -> None:
@@ -42,33 +41,6 @@ class Shelf:
         except RecordError as error:
             self.job.warn(str(error).replace("Run again with --force.", "It is made anew."))
             return None
-
-    def keep(
-        self,
-        folder: Path,
-        tag: str,
-        dataset: Dataset,
-        names: Sequence[str],
-        make: Callable[[], Run],
-        describe: Callable[[Run], Manifest],
-    ) -> tuple[Record, bool]:
-        """Find the record in `folder`, or `make` its run, score it by `dataset`'s judgments and write it.
-
-        Returns it, and whether it was found. Where only a metric of `names` is wanted that it lacks, its run is scored
-        anew.
-        """
-        with self.lock(folder):
-            found = self.finished(folder)
-            if found is not None and set(names) <= set(found.metrics):
-                return found, True
-            if found is not None:  # the run is there, only a metric is wanted that was not asked for then
-                result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
-            else:
-                result = make()
-            with self.job.phase("score", len(dataset.qrels), "queries"):
-                scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
-            made = found.manifest if found is not None else describe(result)
-            return self.write(folder, tag, result, scores, scores.mean(), made), False
 
     def write(
         self, folder: Path, tag: str, result: Run, scores: Scores, mean: dict[str, float], made: Manifest

@@ -6,7 +6,7 @@ from harness.datasets.dataset import Dataset, Qrels, resolve
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Query
-from harness.runs.manifest import joint
+from harness.runtime.hashing import joint
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from harness.datasets.dataset import Dataset, cache, resolve
+from harness.datasets.dataset import Dataset, resolve
 from harness.datasets.rules import canonical, rules_for
-from harness.metrics.scoring import Scores
+from harness.metrics.names import parse_metrics
+from harness.metrics.scoring import Scores, score
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.registry import Retriever
@@ -16,11 +18,13 @@ from harness.retrievers.rerank import Reranker
 from harness.retrievers.run_files import trec
 from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
-from harness.runs import derived, manifest
+from harness.runs import manifest
 from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
-from harness.runs.record_store import Shelf, check_writable
+from harness.runs.record_store import RecordStore, check_writable
 from harness.runs.searches import Search, Searches
+from harness.runtime.environment import git_commit
 from harness.runtime.job import Conductor
+from harness.runtime.paths import cache
 from harness.runtime.processes import Processes
 
 
@@ -60,7 +64,7 @@ def iterate(
         retriever.check()
     for reranker in rerankers.values():
         reranker.check()
-    manifest.git_commit()  # forks, so it comes before any retriever may start Java
+    git_commit()  # forks, so it comes before any retriever may start Java
     job = Conductor(cache(), config.threads, team)
     for _, retriever in retrievers:
         job.tell(retriever.notice)
@@ -97,6 +101,33 @@ def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriev
 T = TypeVar("T")
 
 
+def keep(
+    store: RecordStore,
+    folder: Path,
+    tag: str,
+    dataset: Dataset,
+    names: Sequence[str],
+    make: Callable[[], Run],
+    describe: Callable[[Run], records.Manifest],
+) -> Outcome:
+    """Find the record in `folder`, or `make` its run, score it by `dataset`'s judgments and write it.
+
+    Where the record lacks only a metric of `names`, its run is scored anew. `tag` is the last column of its TREC file.
+    """
+    with store.lock(folder):
+        found = store.finished(folder)
+        if found is not None and set(names) <= set(found.metrics):
+            return Outcome(found, found=True)
+        if found is not None:  # the run is there, only a metric is wanted that was not asked for then
+            result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
+        else:
+            result = make()
+        with store.job.phase("score", len(dataset.qrels), "queries"):
+            scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
+        made = found.manifest if found is not None else describe(result)
+        return Outcome(store.write(folder, tag, result, scores, scores.mean(), made), found=False)
+
+
 def _once(items: Sequence[T]) -> list[T]:
     return [item for number, item in enumerate(items) if item not in items[:number]]
 
@@ -113,7 +144,7 @@ class _Maker:
         searched: Callable[[Search, Run], None] | None,
     ) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
-        self.shelf = Shelf(config.results, config.force, job)
+        self.store = RecordStore(config.results, config.force, job)
         self.searched = searched
 
     def one(self, search: Search) -> Outcome:
@@ -154,7 +185,7 @@ class _Maker:
             dataset,
             {"schema": records.SCHEMA_VERSION} | asked,
             make,
-            lambda _: derived.of_reranked(self.config, self.command, self.job, spec, reranker, first),
+            lambda _: manifest.of_reranked(self.config, self.command, self.job, spec, reranker, first),
         )
 
     def _keep(
@@ -165,8 +196,8 @@ class _Maker:
         make: Callable[[], Run],
         describe: Callable[[Run], records.Manifest],
     ) -> Outcome:
-        folder = self.shelf.folder(dataset.name, spec.label, key)
-        return Outcome(*self.shelf.keep(folder, spec.label, dataset, self.config.metric_names(), make, describe))
+        folder = self.store.folder(dataset.name, spec.label, key)
+        return keep(self.store, folder, spec.label, dataset, self.config.metric_names(), make, describe)
 
     def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
         """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
@@ -175,9 +206,9 @@ class _Maker:
         """
         self.job.restart()
         members = [part.record for part in parts]
-        folder = self.shelf.folder(name, spec.label, [member.folder.name for member in members])
-        with self.shelf.lock(folder):
-            found = self.shelf.finished(folder)
+        folder = self.store.folder(name, spec.label, [member.folder.name for member in members])
+        with self.store.lock(folder):
+            found = self.store.finished(folder)
             if found is not None and set(self.config.metric_names()) <= set(found.metrics):
                 return Outcome(found, found=True)
             labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
@@ -189,7 +220,7 @@ class _Maker:
             scores = Scores(tuple(query_ids), {m: np.array([row[m] for row in rows]) for m in metrics})
             mean = {m: float(np.mean([member.metrics[m] for member in members])) for m in metrics}
             made = manifest.of_mean(self.config, self.command, name, members)
-            return Outcome(self.shelf.write(folder, spec.label, _join(labels, runs), scores, mean, made), found=False)
+            return Outcome(self.store.write(folder, spec.label, _join(labels, runs), scores, mean, made), found=False)
 
 
 def _join(labels: Sequence[str], runs: Sequence[Run]) -> Run:

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from harness.datasets.dataset import cache
 from harness.models.checkpoints import hub
 from harness.models.training.precision import IMITATED, imitated
 from harness.models.training.state import METRICS, STATE
 from harness.reports.plots import training_curves
 from harness.retrievers.errors import InputError
-from harness.runs import manifest
+from harness.runtime import environment
+from harness.runtime.hashing import digest
 from harness.runtime.job import Conductor
 from harness.runtime.locks import held
+from harness.runtime.paths import cache
 from harness.runtime.processes import Processes, leave_at_exit
 from harness.training import base_model, preflight
 from harness.training.context import Context, Facts
@@ -26,15 +27,15 @@ from harness.training.data import corpora
 from harness.training.recipe import ENCODERS, Pretrain, Recipe, Weigh
 from harness.training.recipe_data import CorpusPart
 from harness.training.recipe_files import find_root
-from harness.training.stage_folder import StageFolder, digest
-from harness.training.stages import mine, pretrain, weigh
+from harness.training.stage_folder import StageFolder
+from harness.training.stages import finetune, mine, pretrain, score, teacher, weigh
 
 _DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
     "pretrain": pretrain.pretrain,
-    "finetune": pretrain.finetune,
+    "finetune": finetune.finetune,
     "mine": mine.mine,
-    "teacher": mine.teacher,
-    "score": mine.score,
+    "teacher": teacher.teacher,
+    "score": score.score,
     "weigh": weigh.weigh,
 }
 _PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
@@ -61,7 +62,7 @@ def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Co
     torch.set_num_threads(job.threads)
     if imitated(accelerator.device.type, accelerator.mixed_precision):
         job.warn(IMITATED)
-    manifest.git_commit()  # forks, so it comes before mining may start Java
+    environment.git_commit()  # forks, so it comes before mining may start Java
     return Context(recipe, output, root, accelerator, job)
 
 
@@ -170,7 +171,7 @@ def _facts(context: Context, name: str, command: Sequence[str], seconds: float) 
     """What a stage's manifest says besides what decides it."""
     gpu = torch.cuda.max_memory_allocated() if context.accelerator.device.type == "cuda" else None
     return {
-        "created": manifest.now(),
+        "created": environment.now(),
         "recipe": context.recipe.name,
         "name": name,
         "kind": context.recipe.stages[name].kind,
@@ -181,9 +182,9 @@ def _facts(context: Context, name: str, command: Sequence[str], seconds: float) 
         "processes": context.accelerator.num_processes,
         "device": str(context.accelerator.device),
         "mixed_precision": context.accelerator.mixed_precision,
-        "hardware": manifest.hardware(context.job.threads),
-        "packages": manifest.packages(_PACKAGES),
-        "git_commit": manifest.git_commit(),
+        "hardware": environment.hardware(context.job.threads),
+        "packages": environment.packages(_PACKAGES),
+        "git_commit": environment.git_commit(),
         "warnings": list(context.job.warnings),
     }
 
@@ -196,7 +197,7 @@ def _base(context: Context) -> StageFolder:
         if not place.finished and context.main:
             texts = (text for part in parts for text in corpora.texts(part, context.root))
             base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
-            place.finish({"created": manifest.now(), "packages": manifest.packages(_PACKAGES)})
+            place.finish({"created": environment.now(), "packages": environment.packages(_PACKAGES)})
     return place
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from harness.models.hybrid import HybridSpec
+from harness.models.layers import attention
 from harness.models.training import loop
 from harness.models.training.tokens import Ragged, Tokens
 from harness.retrievers.errors import InputError
+from harness.runtime.hashing import digest
 from harness.runtime.job import Conductor
 from harness.training.data import corpora, pseudo_queries
 from harness.training.data.collections import Training
 from harness.training.recipe import Finetune, Pretrain, Recipe, Weigh
 from harness.training.recipe_data import CorpusPart
-from harness.training.stage_folder import digest
 
 NEGATIVES, SCORES = "negatives.npz", "scores.npz"
 Facts = dict[str, Any]
@@ -155,3 +156,12 @@ def fit_stage(context: Context, name: str, task: Any, settings: Any, folder: Pat
             meter.say(seen, f"loss {found['loss']:.3f}")
 
         loop.fit(task, settings, folder, context.accelerator, report, validate)
+
+
+def choose_attention(context: Context, model: Any, length: int) -> bool:
+    """Have the model compute attention in the way that pays for such texts; whether it is written out."""
+    accelerator = context.accelerator
+    pays = attention.written_out_pays(accelerator.device.type, accelerator.mixed_precision, length)
+    if pays:
+        attention.choose(model, pays)
+    return pays

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from harness.datasets.dataset import Dataset
 from harness.reports.files import write_whole
 from harness.reports.records.exposure import IN_DOMAIN, SEEN, ZERO_SHOT, Exposure
+from harness.runtime.hashing import digest
 from harness.training.context import Context
 from harness.training.data import corpora
 from harness.training.data.collections import opened
 from harness.training.recipe import Pretrain, Weigh
 from harness.training.recipe_data import CorpusPart
-from harness.training.stage_folder import digest
 
 _VERSION = 1  # of how texts are compared
 

@@ -1,6 +1,5 @@
 """The folder of one training stage: unfinished beside its place, then there at one stroke, and never overwritten."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.retrievers.errors import InputError
+from harness.runtime.hashing import digest
 
 MANIFEST, STARTED = "manifest.json", "stage.json"
 
@@ -74,11 +74,6 @@ class StageFolder:
                 "remove it to train it anew."
             )
         return True
-
-
-def digest(value: Any) -> str:
-    """A short hash of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from harness.datasets.dataset import resolve
-from harness.metrics.scoring import parse_metrics, score
+from harness.metrics.names import parse_metrics
+from harness.metrics.scoring import score
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors

@@ -15,8 +15,8 @@ from harness.models.training.tokens import Ragged, Tokens
 from harness.retrievers.errors import InputError
 from harness.retrievers.mining import Rows
 from harness.retrievers.types import Job
+from harness.runtime.hashing import digest
 from harness.training.recipe_files import placed
-from harness.training.stage_folder import digest
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 from harness.models.checkpoints import new_folder
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Job
+from harness.runtime.hashing import digest
 from harness.training.data import corpora
 from harness.training.recipe_data import Pseudo
-from harness.training.stage_folder import digest
 
 FOLDER, SPLIT = "pseudo-queries", "train"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")

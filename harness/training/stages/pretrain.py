@@ -1,35 +1,25 @@
-"""The stages that leave an encoder: pre-training and fine-tuning, each from the checkpoint before it."""
+"""The stage `pretrain`: RetroMAE or DupMAE from the masked-LM so far."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint
-from harness.models.checkpoints.checkpoint import Loaded
-from harness.models.finetuning.biencoder import BiEncoder
-from harness.models.finetuning.examples import AUTO, FinetuneConfig
-from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.layers import attention
 from harness.models.pretraining.mae import DupMAE, RetroMAE
 from harness.models.pretraining.masking import Collator, Vocabulary
 from harness.models.pretraining.task import PretrainTask, spread
 from harness.models.training import tokens
 from harness.models.training.seeds import mixed
-from harness.models.training.tokens import Ragged
 from harness.retrievers.errors import InputError
+from harness.runtime.hashing import digest
 from harness.training.base_model import load_masked_lm
-from harness.training.context import SCORES, Context, Facts, fit_stage, mined, sound, token_pairs, vocabulary_hash
+from harness.training.context import Context, Facts, choose_attention, fit_stage, sound, vocabulary_hash
 from harness.training.data import corpora
-from harness.training.data.collections import examples
-from harness.training.recipe import Finetune, Pretrain
-from harness.training.stage_folder import digest
-from harness.training.student import load_student, special_ids
-from harness.training.validation import Validator
+from harness.training.recipe import Pretrain
 
 _SPREAD_TEXTS = 256
 
@@ -41,7 +31,7 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
     config = stage.objective.config()
     torch.manual_seed(mixed(context.recipe.seed, 1))
     module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
-    module.decoder.written_out = _attention(context, model, stage.length)
+    module.decoder.written_out = choose_attention(context, model, stage.length)
     collator = Collator(Vocabulary.of(tokenizer), config, stage.length, context.recipe.seed)
     task = sound(name, lambda: PretrainTask(module, texts, collator, stage.batch, stage.micro_batch, **context.share))
     settings = stage.loop(len(texts), context.recipe.seed)
@@ -54,15 +44,6 @@ def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Fact
         trained = context.trained(name, hybrid.read(context.encoder) or HybridSpec())
         checkpoint.save(folder, model, tokenizer, spec.replace(trained=trained))
     return {"steps": settings.steps, "texts": len(texts)}
-
-
-def _attention(context: Context, model: Any, length: int) -> bool:
-    """Have the model compute attention in the way that pays for such texts; whether it is written out."""
-    accelerator = context.accelerator
-    pays = attention.written_out_pays(accelerator.device.type, accelerator.mixed_precision, length)
-    if pays:
-        attention.choose(model, pays)
-    return pays
 
 
 def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
@@ -86,58 +67,3 @@ def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
     if not len(found.tokens):
         raise InputError(f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them.")
     return found.tokens
-
-
-def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Facts:
-    """Fine-tune the encoder so far on the hybrid score. Raises InputError where the examples lack what it asks for."""
-    student = load_student(context.encoder, stage, mixed(context.recipe.seed, 2))
-    spec = student.spec
-    training = context.opened(context.recipe.trains_on(stage))
-    texts = token_pairs(context, training, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
-    negatives, teacher = None, None
-    if stage.distil:
-        scored = np.load(context.latest["score"] / SCORES)
-        negatives = Ragged(scored["rows"], scored["offsets"])
-        teacher = Ragged(scored["scores"], scored["score_offsets"])
-    elif stage.negatives:
-        negatives = mined(context)
-    before = spec.trained.get("kind") in (
-        "finetune",
-        "weigh",
-    )  # its temperature and scale stay, unless others are given
-    config = FinetuneConfig(
-        queries=stage.batch,
-        negatives=stage.negatives,
-        distil=stage.distil,
-        contrastive_weight=stage.contrastive_weight,
-        each_half=stage.each_half,
-        chunk=stage.chunk,
-        temperature=_number(stage.temperature, spec.temperature if before else AUTO),
-        lexical_scale=_number(stage.lexical_scale, spec.lexical_scale if before else AUTO),
-        seed=context.recipe.seed,
-    )
-    _attention(context, student.model, max(stage.query_length, stage.passage_length))
-    module = BiEncoder(student.encoder)
-    pairs = examples(training, texts, negatives, teacher)
-    special = special_ids(student.tokenizer)
-    task = sound(name, lambda: FinetuneTask(module, pairs, config, special, **context.share))
-    settings = stage.loop(len(pairs.queries), context.recipe.seed, stage.validate_every)
-    validate = None
-    data = context.recipe.data
-    if data.validate_on and context.main:
-        validator = Validator(data.validate_on, data.validation_documents, context.root, context.job)
-        validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
-    fit_stage(context, name, task, settings, folder, validate)
-    if context.main:
-        final = spec.replace(trained=context.trained(name, spec), **task.extra())
-        checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
-    return {"steps": settings.steps, "queries": len(pairs.queries), **task.extra()}
-
-
-def _now(student: Loaded, task: FinetuneTask) -> Loaded:
-    """The student with temperature and scale as they stand."""
-    return dataclasses.replace(student, spec=student.spec.replace(**task.extra()))
-
-
-def _number(value: Any, automatic: float) -> float:
-    return automatic if value == "auto" else float(value)

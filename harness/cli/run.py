@@ -1,0 +1,125 @@
+"""`harness run`: retrievers on collections, scored, with a record of each."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_INTERRUPTED = 130
+
+
+def run_command(
+    retriever: Annotated[
+        list[str] | None, typer.Option("--retriever", "-r", help="Retriever; repeat for several.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset", "-d", help="Collection: a name, an ir_datasets id or PATH[/split]; repeatable. [mini]"
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same settings.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
+    fields: Annotated[str | None, typer.Option("--fields", help="bm25: flat or multifield. [flat]")] = None,
+    k1: Annotated[float | None, typer.Option("--k1", help="bm25: term-frequency saturation. [0.9]")] = None,
+    b: Annotated[float | None, typer.Option("--b", help="bm25: length normalisation. [0.4]")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="neural: folder or hub id of the weights.")
+    ] = None,
+    dense: Annotated[int | None, typer.Option("--dense", help="neural: width of the dense half; 0 for none.")] = None,
+    lexical: Annotated[
+        int | None, typer.Option("--lexical", help="neural: terms kept of a passage; 0 for none.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option("--pooling", help="neural: cls or mean.")] = None,
+    similarity: Annotated[str | None, typer.Option("--similarity", help="neural: dot or cosine.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", help="neural: tokens of a passage, and of a query.")
+    ] = None,
+    query_length: Annotated[int | None, typer.Option("--query-length", help="neural: tokens of a query.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="neural: auto, compiled, torch or faiss. [auto]")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="neural: auto, cpu or cuda. [auto]")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="neural: auto, fp32 or bf16. [auto]")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for any other option of a retriever.")
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option("--rerank", help="Cross-encoder, folder or hub id, that re-ranks each retriever.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Documents of a query that are re-ranked. [100]")] = None,
+    titles: Annotated[
+        Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option("--results", help="Where records are kept. [results]")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads to use. [all cores]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
+) -> None:
+    """Run retrievers on collections, score them, and leave a record of each."""
+    from harness.retrievers.errors import InputError
+    from harness.runs.config import build, pairs, read_yaml, reranked_by, share_options
+
+    values = read_yaml(config) if config else {}
+    given: dict[str, Any] = {
+        "datasets": dataset,
+        "metrics": metric,
+        "top_k": top_k,
+        "titles": titles,
+        "results": results,
+        "threads": threads,
+    }
+    values |= {name: value for name, value in given.items() if value is not None}
+    if force:
+        values["force"] = True
+    flags: dict[str, Any] = {
+        "fields": fields,
+        "k1": k1,
+        "b": b,
+        "checkpoint": checkpoint,
+        "dense": dense,
+        "lexical": lexical,
+        "pooling": pooling,
+        "similarity": similarity,
+        "max_length": max_length,
+        "query_length": query_length,
+        "engine": engine,
+        "device": device,
+        "precision": precision,
+    }
+    options = {name: value for name, value in flags.items() if value is not None}
+    others = pairs(option or [])
+    if twice := sorted(options.keys() & others.keys()):
+        raise InputError(f"{', '.join(twice)}: given by its own flag and by --option. Give it once.")
+    options |= others
+    if retriever:
+        values["retrievers"] = reranked_by(rerank, depth, share_options(retriever, options))
+    elif rerank is not None or depth is not None:
+        raise InputError("--rerank and --depth need --retriever; in a --config they are written under a retriever.")
+    elif options:
+        raise InputError(
+            f"{', '.join(options)}: options of a retriever need --retriever; in a --config they are written there."
+        )
+    if "retrievers" not in values and config is None:
+        raise InputError(
+            "no retriever named. Give --retriever NAME or --config FILE; `harness list retrievers` shows them."
+        )
+
+    from harness.cli.console import outcomes_table
+    from harness.runs.runner import iterate
+
+    finished = []
+    try:
+        for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
+            finished.append(outcome)
+    except KeyboardInterrupt:  # here, since Typer would turn it into a silent exit
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("interrupted; finished runs are kept", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    finally:
+        if finished:
+            outcomes_table(finished)

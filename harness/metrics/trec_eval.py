@@ -1,0 +1,66 @@
+"""Scores by trec_eval, from dictionaries: the cross-check of ranx's."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from harness.metrics.names import Metric, Values
+from harness.retrievers.types import Run
+
+_CHECKED_AT_ONCE = 256  # queries that are held as trec_eval's dictionaries, which take fifteen times a run's bytes
+
+
+def trec_results(run: Run, qrels: Mapping[str, object], numbers: Iterable[int]) -> dict[str, dict[str, float]]:
+    """Return {query: {document: score}}, as trec_eval wants it, of those queries `numbers` that are judged.
+
+    Queries without results are left out.
+    """
+    results = {}
+    for number in numbers:
+        query_id, (doc_ids, scores) = run.query_ids[number], run.rows(number)
+        if query_id in qrels and len(doc_ids):
+            results[query_id] = dict(zip((d.decode() for d in doc_ids.tolist()), scores.tolist(), strict=True))
+    return results
+
+
+def by_trec_eval(
+    run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
+) -> dict[str, Values]:
+    """Return metric → [Q] in the order of `query_ids`, by trec_eval alone; `level` is the binary level."""
+    import pytrec_eval
+
+    found: dict[str, dict[str, float]] = {}
+    for low in range(0, len(run), _CHECKED_AT_ONCE):
+        results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
+        judged = {query_id: dict(qrels[query_id]) for query_id in results}
+        for binary in (True, False):
+            names = {trec_name(metric) for metric in metrics if metric.family.binary is binary}
+            if not names or not results:
+                continue
+            evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level if binary else 1)
+            for query_id, values in evaluator.evaluate(results).items():
+                found.setdefault(query_id, {}).update(values)
+    return trec_values(found, query_ids, metrics)
+
+
+def trec_values(
+    found: Mapping[str, Mapping[str, float]], query_ids: Sequence[str], metrics: Sequence[Metric]
+) -> dict[str, Values]:
+    """Return metric → [Q] of what trec_eval found, in the order of `query_ids`; a query that it lacks scores 0."""
+    return {
+        str(metric): np.array([_trec_value(found.get(query_id, {}), metric) for query_id in query_ids])
+        for metric in metrics
+    }
+
+
+def trec_name(metric: Metric) -> str:
+    """Return what trec_eval calls the metric; its reciprocal rank has no cutoff."""
+    family = metric.family.trec_eval
+    return family if family == "recip_rank" else f"{family}.{metric.cutoff}"
+
+
+def _trec_value(values: Mapping[str, float], metric: Metric) -> float:
+    value = values.get(trec_name(metric).replace(".", "_"), 0.0)
+    if metric.family.trec_eval == "recip_rank" and value * (metric.cutoff + 0.5) < 1:
+        return 0.0  # the first relevant document lies below the cutoff
+    return float(value)

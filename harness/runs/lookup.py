@@ -1,0 +1,92 @@
+"""Records found by what a user calls them, and checked to be of one collection."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.reports.errors import RecordError
+from harness.reports.records import records
+from harness.reports.records.records import Record
+from harness.retrievers.errors import InputError
+from harness.runs import recorded_data
+from harness.runs.record_store import slug
+
+_SHORTEST = 4  # letters of a hash
+
+
+def find(word: str, results: Path) -> Record:
+    """The record that `word` names: its folder, its hash (or a beginning of it), `dataset/retriever` or all three.
+
+    Raises InputError for none or several, naming them; RecordError for a record that cannot be read.
+    """
+    path = Path(word).expanduser()
+    if (path / records.MANIFEST).exists():
+        return records.read(path)
+    every = [folder for folder in sorted(results.glob("[!.]*/[!.]*/[!.]*")) if folder.is_dir()]
+    hits = [folder for folder in every if _names(word, folder)]
+    if len(hits) == 1:
+        return records.read(hits[0])
+    if hits:
+        raise InputError(f"{word!r} is {len(hits)} records. Name one by its hash: {'; '.join(map(_described, hits))}.")
+    if path.is_dir():
+        raise InputError(
+            f"{path} is no record: it holds no {records.MANIFEST}. Give a folder that `harness run` wrote."
+        )
+    if not every:
+        raise InputError(
+            f"no record {word!r}: it is no folder, and {results} holds no record. --results names another."
+        )
+    shown = "; ".join(str(folder) for folder in every[:10]) + f"; and {len(every) - 10} more" * (len(every) > 10)
+    raise InputError(
+        f"no record {word!r}. Give a record's folder, its hash, or dataset/retriever of one in {results}: {shown}."
+    )
+
+
+def _names(word: str, folder: Path) -> bool:
+    dataset, retriever, digest = folder.parts[-3:]
+    if len(word) >= _SHORTEST and digest.startswith(word):
+        return True
+    return slug(word) in (slug(f"{dataset}/{retriever}"), slug(f"{dataset}/{retriever}/{digest}"))
+
+
+def _described(folder: Path) -> str:
+    try:
+        manifest = records.read(folder).manifest
+    except RecordError:
+        return f"{folder.name} (not readable)"
+    options = ", ".join(f"{key}={value}" for key, value in manifest.system.options.items())
+    return f"{folder.name} ({options or 'no options'}; {manifest.created[:16]})"
+
+
+def check_collections(found: Sequence[Record]) -> None:
+    """Raise InputError where records differ in corpus, titles, queries, judgments or rules."""
+    first = found[0]
+    for record in found[1:]:
+        if parts := recorded_data.differences(first.manifest.data, record.manifest.data):
+            raise InputError(
+                f"{first.folder} ({first.manifest.data.name}) and {record.folder} ({record.manifest.data.name}) are "
+                f"not of one collection. They differ in {', '.join(parts)}. Compare runs of the same collection."
+            )
+
+
+def values_of(record: Record, metric: str) -> dict[str, float]:
+    """{query id: value} by one metric. Raises RecordError where the record lacks it at a query."""
+    try:
+        return {query: row[metric] for query, row in record.per_query().items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"{record.folder / records.PER_QUERY}: no number for {metric} at every query ({error!r}). "
+            "Run again with --force."
+        ) from error
+
+
+def record_of(found: Any, results: Path) -> Record | None:
+    """The record that a word names, as in `harness.runs.lookup.find`; None for a file, or an object in memory.
+
+    Raises InputError for a word that names none, or several; RecordError for a record that cannot be read.
+    """
+    if isinstance(found, Record):
+        return found
+    if not isinstance(found, str | Path) or Path(found).expanduser().is_file():
+        return None
+    return find(str(found), results)
