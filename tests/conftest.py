@@ -1,13 +1,9 @@
 """What the tests share: a home of their own, small collections, and the real ones where there are any."""
 
-import gzip
-import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +12,8 @@ import torch
 
 from harness.cli import main
 from harness.runtime.job import Conductor
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared"))
+from tests.support.collections import write_beir
+from tests.support.paths import SHARED
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,39 +58,6 @@ def job(tmp_path: Path) -> Conductor:
     return Conductor(tmp_path / "cache", threads=2)
 
 
-DOCS = [
-    ("d1", "Apples", "red apples grow on trees"),
-    ("d2", "Pears", "green pears grow on trees"),
-    ("d3", "Rivers", "water runs to the sea"),
-]
-QUERIES = [("q1", "red apples"), ("q2", "sea water")]
-QRELS = [("q1", "d1", 2), ("q1", "d2", 1), ("q2", "d3", 1)]
-
-
-def write_beir(
-    folder: Path,
-    docs: Sequence[Sequence[str]] = DOCS,
-    queries: Sequence[Sequence[str]] = QUERIES,
-    qrels: Mapping[str, Sequence[Sequence[object]]] | None = None,
-    gz: bool = False,
-) -> Path:
-    """Write a collection in BEIR layout."""
-    (folder / "qrels").mkdir(parents=True, exist_ok=True)
-    files = {
-        "corpus.jsonl": [json.dumps({"_id": i, "title": t, "text": x}) for i, t, x in docs],
-        "queries.jsonl": [json.dumps({"_id": i, "text": x}) for i, x in queries],
-    }
-    for split, rows in (qrels or {"test": QRELS}).items():
-        files[f"qrels/{split}.tsv"] = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in rows)]
-    for name, lines in files.items():
-        data = "".join(line + "\n" for line in lines).encode()
-        if gz:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
-        else:
-            (folder / name).write_bytes(data)
-    return folder
-
-
 @pytest.fixture
 def beir(tmp_path: Path) -> Callable[..., Path]:
     return lambda name="tiny", **parts: write_beir(tmp_path / name, **parts)
@@ -129,28 +91,3 @@ def bad(cli) -> Callable[..., str]:
         return answer.err
 
     return call
-
-
-def run_process(*words: object, env: Mapping[str, str] | None = None, **kwargs) -> subprocess.CompletedProcess[str]:
-    """Call `python -m harness` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(env or {})},
-        timeout=300,
-        check=False,
-        **kwargs,
-    )
-
-
-@contextmanager
-def replaced(registry: dict, **entries):
-    """Put entries into a registry for a while."""
-    before = dict(registry)
-    registry.update(entries)
-    try:
-        yield
-    finally:
-        registry.clear()
-        registry.update(before)

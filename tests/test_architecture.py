@@ -1,11 +1,13 @@
-"""The floors of the house: what may import what, and by which name."""
+"""The floors of the house: what may import what, and by which name. `docs/design.md` draws it."""
 
 import ast
 import re
+from collections import defaultdict
+from functools import cache
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 # each folder at the top of the checkout, and the packages that its modules may import
 ALLOWED = {
@@ -15,6 +17,45 @@ ALLOWED = {
     "reports": {"harness.reports"},
 }
 LINKED = sorted(ALLOWED.keys() - {"harness"})
+
+# The rooms of each package (modules, and sub-packages with all that is in them), from the ground floor up: a room
+# imports rooms of lower floors alone.
+FLOORS = {
+    "harness": [
+        {"metrics", "version"},
+        {"runtime"},
+        {"datasets"},
+        {"runs"},
+        {"analysis", "checks", "training"},
+        {"ablation", "api", "bench"},
+        {"cli"},
+        {"__main__"},
+    ],
+    "harness.retrievers": [
+        {"errors", "ordering"},
+        {"types"},
+        {"encoding", "registry", "run_files"},
+        {"lexical", "mining", "rerank", "search"},
+        {"neural"},
+        {"late_interaction"},
+    ],
+    "harness.models": [
+        {"errors"},
+        {"hybrid", "training"},
+        {"layers"},
+        {"checkpoints", "losses"},
+        {"finetuning", "pretraining"},
+        {"cross_encoder"},
+    ],
+    "harness.reports": [
+        {"errors", "markdown"},
+        {"checks", "files", "records", "statistics"},
+        {"card", "comparison_table", "paper"},
+        {"ablation", "tables"},
+        {"plots"},
+        {"dissection"},
+    ],
+}
 
 
 def imports(path):
@@ -46,27 +87,75 @@ def package_of(name):
     return ".".join(parts[:2]) if len(parts) > 1 and parts[1] in LINKED else "harness"
 
 
+@cache
+def graph():
+    """{module: the modules of ours that it imports, wherever in it}."""
+    names = {dotted(path): path for folder in ALLOWED for path in modules(folder)}
+    return {name: {other for other in imports(path) if other in names} - {name} for name, path in names.items()}
+
+
+def children(package):
+    """The graph of a package's modules and sub-packages, each sub-package as one; without the package's own face."""
+    found = defaultdict(set)
+    depth = package.count(".") + 1
+
+    def child(name):
+        parts = name.split(".")
+        return ".".join(parts[: depth + 1]) if name.startswith(f"{package}.") and package_of(name) == home else None
+
+    home = package_of(package)
+    for name, others in graph().items():
+        if (own := child(name)) is not None:
+            found[own] |= {child(other) for other in others} - {None, own}
+    return found
+
+
 @pytest.mark.parametrize("folder", ALLOWED)
-def test_imports_run_down_the_floors_only(folder):
+def test_imports_run_down_the_packages_only(folder):
     for path in modules(folder):
         ours = {package_of(name) for name in imports(path)} - {None}
         assert ours <= ALLOWED[folder], path
 
 
-def test_there_are_no_circles():
-    names = {dotted(path): path for folder in ALLOWED for path in modules(folder)}
-    graph = {name: {n for n in imports(path) if n in names and n != name} for name, path in names.items()}
-    done: set[str] = set()
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_rooms_of_lower_floors_only(package):
+    rooms = {name.removeprefix(f"{package}."): others for name, others in children(package).items()}
+    floor = {room: number for number, floor in enumerate(FLOORS[package]) for room in floor}
+    assert sorted(floor) == sorted(rooms)
+    for room, others in rooms.items():
+        below = {other.removeprefix(f"{package}.") for other in others}
+        assert {other for other in below if floor[other] >= floor[room]} == set(), room
+
+
+def circle(edges):
+    """A way through `edges` that comes back to where it was; None where there is none."""
+    done = set()
 
     def visit(name, way):
-        assert name not in way, f"a circle: {' -> '.join([*way, name])}"
-        if name not in done:
-            for other in graph[name]:
-                visit(other, [*way, name])
-            done.add(name)
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return None
+        found = next((turn for other in sorted(edges[name]) if (turn := visit(other, [*way, name]))), None)
+        done.add(name)
+        return found
 
-    for name in graph:
-        visit(name, [])
+    return next((turn for name in sorted(edges) if (turn := visit(name, []))), None)
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
+
+
+def test_there_are_no_circles_among_modules():
+    assert circle(graph()) is None
+
+
+def test_there_are_no_circles_among_the_children_of_any_package():
+    packages = {dotted(path) for folder in ALLOWED for path in modules(folder) if path.name == "__init__.py"}
+    assert len(packages) > 30
+    assert {package: turn for package in packages if (turn := circle(children(package)))} == {}
 
 
 def test_reports_do_not_need_torch():
@@ -86,6 +175,8 @@ def test_no_file_reaches_them_by_another_name():
     wrong = re.compile(
         rf"\bfrom\s+(?:{linked})[\w.]*\s+import|\bimport\s+(?:{linked})\b|(?<![\w./])(?:{linked})\.(?:{inside})\b"
     )
+    assert wrong.search("from models" + ".hybrid import HybridSpec")
+    assert wrong.search("see `retrievers" + ".types.Run`")
     texts = [path for path in ROOT.glob("*.*") if path.suffix in (".md", ".toml", ".ini")]
     for folder in (*ALLOWED, "tests", "benchmarks", "docs"):
         texts += [path for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".pyi", ".md", ".yaml")]
@@ -95,3 +186,20 @@ def test_no_file_reaches_them_by_another_name():
 
 def test_modules_stay_short():
     assert {path: n for f in ALLOWED for path in modules(f) if (n := len(path.read_text().splitlines())) > 400} == {}
+
+
+def test_few_modules_lie_flat_in_harness():
+    assert len(list((ROOT / "harness").glob("*.py"))) <= 12
+
+
+def test_tests_share_helpers_through_support_alone():
+    for path in modules("tests"):
+        others = {name for name in imports(path) if package_of(name) == "tests"}
+        assert {name for name in others if not name.startswith("tests.support") and name != "tests"} == set(), path
+
+
+def test_tests_mirror_the_packages():
+    """A folder of tests stands for a folder of code, or it holds what tests share."""
+    for path in modules("tests"):
+        place = path.parent.relative_to(ROOT / "tests")
+        assert place.parts[:1] in ((), ("support",)) or (ROOT / place).is_dir(), path

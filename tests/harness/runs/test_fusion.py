@@ -1,0 +1,287 @@
+"""Fusion through ranx against the formulas written out, its records, and runs of other tools scored by our rules."""
+
+import gzip
+import json
+import re
+
+import numpy as np
+import pytest
+
+import harness
+from harness.retrievers.errors import InputError
+from harness.retrievers.run_files import exchange, fusion, trec
+from harness.retrievers.types import Run
+from tests.support.collections import DOCS, QRELS, write_beir
+
+A = Run.of({"q1": {"d1": 3.0, "d2": 2.0, "d3": 2.0}, "q2": {"d1": 5.0}, "q3": {}})
+B = Run.of({"q1": {"d2": 0.4, "d4": 0.1}, "q2": {}, "q3": {}})
+
+
+def rrf(runs, k=60):
+    """Cormack et al. 2009: the sum of 1 / (k + rank), written out."""
+    found = {}
+    for run in runs:
+        for number, query_id in enumerate(run.query_ids):
+            scores = found.setdefault(query_id, {})
+            for rank, doc in enumerate(run.rows(number)[0].tolist(), 1):
+                scores[doc.decode()] = scores.get(doc.decode(), 0.0) + 1 / (k + rank)
+    return Run.of(found)
+
+
+def weighted(runs, weights, norm=True):
+    found = {}
+    for run, weight in zip(runs, weights, strict=True):
+        for number, query_id in enumerate(run.query_ids):
+            docs, values = run.rows(number)
+            values = values.astype(float)
+            if norm and len(values):
+                values = (values - values.min()) / max(values.max() - values.min(), 1e-9)
+            scores = found.setdefault(query_id, {})
+            for doc, value in zip(docs.tolist(), values.tolist(), strict=True):
+                scores[doc.decode()] = scores.get(doc.decode(), 0.0) + weight * value
+    return Run.of(found)
+
+
+def random_runs(count=3, queries=12, seed=0):
+    """With many ties, and queries that some runs do not answer."""
+    draw = np.random.default_rng(seed)
+    return [
+        Run.of(
+            {
+                f"q{q}": {
+                    f"d{d}": float(draw.integers(0, 6)) for d in draw.choice(30, draw.integers(0, 20), replace=False)
+                }
+                for q in range(queries)
+            }
+        )
+        for _ in range(count)
+    ]
+
+
+def same(found, expected):
+    assert found.query_ids == expected.query_ids
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert found.doc_ids.tolist() == expected.doc_ids.tolist()
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+def test_rrf_by_hand():
+    """d2 is second by the tie rule (d3 > d2: third) in A and first in B: 1/63 + 1/61."""
+    found = exchange.to_dict(fusion.fuse([A, B]))
+    assert list(found["q1"]) == ["d2", "d1", "d4", "d3"]
+    assert found["q1"]["d2"] == pytest.approx(1 / 63 + 1 / 61, rel=1e-6)
+    assert found["q1"]["d1"] == pytest.approx(1 / 61, rel=1e-6)
+    assert found["q2"] == {"d1": pytest.approx(1 / 61, rel=1e-6)}
+    assert found["q3"] == {}
+
+
+def test_weighted_by_hand():
+    """A's scores become 1, 0, 0 and B's 1, 0; a single result becomes 0."""
+    found = exchange.to_dict(fusion.fuse([A, B], "weighted", weights=[0.5, 2]))
+    assert found["q1"] == pytest.approx({"d2": 2.0, "d1": 0.5, "d4": 0.0, "d3": 0.0})
+    assert list(found["q1"]) == ["d2", "d1", "d4", "d3"]
+    assert found["q2"] == {"d1": 0.0}
+    plain = exchange.to_dict(fusion.fuse([A, B], "weighted", weights=[1, 10], norm="none"))
+    assert plain["q1"] == pytest.approx({"d2": 6.0, "d1": 3.0, "d3": 2.0, "d4": 1.0})
+
+
+def test_ranx_agrees_with_the_formulas_and_the_order_is_ours(monkeypatch):
+    """Ties within the runs and in the sums; blocks of queries change nothing."""
+    runs = random_runs()
+    monkeypatch.setattr(fusion, "_QUERIES_AT_ONCE", 5)
+    same(fusion.fuse(runs), rrf(runs))
+    same(fusion.fuse(runs, k=3), rrf(runs, 3))
+    weights = [1.0, 0.25, 2.0]
+    same(fusion.fuse(runs, "weighted", weights=weights), weighted(runs, weights))
+    same(fusion.fuse(runs, "weighted", weights=weights, norm="none"), weighted(runs, weights, norm=False))
+    same(fusion.fuse(runs, top_k=4), rrf(runs).first(4))
+    same(fusion.fuse(runs[::-1]), rrf(runs))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"runs": [A]}, "1 run given; a fusion is of two or more"),
+        ({"weights": [1.0]}, "1 weights for 2 runs"),
+        ({"weights": [1.0, -1.0]}, "from 0 up, not all of them 0"),
+        ({"weights": [0.0, 0.0]}, "from 0 up, not all of them 0"),
+        ({"weights": [float("nan"), 1.0]}, "from 0 up, not all of them 0"),
+        ({"k": -1}, "k is -1"),
+        ({"runs": [A, Run.of({"q1": {"d": -1.0}})], "method": "weighted", "norm": "none"}, "run 2 has scores below 0"),
+    ],
+)
+def test_fusions_that_make_no_sense(arguments, message):
+    with pytest.raises(InputError, match=message):
+        fusion.fuse(**{"runs": [A, B], **arguments})
+
+
+# --- runs of other tools
+
+
+def write(path, *lines):
+    data = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+GOOD = ("q1 Q0 d2 1 2.5 theirs", "q1 Q0 d1 2 1.5 theirs", "q2 Q0 d3 1 7 theirs")
+
+
+def test_a_run_of_another_tool_is_scored_by_our_rules(beir, tmp_path, cli):
+    """q1: d2 (grade 1) before d1 (grade 2), q2 right: MRR 1, NDCG of q1 (1 + 2/log2(3)) / (2 + 1/log2(3))."""
+    beir()
+    answer = cli("score", write(tmp_path / "run.txt.gz", *GOOD), "-d", "./tiny", "-m", "mrr@10", "-m", "ndcg@10")
+    assert answer.code == 0, answer.err
+    ndcg = (1 + (1 + 2 / np.log2(3)) / (2 + 1 / np.log2(3))) / 2
+    assert answer.out.splitlines()[1].split() == [
+        "tiny/test", "theirs", "(from", "run.txt.gz)", "1.0000", f"{ndcg:.4f}"
+    ]  # fmt: skip
+    [folder] = (tmp_path / "results").glob("tiny-test/theirs/*")
+    result = harness.read(folder)
+    system = result.manifest.system
+    assert (system.system, system.paper_rows, system.file.tag, system.file.deepest) == (
+        "theirs, as given",
+        (),
+        "theirs",
+        2,
+    )
+    assert system.file.sha256 == harness.api.records.sha256(tmp_path / "run.txt.gz")
+    assert (
+        cli("score", tmp_path / "run.txt.gz", "-d", "./tiny", "-m", "mrr@10").out.splitlines()[-1].startswith("found ")
+    )
+    # a second name and another file of the same run are other records
+    assert cli("score", tmp_path / "run.txt.gz", "-d", "./tiny", "-n", "mine").out.splitlines()[-1].startswith("wrote ")
+
+
+def test_our_own_run_written_out_and_scored_again_has_the_same_scores(beir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = str(beir())
+    ours = harness.run("bm25", folder)
+    again = harness.score(ours.to_trec("out/run.trec"), folder, name="again")
+    assert again.metrics == ours.metrics
+    assert again.per_query().equals(ours.per_query())
+    assert again.folder != ours.folder
+
+
+def test_what_is_tolerated_is_said(beir, tmp_path, cli):
+    folder = beir()
+    lines = (*GOOD, "q9 Q0 d1 1 1 theirs", "q1 Q0 d3 3 9.5 theirs")  # d3 is third by rank and first by score
+    answer = cli("score", write(tmp_path / "run.txt", *lines), "-d", folder, "-k", "2")
+    assert answer.code == 0, answer.err
+    for message in (
+        "1 queries of .*run.txt have no judgments",
+        "1 queries are in another order by rank than by score; scores count",
+        "up to 3 documents of a query; the first 2 count",
+    ):
+        assert re.search(message, answer.err), answer.err
+    [record] = (tmp_path / "results").glob("*/*/*")
+    assert ids(trec.read(record / "run.trec.gz")) == ["d3", "d2"]
+
+
+def ids(run):
+    return [doc.decode() for doc in run.rows(0)[0]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((), "holds no results"),
+        ((GOOD[0], "q1 Q0 d1 2 1.5"), "line 2: want six columns .*got 'q1 Q0 d1 2 1.5'"),
+        ((GOOD[0], "q1 Q0 d1 2 high theirs"), "line 2: want six columns"),
+        ((*GOOD, "q1 Q0 d3 3 nan theirs"), "line 4: the score nan is not a finite number"),
+        ((*GOOD, "q1 Q0 d1 3 0.5 theirs"), "line 4: document 'd1' occurs twice in the results of query 'q1'"),
+        (("x1 Q0 d1 1 1 theirs",), "none of the judged queries of tiny/test: it has x1 .* has q1, q2"),
+        ((*GOOD, "q1 Q0 d8 3 0.5 theirs"), r"1 documents of .* are not in tiny/test \(d8\)"),
+    ],
+)
+def test_bad_runs(beir, tmp_path, bad, lines, message):
+    assert re.search(message, bad("score", write(tmp_path / "run.txt", *lines), "-d", beir()))
+
+
+def test_bad_files(beir, tmp_path, bad):
+    folder = beir()
+    assert "cannot be read: No such file" in bad("score", "gone.txt", "-d", folder)
+    (tmp_path / "run.gz").write_bytes(b"q1 Q0 d2 1 2.5 theirs\n")
+    assert "cannot be read: Not a gzipped file" in bad("score", "run.gz", "-d", folder)
+    (tmp_path / "run.gz").write_bytes(gzip.compress(b"q1 Q0 d2 1 2.5 theirs\n" * 99)[:-9])
+    assert "cannot be read" in bad("score", "run.gz", "-d", folder)
+    (tmp_path / "run.txt").write_bytes(b"q1 Q0 d\xff 1 2.5 theirs\n")
+    assert "line 1: an id is not UTF-8" in bad("score", "run.txt", "-d", folder)
+    write(tmp_path / "run.txt", *GOOD)
+    assert "raise top_k" in bad("score", "run.txt", "-d", folder, "-k", "5", "-m", "r@10")
+    assert "is 12 collections" in bad("score", "run.txt", "-d", "beir/cqadupstack")
+    assert "--name is empty" in bad("score", "run.txt", "-d", folder, "-n", " ")
+
+
+# --- records of fusions
+
+
+@pytest.fixture
+def two(beir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = str(beir())
+    return harness.run("bm25", folder), harness.score(write(tmp_path / "theirs.trec", *GOOD), folder), folder
+
+
+def test_a_fusion_is_a_record_that_names_its_parts(two, tmp_path, cli):
+    ours, theirs, _ = two
+    answer = cli("fuse", ours.folder, theirs.folder.name, "-m", "mrr@10", "-m", "ndcg@10")
+    assert answer.code == 0, answer.err
+    assert "fusion (rrf k = 60 of bm25 + theirs)" in answer.out
+    [folder] = (tmp_path / "results").glob("tiny-test/fusion/*")
+    found = harness.read(folder)
+    expected = rrf([exchange.aligned(part.run, ["q1", "q2"]) for part in (ours, theirs)])
+    same(found.run, expected)
+    first, second = found.manifest.system.fused
+    assert (first.name, first.record, first.run_hash) == (
+        "bm25 (flat)", ours.folder.name, ours.manifest.files["run.trec.gz"]
+    )  # fmt: skip
+    assert (second.name, second.weight) == ("theirs (from theirs.trec)", None)
+    assert found.manifest.system.paper_rows == ()
+    assert found.manifest.config["datasets"] == ["tiny/test"]
+    assert cli("fuse", ours.folder, theirs.folder, "-m", "mrr@10").out.splitlines()[-1].startswith("found ")
+
+
+def test_files_and_weights(two, tmp_path):
+    ours, theirs, folder = two
+    path = ours.to_trec("ours.trec.gz")
+    mixed = harness.fuse(ours, "theirs.trec", method="weighted", weights=[0.3, 0.7])
+    files = harness.fuse(path, "theirs.trec", method="weighted", weights=[0.3, 0.7], dataset=folder)
+    memory = harness.fuse(ours.to_frame(), theirs.to_dict(), method="weighted", weights=[0.3, 0.7], dataset=folder)
+    assert mixed.folder == files.folder == memory.folder  # the same runs, whatever carried them
+    same(mixed.run, weighted([exchange.aligned(part.run, ["q1", "q2"]) for part in (ours, theirs)], [0.3, 0.7]))
+    assert [part.weight for part in mixed.manifest.system.fused] == [0.3, 0.7]
+    assert mixed.manifest.system.fused[1].record is None
+
+
+def test_bad_fusions(two, tmp_path, cli, beir):
+    ours, theirs, _ = two
+
+    def said(*words):
+        answer = cli("fuse", *words)
+        assert (answer.code, answer.err.count("error: ")) == (2, 1), answer
+        return answer.err
+
+    other = harness.run("bm25", str(beir("other", docs=[*DOCS, ("d4", "", "more")])))
+    judged = harness.run("bm25", str(beir("judged", qrels={"test": QRELS[:2]})))
+    assert "they differ in corpus (" in said(ours.folder, other.folder)
+    assert re.search(r"differ in queries \(.*\), judgments", said(ours.folder, judged.folder))
+    assert "is the same run as" in said(ours.folder, ours.folder)
+    assert "1 run given" in said(ours.folder)
+    assert "0 runs given" in said()
+    assert "unknown method 'rff'. Did you mean rrf?" in said(ours.folder, theirs.folder, "--method", "rff")
+    assert "weights: the method rrf has no such option" in said(ours.folder, theirs.folder, "--weights", "1,1")
+    assert "k: the method weighted" in said(ours.folder, theirs.folder, "--method", "weighted", "--rrf-k", "1")
+    assert "want numbers with commas" in said(ours.folder, theirs.folder, "--method", "weighted", "--weights", "1;1")
+    assert "no record 'nobody'" in said(ours.folder, "nobody")
+    ours.to_trec("ours.trec")
+    assert "Name it with --dataset" in said("ours.trec", "theirs.trec")
+    manifest = json.loads((ours.folder / "manifest.json").read_text())
+    mean = tmp_path / "mean"
+    mean.mkdir()
+    for file in ours.folder.iterdir():
+        (mean / file.name).write_bytes(file.read_bytes())
+    (mean / "manifest.json").write_text(json.dumps(manifest | {"parts": ["a", "b"]}))
+    assert "is the mean of 2 collections" in said(ours.folder, mean)
+    write_beir(tmp_path / "tiny", docs=DOCS[::-1])
+    assert "corpus differ" in said(ours.folder, theirs.folder)

@@ -1,0 +1,409 @@
+"""`harness train`: every stage of a tiny recipe, resumed, found again, refused, and run by `harness run`."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from harness.datasets.dataset import MINI
+from harness.models import hybrid
+from harness.reports.records import records
+from harness.retrievers.errors import InputError
+from harness.training.base_model import _tokenizer
+from harness.training.card import seen
+from harness.training.stage_folder import differences
+from tests.support.commands import run_process
+
+LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
+STAGES = {
+    "pretrain": {"kind": "pretrain", "steps": 6, "batch": 8, "micro_batch": 4, "length": 24, **LOOP},
+    "in_batch": {"kind": "finetune", "dense": 16, "lexical": 16, "steps": 6, "batch": 8, "passage_length": 32, **LOOP},
+    "weigh": {"kind": "weigh", "collections": ["mini"], "metric": "NDCG@10", "factors": [0.25, 1, 4, 64]},
+    "mine": {"kind": "mine", "depth": 20},
+    "hard": {"kind": "finetune", "negatives": 2, "steps": 4, "batch": 4, "chunk": 5, "passage_length": 32, **LOOP},
+    "bm25": {"kind": "mine", "retriever": "bm25", "depth": 10, "least": 5},
+    "teacher": {
+        "kind": "teacher", "start_from": "pretrain", "negatives": 2, "steps": 4, "batch": 4, "chunk": 2, "length": 48,
+        **LOOP,
+    },
+    "score": {"kind": "score", "candidates": 4},
+    "distil": {
+        "kind": "finetune", "negatives": 3, "distil": True, "contrastive_weight": 0.1, "steps": 4, "batch": 4,
+        "passage_length": 32, **LOOP,
+    },
+}  # fmt: skip
+RECIPE = {
+    "name": "tiny",
+    "base": {
+        "vocabulary": 400,
+        "model": {
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+            "max_position_embeddings": 64,
+        },
+    },
+    "data": {"corpora": [str(MINI)], "train": ["mini"], "validate_on": "mini", "evaluate": ["mini"]},
+    "stages": STAGES,
+}  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def make(*stages, **changes):
+        values = RECIPE | {"stages": {name: STAGES[name] for name in stages or STAGES}} | changes
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return str(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a recipe that ran through all its stages in a process of its own, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    return folder, answer.stdout, answer.stderr
+
+
+def test_every_stage_leaves_its_checkpoint_log_curves_and_manifest(whole):
+    folder = whole[0] / "trained" / "tiny"
+    assert {path.name for path in folder.iterdir()} == {".lock", "base", "results", "scores.csv", *STAGES}
+    for name, stage in STAGES.items():
+        facts = json.loads((folder / name / "manifest.json").read_text())
+        assert (facts["kind"], facts["name"], facts["recipe"]) == (stage["kind"], name, "tiny")
+        assert facts["decides"]["stage"]["kind"] == stage["kind"]
+        assert {"torch", "accelerate", "transformers"} <= facts["packages"].keys()
+        if "steps" in stage:
+            lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+            assert [line["step"] for line in lines if "loss" in line] == list(range(2, stage["steps"] + 1, 2))
+            assert (folder / name / "curves.png").stat().st_size > 5_000
+            assert not (folder / name / "state.pt").exists()
+    log = [json.loads(line) for line in (folder / "hard" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < log[-1]["validation"]["MRR@10 on mini"] <= 1
+    spread = json.loads((folder / "pretrain" / "metrics.jsonl").read_text().splitlines()[-1])["validation"]
+    assert spread.keys() == {"cosine", "rank"}
+
+
+def test_temperature_and_scale_are_set_once_and_kept(whole):
+    folder = whole[0] / "trained" / "tiny"
+    start, first, *later = (hybrid.read(folder / name) for name in ("in_batch", "weigh", "hard", "distil"))
+    assert start.temperature > 0
+    assert start.lexical_scale not in (0, 1)
+    assert (start.dense, start.lexical, start.trained["stage"]) == (16, 16, "in_batch")
+    for spec in (first, *later):  # what a table of the paper asks of a checkpoint
+        assert spec.trained["pretraining"] == "CLS and OT decoding"
+        assert len(spec.trained["pretrained_on"]) == len(spec.trained["finetuned_on"]) == 1
+        assert spec.trained["finetuned_as"] == [16, 16]
+    for spec in later:
+        assert (spec.temperature, spec.lexical_scale) == (first.temperature, first.lexical_scale)
+
+
+def test_the_halves_are_weighed_by_what_a_held_out_collection_says(whole, monkeypatch, cli):
+    """The scale that `weigh` keeps is the best of its factors by `harness run` on that collection as well."""
+    folder = whole[0] / "trained" / "tiny"
+    facts = json.loads((folder / "weigh" / "manifest.json").read_text())
+    rows, before, after = facts["weighed"], hybrid.read(folder / "in_batch"), hybrid.read(folder / "weigh")
+    assert [row["factor"] for row in rows] == [0.25, 1, 4, 64]
+    best = max(rows, key=lambda row: row["mean"])
+    assert after.lexical_scale == pytest.approx(before.lexical_scale * best["factor"])
+    assert after.trained["weighed_on"] == ["mini"]
+    weights = [load_file(folder / name / "model.safetensors") for name in ("in_batch", "weigh")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "mini: the halves are weighed on it, and it is scored on" in whole[2]
+    monkeypatch.chdir(whole[0])
+    answer = cli("run", "--retriever", "dupmae", "--checkpoint", folder / "weigh", "--dataset", "mini")
+    assert f"{best['NDCG@10 on mini']:.4f}" in answer.out
+
+
+def test_what_a_stage_saw_of_the_collections_of_records_is_told_for_its_card(whole, beir, cli):
+    cli("run", "--retriever", "coordination", "--dataset", "mini", "--dataset", beir())
+    made, stage = records.find(Path("results"))[0], whole[0] / "trained" / "tiny" / "weigh"
+    assert len(made) == 2
+    found = seen(str(whole[0] / "tiny.yaml"), [], stage, made)
+    assert {name: one.kind for name, one in found.items()} == {"mini": "in domain", "tiny/test": "zero-shot"}
+    with pytest.raises(InputError, match="was made by another recipe"):
+        seen(str(whole[0] / "tiny.yaml"), ["in_batch.steps=7"], stage, made)
+    shutil.copytree(stage, whole[0] / "elsewhere")
+    with pytest.raises(InputError, match=r"has no stage that is .*elsewhere"):
+        seen(str(whole[0] / "tiny.yaml"), [], whole[0] / "elsewhere", made)
+
+
+def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole):
+    folder = whole[0] / "trained" / "tiny"
+    scored = np.load(folder / "score" / "scores.npz")
+    mined = np.load(folder / "bm25" / "negatives.npz")
+    ids = [json.loads(line)["_id"] for line in (MINI / "corpus.jsonl").read_text().splitlines()]
+    rows = [line.split("\t") for line in (MINI / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    queries = [json.loads(line)["_id"] for line in (MINI / "queries.jsonl").read_text().splitlines()]
+    for number, query in enumerate(queries):
+        positive = {ids.index(doc) for q, doc, grade in rows if q == query and int(grade) >= 1}
+        some = set(scored["rows"][scored["offsets"][number] : scored["offsets"][number + 1]])
+        every = set(mined["rows"][mined["offsets"][number] : mined["offsets"][number + 1]])
+        assert len(some) == 4
+        assert some <= every
+        assert len(every) >= 5
+        assert not every & positive
+        width = scored["score_offsets"][number + 1] - scored["score_offsets"][number]
+        assert width == len(positive) + 4
+    assert np.isfinite(scored["scores"]).all()
+
+
+def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):
+    folder = whole[0] / "trained" / "tiny"
+    with (folder / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["system"] for row in rows] == ["bm25", "pretrain", "in_batch", "weigh", "hard", "distil"]
+    assert rows[0]["NDCG@10"] == "0.6568"  # the README's BM25
+    assert [row["against"] for row in rows] == ["", "", "pretrain", "in_batch", "weigh", "hard"]
+    assert all(0 <= float(row["p"]) <= 1 for row in rows[2:])
+    difference = float(rows[3]["NDCG@10"]) - float(rows[2]["NDCG@10"])
+    assert float(rows[3]["difference in NDCG@10"]) == pytest.approx(difference, abs=2e-4)
+    assert whole[1].splitlines()[2] == "| mini | bm25 | 0.7314 | 0.6568 |  |  |  |  |  |  |"
+
+
+def test_what_is_finished_is_found_and_what_was_left_runs_as_any_checkpoint(whole, monkeypatch, cli):
+    monkeypatch.chdir(whole[0])
+    before = {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
+    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--threads", 1, "--no-evaluate")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("found ") == len(STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
+    record = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
+    assert record.returncode == 0, record.stderr
+    assert "dupmae (CLS:16, OT:16)" in record.stdout
+    teacher = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/teacher", "-d", "mini")
+    assert teacher.returncode == 2
+    assert "is a cross-encoder" in teacher.stderr
+
+
+def cli_at(folder, *words):
+    return run_process(*words, cwd=folder)
+
+
+def test_another_recipe_is_refused_and_nothing_is_overwritten(whole):
+    before = {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()}
+    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--set", "pretrain.steps=9", "--threads", 1)
+    assert answer.returncode == 2
+    assert "trained/tiny/pretrain was made by another recipe" in answer.stderr
+    assert "stage.steps was 6, is 9" in answer.stderr
+    assert {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()} == before
+
+
+def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, tmp_path):
+    """kill -9 within pre-training, and again within fine-tuning; then the same bytes as without."""
+    stages = {name: STAGES[name] for name in ("pretrain", "in_batch")}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    words = [sys.executable, "-m", "harness", "train", "--recipe", "tiny.yaml", "--threads", "1"]
+    for stage in ("pretrain", "in_batch"):
+        log = tmp_path / "trained" / "tiny" / f"{stage}.partial" / "state.pt"
+        process = subprocess.Popen(words, cwd=tmp_path, env=dict(os.environ), stderr=subprocess.DEVNULL)
+        for _ in range(3000):
+            if log.exists() or process.poll() is not None:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    for name in stages:
+        ours = load_file(tmp_path / "trained" / "tiny" / name / "model.safetensors")
+        theirs = load_file(whole[0] / "trained" / "tiny" / name / "model.safetensors")
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+@pytest.mark.parametrize(
+    ("stages", "changes", "part"),
+    [
+        (["pretrain"], ["pretrain.length=80"], "pretrain.length is 80; the model has positions for 64 tokens"),
+        (["pretrain"], ["pretrain.micro_batch=3"], "pretrain: a batch of 8 is no multiple of micro-batches of 3"),
+        (["pretrain"], ["data.corpora=[nowhere]"], "there is no corpus nowhere"),
+        (["pretrain"], ["base.model.num_attention_heads=5"], "base.model does not make a BERT"),
+        (["pretrain"], ["root=nowhere"], "root: there is no folder nowhere"),
+        (["pretrain"], ["pretrain.batch=4000", "pretrain.micro_batch=4000"], "a batch of 4,000 was asked for"),
+        (["in_batch"], ["in_batch.passage_length=99"], "in_batch.passage_length is 99; the model has positions for 64"),
+        (["pretrain", "in_batch"], ["in_batch.passage_length=99", "pretrain.length=80"], "pretrain.length is 80; the"),
+        (["mine", "teacher"], ["mine.retriever=bm25", "teacher.chunk=3"], "no multiple of 3 at once on 1 process"),
+        (["in_batch"], ["in_batch.batch=101"], "in_batch: a batch of 101 queries was asked for, and there are 100"),
+        (["in_batch"], ["in_batch.batch=1"], "so 2 at least"),
+        (["bm25", "in_batch"], ["bm25.retriever=bm26"], "unknown retriever 'bm26'"),
+        (["bm25", "in_batch"], ["in_batch.negatives=11"], "in_batch: 11 negatives of each query were asked for, of 10"),
+        (["bm25", "teacher"], ["teacher.start_from=bm25"], "teacher.start_from is bm25, which leaves no encoder"),
+        (["in_batch"], ["data.evaluate=[nope]"], "unknown dataset 'nope'"),
+        (
+            ["pretrain"],
+            ["data.corpora=[nowhere/texts]", "data.sources.nowhere=https://example.org"],
+            "The source of nowhere/texts: https://example.org.",
+        ),
+        (
+            ["in_batch"],
+            ["data.train=[nowhere/train]", "data.sources.nowhere=https://example.org"],
+            "The source of nowhere/train: https://example.org.",
+        ),
+        (["in_batch"], ["data.against=[nope]"], "unknown retriever 'nope'"),
+        (["in_batch"], ["name=../evil"], "name: '../evil' is not a plain name"),
+        (["pretrain"], ["stages.nope=null"], "there is no stage nope to take out; there is pretrain"),
+        (["pretrain"], ["base.model.num_hiden_layers=2"], "model: unknown num_hiden_layers; there is"),
+        (["pretrain"], ["pretrain.steps=true"], "pretrain.steps: Input should be a valid integer"),
+        (["in_batch", "bm25", "hard"], ["hard.dense=8"], "hard.dense is 8; the stages before it have a projection to"),
+        (["in_batch"], ["in_batch.dense=64"], "dense is 64; the model is 32 wide"),
+        (["in_batch"], ["in_batch.dense=0", "in_batch.lexical=0"], "dense and lexical are both 0"),
+        (["in_batch"], ["data.train=[nowhere]"], "unknown dataset 'nowhere'"),
+        (
+            ["bm25", "in_batch"],
+            ["in_batch.negatives=6"],
+            "in_batch: 6 negatives of each query were asked for; ",
+        ),
+        (["in_batch"], ["precision=fp16"], "precision fp16 needs a GPU"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_left(recipe, bad, stages, changes, part):
+    if torch.cuda.is_available() and "fp16" in part:
+        pytest.skip("there is a GPU")
+    words = [word for change in changes for word in ("--set", change)]
+    message = bad("train", "--recipe", recipe(*stages), "--threads", 2, *words)
+    assert part in message
+    assert not [path for path in Path("trained").rglob("*.safetensors") if path.parent.name != "base"]
+
+
+def test_texts_too_short_to_learn_from_are_left_out_and_said(recipe, cli, tmp_path):
+    (tmp_path / "few.txt").write_text("a\n" * 5 + "more words than one here\n" * 20)
+    changes = ("--set", "data.corpora=[few.txt]", "--set", "pretrain.steps=1")
+    answer = cli("train", "--recipe", recipe("pretrain"), *changes, "--threads", 2, "--no-evaluate")
+    assert answer.code == 0, answer.err
+    assert "few.txt: 5 texts of fewer than two tokens left out" in answer.err
+    (tmp_path / "none.txt").write_text("a\n" * 5)
+    answer = cli("train", "--recipe", recipe("pretrain"), "--set", "data.corpora=[none.txt]", "--output", "other")
+    assert answer.code == 2
+    assert "hold no text of two tokens or more" in answer.err
+
+
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_gone_on_with(recipe, cli, monkeypatch, tmp_path):
+    """Two micro-batches a step: the ninth call is step 5's first; the state of step 3 is kept."""
+    from harness.models.losses import pretraining as losses
+
+    real, calls = losses.bag_of_words, []
+
+    def broken(*args):
+        calls.append(1)
+        return real(*args) * (float("nan") if len(calls) == 9 else 1.0)
+
+    words = ("train", "--recipe", recipe("pretrain"), "--threads", 1, "--no-evaluate")
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "bag_of_words", broken)
+        answer = cli(*words)
+    assert answer.code == 1
+    assert "step 5: loss nan" in answer.err
+    assert "of the tokenised corpus" in answer.err
+    partial = tmp_path / "trained" / "tiny" / "pretrain.partial"
+    assert torch.load(partial / "state.pt", weights_only=True)["course"]["step"] == 3
+    assert not (tmp_path / "trained" / "tiny" / "pretrain").exists()
+    assert cli(*words).code == 0
+    assert (tmp_path / "trained" / "tiny" / "pretrain" / "model.safetensors").exists()
+
+
+def test_one_training_at_a_time_in_a_folder(recipe, bad, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "trained" / "tiny").mkdir(parents=True)
+    with FileLock(tmp_path / "trained" / "tiny" / ".lock"):
+        assert "another process is training into trained/tiny" in bad("train", "--recipe", recipe("pretrain"))
+    (tmp_path / "file").write_text("")
+    assert "--output file cannot be made a folder" in bad("train", "--recipe", recipe("pretrain"), "-O", "file")
+    assert "names no folder of its own" in bad("train", "--recipe", recipe("pretrain"), "-O", "")
+
+
+def test_a_stage_folder_that_is_none_is_left_alone(recipe, bad, tmp_path):
+    (tmp_path / "trained" / "tiny" / "base").mkdir(parents=True)
+    (tmp_path / "trained" / "tiny" / "base" / "mine.txt").write_text("precious")
+    assert "is no stage of a training" in bad("train", "--recipe", recipe("pretrain"))
+    assert (tmp_path / "trained" / "tiny" / "base" / "mine.txt").read_text() == "precious"
+
+
+def test_a_vocabulary_is_the_same_every_time():
+    texts = [json.loads(line)["text"] for line in (MINI / "corpus.jsonl").read_text().splitlines()]
+    one, two = (_tokenizer(texts, 300) for _ in range(2))
+    assert one.get_vocab() == two.get_vocab()
+    assert sorted(one.get_vocab().values()) == list(range(300))
+    assert one.tokenize("Zebra, zebra!")[0][0] == "z"  # lower case, in pieces
+    ids = one("a river", "the sea")["input_ids"]
+    assert one.convert_ids_to_tokens(ids).count("[SEP]") == 2
+
+
+def test_signs_and_vowel_marks_inside_words_are_numbered_the_same_every_time():
+    texts = [f"a{sign} b{sign}{sign} கா{sign}" for sign in "°™®±¥¢~ாுிी中,.$"] * 2
+    first, *others = (_tokenizer(texts, 160).get_vocab() for _ in range(5))  # a hash map of 16 has many orders
+    assert all(other == first for other in others)
+    assert {"##°", "##ா"} <= set(first)
+    assert not {"##,", "##中"} & set(first)  # words of their own, that follow nothing
+
+
+def test_differences_are_named_by_their_place():
+    old = {"stage": {"steps": 1, "same": 2}, "data": [1]}
+    assert differences(old, {"stage": {"steps": 3, "same": 2}, "data": [1, 2], "seed": 5}) == [
+        "stage.steps was 1, is 3",
+        "data was [1], is [1, 2]",
+        "seed was null, is 5",
+    ]
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    """`torchrun` on two gloo processes: every stage, without dropout. The logged losses are one process's to 1e-3.
+
+    Both search at the end as well; rank 0 alone writes the table.
+
+    (A step's losses and gradients are equal to 1e-5, see tests/models/training/test_distributed.py; over steps Adam
+    lets rounding grow, since it divides each gradient by its size, however small. `accelerate launch --cpu` starts one
+    process only.)
+    """
+    calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base = RECIPE["base"] | {"model": RECIPE["base"]["model"] | calm}
+    data = RECIPE["data"] | {"against": []}
+    names = ["pretrain", "in_batch", "mine", "bm25", "teacher", "score", "distil"]
+    stages = {name: dict(STAGES[name]) for name in names}
+    stages["pretrain"]["micro_batch"] = 4
+    values = RECIPE | {"base": base, "data": data, "stages": stages}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "harness.cli"]
+    train = ["train", "--recipe", "tiny.yaml", "--threads", "1", "--output"]
+    for words in ([*launch, *train, "two"], ["-m", "harness.cli", *train, "one", "--no-evaluate"]):
+        answer = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stderr.count("wrote ") == len(names)  # one process speaks
+        assert answer.stdout.count("| dataset | system |") == ("two" in words)
+    for name in ("pretrain", "in_batch", "teacher", "distil"):
+        logs = [(tmp_path / place / name / "metrics.jsonl").read_text().splitlines() for place in ("one", "two")]
+        for one, two in zip(*(map(json.loads, log) for log in logs), strict=True):
+            for key in {"loss", "mlm", "bow", "distillation", "contrastive", "tokens", "step"} & one.keys():
+                assert two[key] == pytest.approx(one[key], rel=1e-3), f"{name}, step {one['step']}: {key}"
+    one, two = (np.load(tmp_path / place / "mine" / "negatives.npz") for place in ("one", "two"))
+    assert (two["offsets"] == one["offsets"]).all()
+    depth = STAGES["mine"]["depth"]
+    for ours, theirs in zip(one["rows"].reshape(-1, depth), two["rows"].reshape(-1, depth), strict=True):
+        assert len({*ours} & {*theirs}) >= 0.7 * depth  # the weights are near, not equal
+    with (tmp_path / "two" / "scores.csv").open() as file:
+        assert [row["system"] for row in csv.DictReader(file)] == ["pretrain", "in_batch", "distil"]
+    one, two = (np.load(tmp_path / place / "score" / "scores.npz") for place in ("one", "two"))
+    np.testing.assert_allclose(two["scores"], one["scores"], rtol=1e-2, atol=1e-2)
+    assert (two["rows"] == one["rows"]).all()
+    assert json.loads((tmp_path / "two" / "distil" / "manifest.json").read_text())["processes"] == 2
