@@ -32,6 +32,7 @@ from harness.models.checkpoints.weights import positions, quiet
 from harness.models.cross_encoder import teacher as cross_encoder
 from harness.models.cross_encoder.teacher import CrossEncoder, Joiner, Pairs
 from harness.models.errors import CheckpointError, first_line
+from harness.models.training.batching import by_length, pad
 
 _KIND = "ForSequenceClassification"
 _TOKENS_AT_ONCE = 16_384  # padded
@@ -123,16 +124,12 @@ class PairScorer:
     ) -> npt.NDArray[np.float32]:
         """The score [n] of each (query, passage), batched by length; equal pairs in equal order give equal bits."""
         encoded = self._joined(pairs) if self.joiner else self._tokenized(pairs)
-        order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place][0]), place))  # longest fail first
-        found, start = np.empty(len(encoded), dtype=np.float32), 0
-        while start < len(order):
-            widest = len(encoded[order[start]][0])
-            places = order[start : start + max(1, _TOKENS_AT_ONCE // widest)]
+        found = np.empty(len(encoded), dtype=np.float32)
+        for places in by_length([len(ids) for ids, _ in encoded], _TOKENS_AT_ONCE):
             batch = self._pad([encoded[place] for place in places])
             outputs = self.module(*(part.to(self.device) for part in batch))  # [b] or [b,2]
             scores = outputs if self.about.outputs == 1 else outputs[:, 1] - outputs[:, 0]
             found[places] = scores.cpu().numpy()
-            start += len(places)
             done(len(places))
         return found
 
@@ -164,14 +161,8 @@ class PairScorer:
         return [(row, np.array(kinds, dtype=np.int64)) for row, kinds in zip(ids, types, strict=True)]
 
     def _pad(self, rows: Sequence[_Encoded]) -> Pairs:
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id))  # [b,L]
-        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
-        for place, (text, kinds) in enumerate(rows):
-            ids[place, : len(text)] = torch.from_numpy(text)
-            mask[place, : len(text)] = 1
-            types[place, : len(text)] = torch.from_numpy(kinds)
-        return Pairs(ids, mask, types)
+        ids, mask = pad([text for text, _ in rows], int(self.tokenizer.pad_token_id))  # [B,L]
+        return Pairs(ids, mask, pad([kinds for _, kinds in rows], 0)[0])
 
 
 def _tokenizer(about: About) -> Any:

@@ -16,6 +16,7 @@ from harness.models.checkpoints.checkpoint import CROSS_ENCODER
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError, first_line
 from harness.models.finetuning.examples import Examples, FinetuneConfig, check
+from harness.models.training.batching import by_length, pad
 from harness.models.training.gather import exchanging_once
 from harness.models.training.tokens import Ragged, Tokens, chosen
 
@@ -124,14 +125,9 @@ class Joiner:
 
     def pad(self, pairs: list[tuple[npt.NDArray[np.int64], int]]) -> Pairs:
         """A batch of pairs."""
-        width = max(len(ids) for ids, _ in pairs)
-        ids = torch.full((len(pairs), width), self.special[2])
-        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
-        for row, (text, passage) in enumerate(pairs):
-            ids[row, : len(text)] = torch.from_numpy(text)
-            mask[row, : len(text)] = 1
-            types[row, passage : len(text)] = 1
-        return Pairs(ids, mask, types)
+        ids, mask = pad([text for text, _ in pairs], self.special[2])  # [B,L]
+        begins = torch.tensor([passage for _, passage in pairs]).unsqueeze(1)  # [B,1]
+        return Pairs(ids, mask, mask * (torch.arange(ids.shape[1]) >= begins))
 
 
 class CrossTask:
@@ -217,15 +213,10 @@ def score(
     module.eval().to(device)
     owners = np.repeat(np.arange(len(queries)), rows.lengths)
     lengths = queries.lengths[owners] + np.asarray(passages.lengths)[rows.flat]
-    order = np.lexsort((np.arange(len(owners)), -lengths))  # longest first, ties in order
     found = np.empty(len(owners), dtype=np.float32)
-    start = 0
-    while start < len(order):
-        widest = min(int(lengths[order[start]]) + 3, joiner.length)
-        places = order[start : start + max(1, _TOKENS_AT_ONCE // widest)]
+    for places in by_length(lengths + 3, _TOKENS_AT_ONCE, longest=joiner.length):
         pairs = [joiner.pair(queries[int(owners[p])], passages[int(rows.flat[p])]) for p in places]
         found[places] = module(*(part.to(device) for part in joiner.pad(pairs))).cpu().numpy()
-        start += len(places)
         if done is not None:
             done(len(places))
     return Ragged(found, rows.offsets)

@@ -1,7 +1,7 @@
 """How attention is computed: by torch's fused function, or written out; the same numbers for rows that see a column.
 
 On a CPU in bf16 the fused function's backward pass takes up to half of a short text's step; for long texts written-out
-attention's [B,heads,L,L] costs more than it saves. `benchmarks/attention.py` compares the two.
+attention's [B,heads,L,L] costs more than it saves. `python -m harness.bench.attention` compares the two.
 """
 
 from typing import Any

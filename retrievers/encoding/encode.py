@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.layers.encoder import top_terms
+from harness.models.training.batching import by_length, pad
 from harness.models.training.precision import IMITATED, imitated
 from harness.retrievers.encoding import store
 from harness.retrievers.encoding.huge_pages import roomy
@@ -118,32 +119,20 @@ class TextEncoder:
             texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=typed
         )
         tokens: list[list[int]] = found["input_ids"]
-        for places in by_length(tokens, self.device.type):
-            widest = len(tokens[places[0]])
-            input_ids = torch.full((len(places), widest), tokenizer.pad_token_id or 0, dtype=torch.long)
-            mask, types = torch.zeros((2, len(places), widest), dtype=torch.long)
-            for row, place in enumerate(places):
-                input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
-                mask[row, : len(tokens[place])] = 1
-                if typed:
-                    types[row, : len(tokens[place])] = torch.tensor(found["token_type_ids"][place])
-            yield places, input_ids.to(self.device), mask.to(self.device), types.to(self.device) if typed else None
+        for places in batches(tokens, self.device.type):
+            input_ids, mask = pad([tokens[place] for place in places], tokenizer.pad_token_id or 0)  # [B,L]
+            types = pad([found["token_type_ids"][place] for place in places], 0)[0].to(self.device) if typed else None
+            yield places, input_ids.to(self.device), mask.to(self.device), types
 
 
 def batch_rule(device: str) -> str:
-    """What `by_length` does, in words."""
+    """What `batches` does, in words."""
     return f"by length within a shard, {TOKENS_PER_BATCH[device]} padded tokens, {MOST_PER_BATCH[device]} texts"
 
 
-def by_length(tokens: Sequence[Sequence[int]], device: str) -> Iterator[list[int]]:
-    """Yield the places of each batch's texts in `tokens`, longest first: what does not fit into memory fails early."""
-    order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))
-    start = 0
-    while start < len(order):
-        widest = max(1, len(tokens[order[start]]))
-        places = order[start : start + max(1, min(MOST_PER_BATCH[device], TOKENS_PER_BATCH[device] // widest))]
-        start += len(places)
-        yield places
+def batches(tokens: Sequence[Sequence[int]], device: str) -> Iterator[list[int]]:
+    """Yield the places of each batch's texts in `tokens`, as many as suit the kind of device."""
+    return by_length([len(row) for row in tokens], TOKENS_PER_BATCH[device], MOST_PER_BATCH[device])
 
 
 def _half(values: torch.Tensor) -> Any:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from harness.models.checkpoints.late import LoadedLate
-from harness.retrievers.encoding.encode import batch_rule, by_length
+from harness.models.training.batching import pad
+from harness.retrievers.encoding.encode import batch_rule, batches
 from harness.retrievers.encoding.text_form import Form, Text, prefixed, text_of
 from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.errors import InputError
@@ -96,12 +97,9 @@ class TokenEncoder:
         self, tokens: Sequence[Sequence[int]], attended: Sequence[int]
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Yield (places, vectors [B,L,D]) of each batch; of text i its first `attended[i]` tokens are attended to."""
-        for places in by_length(tokens, self.device.type):
-            widest = len(tokens[places[0]])
-            input_ids = torch.full((len(places), widest), self.loaded.tokenizer.pad_token_id or 0, dtype=torch.long)
-            mask = torch.zeros((len(places), widest), dtype=torch.long)
-            for row, place in enumerate(places):
-                input_ids[row, : len(tokens[place])] = torch.tensor(tokens[place])
-                mask[row, : attended[place]] = 1
+        for places in batches(tokens, self.device.type):
+            input_ids, _ = pad([tokens[place] for place in places], self.loaded.tokenizer.pad_token_id or 0)  # [B,L]
+            ends = torch.tensor([attended[place] for place in places]).unsqueeze(1)  # [B,1]
+            mask = (torch.arange(input_ids.shape[1]) < ends).long()  # [B,L]
             vectors = self.loaded.encoder(input_ids.to(self.device), mask.to(self.device))  # [B,L,D]
             yield places, vectors

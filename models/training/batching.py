@@ -1,0 +1,39 @@
+"""Texts of unequal length in batches: sorted by length, cut into batches of a few tokens, padded."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def by_length(
+    lengths: Sequence[int] | npt.NDArray[np.int64], tokens: int, texts: int | None = None, longest: int | None = None
+) -> Iterator[list[int]]:
+    """Yield the places of each batch's texts, longest first: what does not fit into memory fails early.
+
+    A batch holds at most `tokens` padded tokens and `texts` texts, but at least one text; texts of equal length keep
+    their order. `longest` is the length at which texts are cut when they are padded, if they are.
+    """
+    known = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-known, kind="stable")
+    start = 0
+    while start < len(order):
+        width = max(1, int(known[order[start]]))
+        fit = tokens // (width if longest is None else min(width, longest))
+        places = order[start : start + max(1, fit if texts is None else min(texts, fit))].tolist()
+        start += len(places)
+        yield places
+
+
+def pad(rows: Sequence[Any], fill: int) -> tuple[Tensor, Tensor]:
+    """Pad rows of token ids to the longest: the ids [B,L], filled up with `fill`, and the mask [B,L], 1 at tokens."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), fill, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.as_tensor(row)
+        mask[number, : len(row)] = 1
+    return ids, mask
