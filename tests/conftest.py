@@ -10,10 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import harness
 from harness.cli import main
 from harness.runtime.job import Conductor
 from tests.support.collections import write_beir
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT, SHARED
+
+
+def pytest_configure() -> None:
+    """Stop where another checkout would be tested: an editable install of it may come first on the path."""
+    found = Path(harness.__file__).resolve().parent
+    if found != ROOT / "harness" and not {"site-packages", "dist-packages"} & {*found.parts}:
+        pytest.exit(f"harness is imported from {found}, the tests are of {ROOT}. Run `pip install -e .` here.", 4)
 
 
 @pytest.fixture(autouse=True, scope="session")

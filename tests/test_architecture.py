@@ -180,6 +180,7 @@ def test_no_file_reaches_them_by_another_name():
     texts = [path for path in ROOT.glob("*.*") if path.suffix in (".md", ".toml", ".ini")]
     for folder in (*ALLOWED, "tests", "experiments", "docs"):
         texts += [path for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".pyi", ".md", ".yaml")]
+    texts.remove(ROOT / "docs" / "design.md")  # shortens names on purpose; tests/test_docs.py resolves each of them
     found = {f"{path.relative_to(ROOT)}: {match[0]}" for path in texts for match in wrong.finditer(path.read_text())}
     assert found == set()
 

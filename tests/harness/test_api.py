@@ -17,7 +17,7 @@ from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
 from tests.support.commands import run_process
 from tests.support.paths import ROOT
-from tests.support.retrievers import replaced
+from tests.support.retrievers import registered
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_the_page_runs_it_in_a_script_too(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     registry.available()
-    with replaced(registry._registered):
+    with registered():
         exec(compile(block("python", 1), "page", "exec"), {})
         assert 0.3 < float(capsys.readouterr().out) < 1
         trigrams = sys.modules.pop("trigrams")

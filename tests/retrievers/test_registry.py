@@ -12,7 +12,7 @@ from harness.retrievers.registry import Identity, Options, Retriever, register
 from harness.retrievers.types import Run
 from tests.support.commands import run_process
 from tests.support.paths import ROOT
-from tests.support.retrievers import replaced
+from tests.support.retrievers import registered
 
 
 def test_ours_are_there():
@@ -96,7 +96,7 @@ def test_a_retriever_of_a_package_cannot_take_a_name_of_ours(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
     with pytest.raises(InputError, match=r"'bm25' of .* is taken already"):
         registry.get("bm25")
-    with replaced(registry._registered):
+    with registered():
         registry._registered.clear()
         monkeypatch.setattr(registry, "_BUILTIN_MODULES", ())
         assert registry.available() == {"bm25": Impostor}

@@ -33,7 +33,7 @@ from harness.runs.runner import run
 from tests.support import tiny
 from tests.support.collections import DOCS, write_beir
 from tests.support.cross_encoders import own, tokenizer
-from tests.support.retrievers import Fixed, replaced
+from tests.support.retrievers import Fixed, registered
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -212,7 +212,7 @@ def fixed():
         results = {"q1": {"d1": 2.0, "d2": 1.0}, "q2": {"d1": 1.0}}  # noqa: RUF012
 
     registry.available()  # ours are registered when they are first asked for
-    with replaced(registry._registered, fixed=Here):
+    with registered(fixed=Here):
         yield Here
 
 

@@ -1,21 +1,23 @@
-"""Retrievers for tests, and the registry put aside."""
+"""Retrievers for tests, registered for a while."""
 
 from contextlib import contextmanager
 
+from harness.retrievers import registry
 from harness.retrievers.registry import Identity, Options, Retriever
 from harness.retrievers.types import Run
 
 
 @contextmanager
-def replaced(registry: dict, **entries):
-    """Put entries into a registry for a while."""
-    before = dict(registry)
-    registry.update(entries)
+def registered(**entries):
+    """Register retrievers for a while; whatever else is registered meanwhile goes as well."""
+    registry.available()  # ours register themselves when they are first imported, once in a process
+    before = dict(registry._registered)
+    registry._registered.update(entries)
     try:
         yield
     finally:
-        registry.clear()
-        registry.update(before)
+        registry._registered.clear()
+        registry._registered.update(before)
 
 
 class Fixed(Retriever):

@@ -4,11 +4,15 @@ import errno
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 
 import pytest
+import typer
 from filelock import FileLock
+from typer.testing import CliRunner
 
-from harness.cli import main
+import harness.cli
+from harness.cli import main, root
 from harness.runs import record_store, runner
 from tests.support.collections import DOCS
 from tests.support.paths import ROOT
@@ -33,6 +37,32 @@ def test_help_is_quick_and_imports_nothing_heavy():
         check=True, capture_output=True, cwd=ROOT,
     )  # fmt: skip
     assert seconds(show) - seconds("pass") < 0.4
+
+
+def test_a_command_is_one_file_and_its_name_in_the_list(tmp_path, monkeypatch):
+    """The file beside the others, the name in COMMANDS: the command is in the help, takes its options, and runs."""
+    (tmp_path / "greet.py").write_text(
+        "import typer\n\n\ndef greet_command(name: str = 'you') -> None:\n"
+        '    """Greet somebody."""\n    typer.echo(f\'hello {name}\')\n'
+    )
+    monkeypatch.setattr(harness.cli, "__path__", [*harness.cli.__path__, str(tmp_path)])
+    app = root.build((*root.COMMANDS, "greet"))
+    assert "Greet somebody." in CliRunner().invoke(app, ["--help"]).output
+    assert CliRunner().invoke(app, ["greet", "--name", "world"]).output == "hello world\n"
+    sys.modules.pop("harness.cli.greet")
+
+
+def test_the_ways_to_the_command_line():
+    """`from harness.cli import app` is the Typer object, and the two modules that launchers start answer alike."""
+    assert isinstance(harness.cli.app, typer.Typer)
+    assert harness.cli.main is root.main
+    [script] = entry_points(group="console_scripts", name="harness")
+    assert script.value == "harness.cli:main"
+    said = [
+        subprocess.run([sys.executable, "-m", name, "list", "datasets"], check=True, capture_output=True, text=True)
+        for name in ("harness", "harness.cli")
+    ]
+    assert said[0].stdout == said[1].stdout != ""
 
 
 def test_run_prints_a_table_and_where_the_record_is(beir, cli):

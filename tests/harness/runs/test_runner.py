@@ -1,18 +1,21 @@
 """From names to records: found again, redone, scored anew, composed."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import yaml
 
-from harness.retrievers import registry
+from harness.retrievers.encoding import store
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
 from harness.runs.config import build
+from harness.runs.record_store import RecordStore
 from harness.runs.runner import run
 from tests.support.collections import DOCS, QRELS, QUERIES, write_beir
-from tests.support.retrievers import Fixed, replaced
+from tests.support.paths import ROOT
+from tests.support.retrievers import Fixed, registered
 
 
 def go(tmp_path, *datasets, **values):
@@ -25,7 +28,7 @@ def fixed():
     class Here(Fixed):
         results = {"q1": {"d1": 2.0, "d2": 1.0, "q1": 3.0}, "q2": {"d1": 1.0}}  # noqa: RUF012
 
-    with replaced(registry._registered, fixed=Here):
+    with registered(fixed=Here):
         yield Here
 
 
@@ -48,6 +51,26 @@ def test_what_decides_the_run_decides_its_folder(beir, tmp_path, fixed):
         go(tmp_path, beir("tiny", qrels={"test": QRELS[:1]}))[0].record.folder,
     }
     assert len(folders) == 6
+
+
+def test_no_name_of_a_module_decides_where_a_record_or_a_store_is(beir, tmp_path, monkeypatch):
+    """So that a module can move, and what was made before is found all the same."""
+    decided, plain, header = [], RecordStore.folder, store.describe
+
+    def folder(self, dataset, retriever, key):
+        decided.append(json.dumps(key))
+        return plain(self, dataset, retriever, key)
+
+    def describe(found):
+        decided.append(header(found))
+        return header(found)
+
+    monkeypatch.setattr(RecordStore, "folder", folder)
+    monkeypatch.setattr(store, "describe", describe)
+    go(tmp_path, beir(), retrievers=["bm25", "coordination", "dupmae-mini", "retromae-mini"])
+    assert len(decided) == 6
+    ours = re.compile(r"\b(?:harness|models|reports|retrievers)\.[a-z]")
+    assert not [text for text in decided if ours.search(text) or str(ROOT) in text]
 
 
 def test_another_metric_is_scored_from_the_finished_run(beir, tmp_path, fixed):

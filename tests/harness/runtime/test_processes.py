@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from harness.retrievers import mining, registry
+from harness.retrievers import mining
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Identity, Options, Retriever
 from harness.retrievers.search.searcher import merged
@@ -30,7 +30,7 @@ from harness.training.data.collections import Training
 from tests.support import tiny
 from tests.support.collections import DOCS, write_beir
 from tests.support.paths import ROOT
-from tests.support.retrievers import replaced
+from tests.support.retrievers import registered
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = "red apples grow on trees|green pears|water runs to the sea|the bank is a river bank|money|fish|bank".split("|")
@@ -320,7 +320,7 @@ def test_what_is_not_distributed_runs_at_rank_0_alone(go, together):
     class Here(Alone):
         asked = []  # noqa: RUF012
 
-    with replaced(registry._registered, alone=Here):
+    with registered(alone=Here):
         [outcome], nothing = together(lambda team: go(name="alone", options={}))
     assert (Here.asked, nothing) == ([(0, 1)], [])
     assert outcome.record.manifest.cost.hardware["processes"] == 1
