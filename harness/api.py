@@ -20,7 +20,7 @@ from harness.runs.fusion import LABEL, fuse_parts, recipe
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
@@ -73,7 +73,7 @@ def retrieve(
     made = make_retriever(spec)
     collection = one_dataset(dataset, config.titles)
     made.check()
-    job = Conductor(cache(), config.threads)
+    job = HarnessJob(cache(), config.threads)
     job.tell(made.notice)
     collection.open(job)
     if queries is not None:

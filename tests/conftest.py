@@ -12,8 +12,8 @@ import torch
 
 import harness
 from harness.cli import main
-from harness.runtime.job import Conductor
-from tests.support.collections import write_beir
+from harness.runtime.job import HarnessJob
+from tests.support.datasets import write_beir
 from tests.support.paths import ROOT, SHARED
 
 
@@ -62,8 +62,8 @@ def one_thread():
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Conductor:
-    return Conductor(tmp_path / "cache", threads=2)
+def job(tmp_path: Path) -> HarnessJob:
+    return HarnessJob(tmp_path / "cache", threads=2)
 
 
 @pytest.fixture

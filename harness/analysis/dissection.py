@@ -14,7 +14,7 @@ from harness.retrievers.neural import halves
 from harness.retrievers.neural.halves import View
 from harness.retrievers.neural.retriever import Neural
 from harness.retrievers.types import Run
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 
 _NARROWEST = 8
 
@@ -25,7 +25,7 @@ def dissect(
     widths: Sequence[int] | None,
     metrics: Sequence[Metric],
     top_k: int,
-    job: Conductor,
+    job: HarnessJob,
 ) -> Dissection:
     """Search the store of `retriever` on `dataset` by each half alone and both, and with K' terms for each of `widths`.
 

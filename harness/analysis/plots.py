@@ -91,7 +91,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.metrics.scoring import score
     from harness.retrievers.run_files import trec
     from harness.runs.recorded_data import asked_name
-    from harness.runtime.job import Conductor
+    from harness.runtime.job import HarnessJob
     from harness.runtime.paths import cache
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
@@ -103,7 +103,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
             f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."
         )
     dataset = found[0]
-    dataset.open(Conductor(cache()))
+    dataset.open(HarnessJob(cache()))
     if dataset.qrels_hash != data.qrels_hash:
         raise InputError(
             f"the judgments of {data.name} are no longer those that {one.record.folder} was scored with. Run it again, "

@@ -21,7 +21,7 @@ from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.search import quantised
 from harness.retrievers.types import Document, Query
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 from harness.training.data.corpora import texts
 from harness.training.recipe_data import CorpusPart
@@ -71,7 +71,7 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
     loaded = checkpoint.load(model, spec, dtype)
     encoder = encode.TextEncoder(loaded, torch.device("cpu"))
     passages = _Passages(corpus, found[:count])
-    job = Conductor(cache(), threads)
+    job = HarnessJob(cache(), threads)
     header = Header(
         checkpoint_hash=hub.content_hash(model),
         corpus_hash=passages.content_hash,

@@ -16,7 +16,7 @@ from harness.runs.runner import iterate
 from harness.runs.searches import Search
 from harness.runtime.environment import packages
 from harness.runtime.hashing import joint
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
 
@@ -78,7 +78,7 @@ def run_config(entry: Entry, results: Path, threads: int | None) -> RunConfig:
 def open_collection(entry: Entry, threads: int | None) -> Collection:
     """Read an entry's collection. Raises InputError where it is unknown or unusable."""
     datasets = resolve(entry.dataset, entry.titles)
-    job = Conductor(cache(), threads)
+    job = HarnessJob(cache(), threads)
     topics: dict[str, Topic] = {}
     for dataset in datasets:
         dataset.open(job)

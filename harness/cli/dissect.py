@@ -44,7 +44,7 @@ def dissect_command(
     from harness.retrievers.errors import InputError
     from harness.retrievers.neural.retriever import Neural
     from harness.runs.config import RetrieverSpec, make_retriever
-    from harness.runtime.job import Conductor
+    from harness.runtime.job import HarnessJob
     from harness.runtime.paths import cache
 
     if not checkpoint:
@@ -66,7 +66,7 @@ def dissect_command(
     assert isinstance(retriever, Neural)
     datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
     retriever.check()
-    job = Conductor(cache(), threads)
+    job = HarnessJob(cache(), threads)
     try:
         for number, one in enumerate(datasets):
             found = dissect(retriever, one, widths, metrics, top_k, job)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-# One module of this package a command, in the order of `harness --help`: its function `<name>_command`, or, for a
-# command with commands of its own, the Typer object `<name>_app`.
+# One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
+# Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
 COMMANDS = (
     *("run", "train", "ablate", "bench", "score", "fuse", "export", "card", "dissect", "plot", "table", "check"),
     *("compare", "list"),

@@ -16,7 +16,7 @@ from harness.runs import manifest
 from harness.runs.config import RunConfig
 from harness.runs.record_store import RecordStore, check_writable
 from harness.runs.runner import Outcome, keep
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
 
@@ -62,7 +62,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     [spec], [name] = config.retrievers, config.datasets
     dataset = one_dataset(name, config.titles)
     check_writable(config.results)
-    job = Conductor(cache(), config.threads)
+    job = HarnessJob(cache(), config.threads)
     dataset.open(job)
     for message in dataset.warnings:
         job.warn(message)
@@ -97,7 +97,7 @@ def one_dataset(name: str, titles: Path | None) -> Dataset:
     return datasets[0]
 
 
-def fitted(found: Given, dataset: Dataset, top_k: int, job: Conductor) -> Run:
+def fitted(found: Given, dataset: Dataset, top_k: int, job: HarnessJob) -> Run:
     """The run with the collection's judged queries, `top_k` documents of each at most, and its rules applied.
 
     Queries without judgments are left out, with a warning. Raises InputError for a run that has none of the judged

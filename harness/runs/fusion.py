@@ -22,7 +22,7 @@ from harness.runs.external import fitted, given, one_dataset
 from harness.runs.lookup import record_of
 from harness.runs.record_store import RecordStore, check_writable
 from harness.runs.runner import Outcome, keep
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
 LABEL = "fusion"
@@ -95,7 +95,7 @@ def fuse_parts(
     if not firsts and dataset is None:
         raise InputError("runs from files do not say which collection they are of. Name it with --dataset.")
     check_writable(config.results)
-    job = Conductor(cache(), config.threads)
+    job = HarnessJob(cache(), config.threads)
     data = dataset_of(firsts, dataset, config)
     data.open(job)
     config = config.model_copy(update={"datasets": [data.name]})
@@ -182,7 +182,7 @@ def check_unchanged(record: Record, dataset: Dataset) -> None:
 
 
 def part_of(
-    found: Any, record: Record | None, weight: float | None, dataset: Dataset, top_k: int, job: Conductor
+    found: Any, record: Record | None, weight: float | None, dataset: Dataset, top_k: int, job: HarnessJob
 ) -> Part:
     """Read a part, with the collection's queries in their order. Raises InputError as `harness.runs.external`."""
     query_ids = [query.query_id for query in dataset.queries]

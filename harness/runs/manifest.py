@@ -16,13 +16,13 @@ from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runtime.environment import git_commit, hardware, now, packages
 from harness.runtime.hashing import joint
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 
 
 def of_run(
     config: RunConfig,
     command: Sequence[str],
-    job: Conductor,
+    job: HarnessJob,
     spec: RetrieverSpec,
     retriever: Retriever,
     dataset: Dataset,
@@ -113,7 +113,7 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
     )
 
 
-def cost(job: Conductor, processes: int, queries: int | None) -> records.Cost:
+def cost(job: HarnessJob, processes: int, queries: int | None) -> records.Cost:
     """What a record took; `queries` are those that were searched."""
     searched = job.seconds.get("search")
     return records.Cost(
@@ -133,7 +133,7 @@ def _titles(dataset: Dataset) -> str:
 
 
 def of_reranked(
-    config: RunConfig, command: Sequence[str], job: Conductor, spec: RetrieverSpec, reranker: Reranker, first: Record
+    config: RunConfig, command: Sequence[str], job: HarnessJob, spec: RetrieverSpec, reranker: Reranker, first: Record
 ) -> Manifest:
     """The manifest of a run that was made from another record's: its system, and what re-ranked it."""
     before, about = first.manifest.system, reranker.about
@@ -169,7 +169,7 @@ def of_reranked(
 _NO_ROW: dict[str, Any] = {"stage": None, "paper_rows": (), "trained": {}, "model": {}}
 
 
-def derived(first: Manifest, command: Sequence[str], job: Conductor, system: records.System) -> Manifest:
+def derived(first: Manifest, command: Sequence[str], job: HarnessJob, system: records.System) -> Manifest:
     """The manifest of a run that was made from finished ones, of which `first` is one: its collection, another system.
 
     `cost` is of the making alone; what the others took is in their records.
@@ -188,7 +188,7 @@ def derived(first: Manifest, command: Sequence[str], job: Conductor, system: rec
 
 
 def of_made(
-    config: RunConfig, command: Sequence[str], job: Conductor, dataset: Dataset, run: Run, system: records.System
+    config: RunConfig, command: Sequence[str], job: HarnessJob, dataset: Dataset, run: Run, system: records.System
 ) -> Manifest:
     """The manifest of a run that was not searched here: `system` says what it was made from."""
     return Manifest(

@@ -15,14 +15,14 @@ from harness.reports.records.records import Manifest, Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
 
 
 class RecordStore:
     """The records under one folder. With `force` none is found, so that each is made anew."""
 
-    def __init__(self, results: Path, force: bool, job: Conductor) -> None:
+    def __init__(self, results: Path, force: bool, job: HarnessJob) -> None:
         self.results, self.force, self.job = results, force, job
 
     def folder(self, dataset: str, retriever: str, key: object) -> Path:

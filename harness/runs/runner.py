@@ -1,4 +1,4 @@
-"""The conductor: retriever, dataset → run → scores → record; what is finished is found again."""
+"""A retriever and a dataset become a run, scores and a record; a finished record is found again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
 from harness.runs.record_store import RecordStore, check_writable
 from harness.runs.searches import Search, Searches
 from harness.runtime.environment import git_commit
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 from harness.runtime.processes import Processes
 
@@ -65,7 +65,7 @@ def iterate(
     for reranker in rerankers.values():
         reranker.check()
     git_commit()  # forks, so it comes before any retriever may start Java
-    job = Conductor(cache(), config.threads, team)
+    job = HarnessJob(cache(), config.threads, team)
     for _, retriever in retrievers:
         job.tell(retriever.notice)
     every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]
@@ -139,7 +139,7 @@ class _Maker:
         self,
         config: RunConfig,
         command: Sequence[str],
-        job: Conductor,
+        job: HarnessJob,
         searches: Searches,
         searched: Callable[[Search, Run], None] | None,
     ) -> None:

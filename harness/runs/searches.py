@@ -15,7 +15,7 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 
 
 class Search(NamedTuple):
@@ -29,7 +29,7 @@ class Search(NamedTuple):
 class Searches:
     """The searches that one command may need, in the same order in every process."""
 
-    def __init__(self, config: RunConfig, plan: Sequence[Search], job: Conductor) -> None:
+    def __init__(self, config: RunConfig, plan: Sequence[Search], job: HarnessJob) -> None:
         self.config, self.plan, self.job = config, list(plan), job
 
     def key(self, search: Search) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Bar:
             self._shown_at = time.monotonic()
 
 
-class Conductor:
+class HarnessJob:
     """The `Job` that the harness lends: cache, threads, phases and warnings of one run.
 
     On a terminal each phase is a bar with speed and time left. Elsewhere (a log file, CI) a phase that took more than

@@ -17,7 +17,7 @@ from harness.reports.plots import training_curves
 from harness.retrievers.errors import InputError
 from harness.runtime import environment
 from harness.runtime.hashing import digest
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
 from harness.runtime.paths import cache
 from harness.runtime.processes import Processes, leave_at_exit
@@ -58,7 +58,7 @@ def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Co
     """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
     root, accelerator = find_root(recipe), _accelerator(recipe)
     leave_at_exit()
-    job = Conductor(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
+    job = HarnessJob(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
     if imitated(accelerator.device.type, accelerator.mixed_precision):
         job.warn(IMITATED)

@@ -13,7 +13,7 @@ from harness.models.training import loop
 from harness.models.training.tokens import Ragged, Tokens
 from harness.retrievers.errors import InputError
 from harness.runtime.hashing import digest
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.training.data import corpora, pseudo_queries
 from harness.training.data.collections import Training
 from harness.training.recipe import Finetune, Pretrain, Recipe, Weigh
@@ -31,7 +31,7 @@ class Context:
     output: Path
     root: Path | None
     accelerator: Any
-    job: Conductor
+    job: HarnessJob
     folders: dict[str, Path] = field(default_factory=dict)  # of stages that do not lie under `output` by their names
     # the last finished stage of each kind; `encoder` is the last that left one
     latest: dict[str, Path] = field(default_factory=dict)

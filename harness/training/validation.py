@@ -18,7 +18,7 @@ from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import exact
 from harness.retrievers.search.final import Part
 from harness.retrievers.types import Document, Run
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.training.recipe_files import placed
 
 _METRICS = ("MRR@10", "NDCG@10")
@@ -55,7 +55,7 @@ class Validator:
     training, not comparable with scores on the whole.
     """
 
-    def __init__(self, name: str, most: int | None, root: Path | None, job: Conductor) -> None:
+    def __init__(self, name: str, most: int | None, root: Path | None, job: HarnessJob) -> None:
         self.dataset = resolve(placed(name, root))[0]
         self.dataset.open(job)
         self.docs = list(self._documents(most))

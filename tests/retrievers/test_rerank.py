@@ -31,8 +31,8 @@ from harness.retrievers.types import Document, Query, Run
 from harness.runs.config import build
 from harness.runs.runner import run
 from tests.support import tiny
-from tests.support.collections import DOCS, write_beir
 from tests.support.cross_encoders import own, tokenizer
+from tests.support.datasets import DOCS, write_beir
 from tests.support.retrievers import Fixed, registered
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -33,7 +33,7 @@ from harness.retrievers.errors import InputError
 from harness.training import recipe_files
 from harness.training.recipe import Objective
 from tests.support import tiny
-from tests.support.collections import write_beir
+from tests.support.datasets import write_beir
 from tests.support.neural import go
 from tests.support.recipes import RECIPE
 

@@ -26,7 +26,7 @@ from harness.reports.statistics.randomisation import randomisation_test
 from harness.training import recipe_files
 from harness.training.conductor import open_context
 from harness.training.overlap import exposures
-from tests.support.collections import write_beir
+from tests.support.datasets import write_beir
 from tests.support.recipes import RECIPE
 
 WHOLE, CLS_ONLY = "CLS and OT decoding", "CLS decoding only"

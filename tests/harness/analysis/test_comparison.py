@@ -15,7 +15,7 @@ from harness.datasets.dataset import MINI
 from harness.runs.config import build
 from harness.runs.lookup import find
 from harness.runs.runner import run
-from tests.support.collections import DOCS, QRELS, write_beir
+from tests.support.datasets import DOCS, QRELS, write_beir
 
 
 def make(results, dataset, *retrievers, **values):

@@ -30,7 +30,7 @@ from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, build, make_retriever
 from harness.runs.runner import run
 from tests.support import tiny
-from tests.support.collections import write_beir
+from tests.support.datasets import write_beir
 from tests.support.neural import DOCS, QRELS, QUERIES
 
 D, K = 16, 12

@@ -20,7 +20,7 @@ from harness.retrievers.lexical import lucene
 from harness.retrievers.lexical.bm25 import BM25
 from harness.retrievers.lexical.coordination import Coordination
 from tests.support import tiny
-from tests.support.collections import write_beir
+from tests.support.datasets import write_beir
 from tests.support.paths import ROOT
 
 # d4, d3 and d2 share one word with q1, so they tie; by the tie rule the greater id comes first

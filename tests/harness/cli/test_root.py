@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import harness.cli
 from harness.cli import main, root
 from harness.runs import record_store, runner
-from tests.support.collections import DOCS
+from tests.support.datasets import DOCS
 from tests.support.paths import ROOT
 
 

@@ -10,7 +10,7 @@ from harness.datasets.ir_datasets_source import known_ids
 from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Query
-from tests.support.collections import DOCS, QRELS, QUERIES, opened, write_beir
+from tests.support.datasets import DOCS, QRELS, QUERIES, opened, write_beir
 
 
 def test_every_name_of_ours_stands_for_something_ir_datasets_has():

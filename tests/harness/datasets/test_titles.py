@@ -7,7 +7,7 @@ import pytest
 from harness.datasets.dataset import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
-from tests.support.collections import DOCS
+from tests.support.datasets import DOCS
 
 BARE = [(doc_id, "", text) for doc_id, _, text in DOCS]
 

@@ -11,7 +11,7 @@ import harness
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import exchange, fusion, trec
 from harness.retrievers.types import Run
-from tests.support.collections import DOCS, QRELS, write_beir
+from tests.support.datasets import DOCS, QRELS, write_beir
 
 A = Run.of({"q1": {"d1": 3.0, "d2": 2.0, "d3": 2.0}, "q2": {"d1": 5.0}, "q3": {}})
 B = Run.of({"q1": {"d2": 0.4, "d4": 0.1}, "q2": {}, "q3": {}})

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.support.collections import write_beir
 from tests.support.commands import run_process
+from tests.support.datasets import write_beir
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdgklmnprst"]
 

@@ -13,7 +13,7 @@ from harness.retrievers.types import Run
 from harness.runs.config import build
 from harness.runs.record_store import RecordStore
 from harness.runs.runner import run
-from tests.support.collections import DOCS, QRELS, QUERIES, write_beir
+from tests.support.datasets import DOCS, QRELS, QUERIES, write_beir
 from tests.support.paths import ROOT
 from tests.support.retrievers import Fixed, registered
 

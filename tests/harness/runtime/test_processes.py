@@ -24,11 +24,11 @@ from harness.retrievers.search.searcher import merged
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, build, make_retriever
 from harness.runs.runner import iterate
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.processes import Processes, ProcessLost, speaks
 from harness.training.data.collections import Training
 from tests.support import tiny
-from tests.support.collections import DOCS, write_beir
+from tests.support.datasets import DOCS, write_beir
 from tests.support.paths import ROOT
 from tests.support.retrievers import registered
 
@@ -383,7 +383,7 @@ def test_mining_by_two_equals_one(place, together):
     spec = RetrieverSpec(name=f"hf:{place / 'm'}", options=SHARDS)
 
     def mined(team):
-        job = Conductor(place / f"cache-{team.rank}-of-{team.count}", 1, team)
+        job = HarnessJob(place / f"cache-{team.rank}-of-{team.count}", 1, team)
         [part] = Training([str(place / "seven")], None, job).collections
         with job.lent(True):
             data = part.dataset

@@ -7,8 +7,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.models.finetuning.biencoder import BiEncoder, chunks, replay, represent
+from harness.models.finetuning.biencoder import BiEncoder
 from harness.models.finetuning.examples import Examples, FinetuneConfig, check
+from harness.models.finetuning.gradient_cache import chunks, replay, represent
 from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder, mlm_head

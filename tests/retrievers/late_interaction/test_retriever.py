@@ -21,10 +21,10 @@ from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query
 from harness.runs.config import build
 from harness.runs.runner import run
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 from tests.support import late as small
-from tests.support.collections import write_beir
+from tests.support.datasets import write_beir
 
 LENGTHS = {"query_maxlen": 16, "doc_maxlen": 60}
 
@@ -59,7 +59,7 @@ def everywhere(place):
 def test_every_score_is_the_formula_over_the_checkpoint(place, everywhere, one_thread):
     """MaxSim by brute force over every tenth of the 300 documents, from vectors of texts encoded one by one."""
     [dataset] = resolve("mini", None)
-    dataset.open(Conductor(place / "cache"))
+    dataset.open(HarnessJob(place / "cache"))
     layout = late_layouts.read(place / "m")
     encoder = TokenEncoder(late.load(layout, layout.spec), torch.device("cpu"))
     docs = {
@@ -103,7 +103,7 @@ def retriever(place, **options):
 
 def header(place, **options):
     [dataset] = resolve("mini", None)
-    dataset.open(Conductor(place / "cache"))
+    dataset.open(HarnessJob(place / "cache"))
     return retriever(place, **options).header(dataset)
 
 
@@ -185,7 +185,7 @@ def test_what_a_kill_left_is_gone_on_with(place, everywhere, monkeypatch, capsys
     assert all(found[query_id] == pytest.approx(whole[query_id], abs=5e-3) for query_id in list(whole)[:9])
 
 
-class Side(Conductor):
+class Side(HarnessJob):
     """One of two processes; what it gathers is what the other one said before."""
 
     def __init__(self, place, rank, said):
@@ -203,10 +203,10 @@ class Side(Conductor):
 @pytest.mark.parametrize("options", [{}, {"depth": 20}, {"depth": 5, "exhaustive_gib": 1e-6}])
 def test_two_processes_find_what_one_finds(place, tmp_path, options):
     [dataset] = resolve("mini", None)
-    dataset.open(Conductor(place / "cache"))
+    dataset.open(HarnessJob(place / "cache"))
     asked = dataset.queries[:10]
     options = {"shard_documents": 30} | options
-    one = retriever(place, **options).search(dataset, asked, 50, Conductor(place / "cache", threads=1))
+    one = retriever(place, **options).search(dataset, asked, 50, HarnessJob(place / "cache", threads=1))
     second = Side(place / "cache", 1, [])
     retriever(place, **options).search(dataset, asked, 50, second)
     both = retriever(place, **options).search(dataset, asked, 50, Side(place / "cache", 0, second.heard))

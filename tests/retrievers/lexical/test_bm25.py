@@ -10,7 +10,7 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.lexical import java, lucene
 from harness.retrievers.lexical.bm25 import BM25, BM25Options
 from harness.retrievers.types import Query
-from tests.support.collections import opened, write_beir
+from tests.support.datasets import opened, write_beir
 
 DOCS = [
     ("d1", "cat", "cat sat mat"),

@@ -19,8 +19,8 @@ from harness.retrievers.run_files import trec
 from harness.runs.config import build
 from harness.runs.runner import run
 from tests.support import tiny
-from tests.support.collections import write_beir
 from tests.support.commands import run_process
+from tests.support.datasets import write_beir
 from tests.support.formulas import naive
 from tests.support.neural import DOCS, QRELS, QUERIES, go
 

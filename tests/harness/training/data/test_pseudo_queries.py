@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from harness.datasets.dataset import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
-from harness.runtime.job import Conductor
+from harness.runtime.job import HarnessJob
 from harness.training.data import pseudo_queries
 from harness.training.recipe_data import CorpusPart, Pseudo
 
@@ -73,7 +73,7 @@ def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
     corpus = tmp_path / "texts.jsonl"
     rows = [{"title": "Tide", "text": TEXT}, {"title": "", "text": "Too short."}, {"title": "Sea", "text": TEXT}]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    job, wanted = Conductor(tmp_path / "cache", None), pseudo("sentence", corpus=corpus)
+    job, wanted = HarnessJob(tmp_path / "cache", None), pseudo("sentence", corpus=corpus)
     place = pseudo_queries.collection(wanted, None, tmp_path / "cache", job)
     dataset = resolve(str(place))[0]
     dataset.open(job)
@@ -92,7 +92,7 @@ def test_corpora_without_a_query_are_refused_and_leave_nothing(tmp_path):
     corpus = tmp_path / "lines.txt"
     corpus.write_text("one\ntwo words\n")
     with pytest.raises(InputError, match="hold no text to make a query of"):
-        pseudo_queries.collection(pseudo("crop", corpus=corpus), None, tmp_path, Conductor(tmp_path, None))
+        pseudo_queries.collection(pseudo("crop", corpus=corpus), None, tmp_path, HarnessJob(tmp_path, None))
     assert not [path for path in (tmp_path / pseudo_queries.FOLDER).iterdir() if not path.name.startswith(".")]
 
 
