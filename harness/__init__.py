@@ -29,14 +29,22 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # names, made of the keys
 
-for _name in ("models", "reports", "retrievers"):
-    _link = Path(__file__).with_name(_name)
-    if _link.is_file():  # what git leaves of a symbolic link where core.symlinks is off
+_LINKED = ("models", "reports", "retrievers")
+
+
+def _check_links(folder: Path) -> None:
+    """Raise ImportError where a link to one of the other three folders is missing, or git wrote it as a text file."""
+    if lost := [name for name in _LINKED if not (folder / name).is_dir()]:
+        links = " ".join(f"harness/{name}" for name in _LINKED)
         raise ImportError(
-            f"{_link} is a text file where a symbolic link to ../{_name} belongs: git checked it out without support "
-            f"for symbolic links. Run `git config core.symlinks true && rm harness/{_name} && git checkout "
-            f"harness/{_name}` (on Windows with developer mode on), or install a wheel."
+            f"{folder} lacks {', '.join(lost)}: each is a symbolic link to the folder of that name beside harness/, "
+            "lost when the checkout was made or copied, as by a git without support for symbolic links. In the "
+            f"checkout, run `git config core.symlinks true && rm -f {links} && git checkout -- {links}` (on Windows "
+            "with developer mode on), or install a wheel."
         )
+
+
+_check_links(Path(__file__).parent)
 
 
 def __getattr__(name: str) -> Any:
@@ -46,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

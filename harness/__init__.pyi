@@ -21,3 +21,4 @@ from harness.retrievers.types import Query as Query
 from harness.retrievers.types import Run as Run
 
 __version__: str
+__all__: list[str]

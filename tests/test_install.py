@@ -98,9 +98,12 @@ def test_a_wheel_of_the_sdist_is_the_wheel_of_the_checkout(wheel, unpacked, tmp_
 
 def test_an_editable_install_offers_nothing_else(environment, theirs):
     python = environment("-e", ROOT)
-    say = f"import harness.models.errors; print(harness.__file__); import {OURS[0]}; print({OURS[0]}.WHOSE)"
-    assert call(python, "-c", say).stdout.split() == [str(ROOT / "harness" / "__init__.py"), "theirs"]
+    say = f"import harness.models.errors as e; print(e.__file__); import {OURS[0]}; print({OURS[0]}.WHOSE)"
+    where, whose = call(python, "-c", say).stdout.split()
+    assert Path(where).resolve() == ROOT / "models" / "errors.py"
+    assert whose == "theirs"
     shutil.rmtree("models")
+    Path("harness").mkdir()  # a folder that only bears the name, such as a clone
     for name in OURS[::2]:
         Path(f"{name}.py").unlink(missing_ok=True)
         say = f"import harness, importlib.util as u; print(u.find_spec({name!r}))"
@@ -144,16 +147,41 @@ def test_pytest_in_a_checkout_that_is_not_installed(environment):
     assert " passed" in ran.stdout
 
 
+def test_nothing_is_built_of_a_checkout_that_lost_a_link(tmp_path):
+    """An unpacked .zip has text files in the place of links; a wheel of it would lack three of four packages."""
+    for name in (
+        "pyproject.toml",
+        "hatch_build.py",
+        "README.md",
+        "LICENSE",
+        "harness/__init__.py",
+        "harness/version.py",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "harness" / "reports").write_text("../reports")
+    for name in ("models", "retrievers"):
+        (tmp_path / "harness" / name).symlink_to(ROOT / name)
+    for kind in ("wheel", "sdist"):
+        words = [sys.executable, "-m", "hatchling", "build", "-t", kind]
+        ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        assert "harness/reports: no symbolic link to the folder of that name. This archive lost" in ran.stderr
+        assert not list(tmp_path.glob("dist/*"))
+
+
 def test_a_link_checked_out_as_text_is_one_clear_error(tmp_path):
     """Git writes a link as a text file that holds its target where core.symlinks is off."""
     (tmp_path / "harness").mkdir()
     for name in ("__init__.py", "version.py"):
         shutil.copy(ROOT / "harness" / name, tmp_path / "harness" / name)
+    for name in ("models", "retrievers"):
+        (tmp_path / "harness" / name).symlink_to(ROOT / name)
     (tmp_path / "harness" / "reports").write_text("../reports")
     ran = subprocess.run(
         [sys.executable, "-c", "import harness"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
     error = ran.stderr.strip().splitlines()[-1]
-    assert "harness/reports is a text file where a symbolic link to ../reports belongs" in error
-    assert "git config core.symlinks true && rm harness/reports" in error
+    assert "/harness lacks reports: each is a symbolic link" in error
+    assert "git config core.symlinks true && rm -f harness/models harness/reports harness/retrievers" in error

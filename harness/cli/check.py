@@ -123,7 +123,7 @@ def _update(
     from harness.retrievers.errors import InputError
     from harness.runs.config import pairs, share_options
 
-    if embedded and not (EMBEDDED.parents[3] / "pyproject.toml").is_file():
+    if embedded and not (EMBEDDED.resolve().parents[3] / "pyproject.toml").is_file():
         raise InputError("the baseline of mini is the package's own. Name yours: --baseline FILE.")
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"--baseline {path}: want a name that ends in .yaml; a .csv of the same name goes beside it.")
