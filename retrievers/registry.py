@@ -110,6 +110,9 @@ class Retriever(ABC):
         """Raise what is known to be wrong before a collection is read; called for every retriever of a run."""
         self.fingerprint()
 
+    def prepare(self) -> None:  # noqa: B027  # nothing, unless a retriever has something to load
+        """Load what `search` will need; called, if at all, while the harness would wait for something else."""
+
     def fingerprint(self) -> str:
         """Whatever beside options and packages decides the results, such as the hash of a checkpoint."""
         return ""

@@ -32,7 +32,7 @@ FLOORS = {
         {"__main__"},
     ],
     "harness.retrievers": [
-        {"errors", "ordering"},
+        {"compile_ahead", "errors", "ordering"},
         {"types"},
         {"encoding", "registry", "run_files"},
         {"lexical", "mining", "rerank", "search"},

@@ -36,10 +36,8 @@ def dissect_command(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
 ) -> None:
     """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
-    from harness.analysis.dissection import dissect, widths_of
     from harness.datasets.dataset import resolve
     from harness.metrics.names import parse_metrics
-    from harness.reports.dissection import as_markdown, write
     from harness.reports.files import check_folder
     from harness.retrievers.errors import InputError
     from harness.retrievers.neural.retriever import Neural
@@ -58,7 +56,6 @@ def dissect_command(
         metrics = [m for m in metrics if m.cutoff <= top_k] or parse_metrics([f"NDCG@{top_k}"])
     if deep := [str(m) for m in metrics if m.cutoff > top_k]:
         raise InputError(f"{', '.join(deep)} cannot be measured on runs of {top_k:,} results: raise --top-k.")
-    widths = None if k_terms is None else widths_of(k_terms)
     if output is not None:
         check_folder(output)
     options = {"checkpoint": checkpoint, "lexical": lexical, "device": device, "precision": precision}
@@ -66,6 +63,10 @@ def dissect_command(
     assert isinstance(retriever, Neural)
     datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
     retriever.check()
+    from harness.analysis.dissection import dissect, widths_of
+    from harness.reports.dissection import as_markdown, write
+
+    widths = None if k_terms is None else widths_of(k_terms)
     job = HarnessJob(cache(), threads)
     try:
         for number, one in enumerate(datasets):

@@ -5,11 +5,14 @@ thirty times as long as the evaluation and sorts ties as it likes. In the arrays
 own and every other document is a placeholder, so each keeps its rank.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from harness.metrics.names import Metric, Values
+from harness.retrievers import compile_ahead
+from harness.retrievers.run_files.ranx_parts import part
 from harness.retrievers.types import Run
 
 _UNJUDGED, _PADDING_GRADE = -1.0, -1.0
@@ -19,23 +22,36 @@ def by_ranx(
     run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
 ) -> dict[str, Values]:
     """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked; `level` is the binary level."""
-    import numba
-    from ranx import evaluate
-
+    compile_ahead.wait(__name__)
     judged, ranked = ranx_arrays(run, qrels, query_ids)
-    names = [_ranx_name(metric, level) for metric in metrics]
-    threads = numba.get_num_threads()
-    try:
-        # twice the first name: asked for one metric per query, ranx 0.3.21 fails with a KeyError
-        found = evaluate(judged, ranked, [*names, names[0]], return_mean=False)
-    finally:
-        numba.set_num_threads(threads)  # ranx leaves numba on one thread after a call with fewer than 10 queries
-    return {str(metric): np.asarray(found[name], np.float64) for metric, name in zip(metrics, names, strict=True)}
+    found = {}
+    for metric in metrics:
+        function = part("ranx.metrics").metric_switch(metric.family.ranx)
+        values = function(judged, ranked, metric.cutoff, level if metric.family.binary else 1)
+        found[str(metric)] = np.asarray(values, np.float64)
+    return found
 
 
-def _ranx_name(metric: Metric, level: int) -> str:
-    suffix = f"-l{level}" if metric.family.binary and level != 1 else ""
-    return f"{metric.family.ranx}@{metric.cutoff}{suffix}"
+def start_compiling(metrics: Iterable[Metric]) -> None:
+    """Have ranx's functions for these metrics compiled by another process, unless they are."""
+    compile_ahead.start(__name__, *dict.fromkeys(metric.family.ranx for metric in metrics))
+
+
+def compiling() -> bool:
+    """Whether scores would have to wait for that process."""
+    return compile_ahead.running(__name__)
+
+
+def first_kernel() -> Any:
+    """A compiled function of ranx."""
+    globals_of = part("ranx.metrics").metric_switch("ndcg").__globals__
+    return next(value for value in globals_of.values() if hasattr(value, "py_func"))
+
+
+def compile_all(*names: str) -> None:
+    """Call ranx's functions of these names with arrays as `ranx_arrays` makes them."""
+    for name in names:
+        part("ranx.metrics").metric_switch(name)(np.zeros((2, 1, 2)), np.zeros((2, 1, 2)), 1, 1)
 
 
 def ranx_arrays(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str]) -> tuple[Values, Values]:

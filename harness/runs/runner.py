@@ -1,5 +1,6 @@
 """A retriever and a dataset become a run, scores and a record; a finished record is found again."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 from harness.datasets.dataset import Dataset, resolve
 from harness.datasets.rules import canonical, rules_for
 from harness.metrics.names import parse_metrics
+from harness.metrics.ranx import compiling, start_compiling
 from harness.metrics.scoring import Scores, score
 from harness.reports.records import records
 from harness.reports.records.records import Record
+from harness.retrievers import compile_ahead
 from harness.retrievers.registry import Retriever
 from harness.retrievers.rerank import Reranker
 from harness.retrievers.run_files import trec
@@ -60,6 +63,7 @@ def iterate(
     plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
     if team.main:
         check_writable(config.results)
+        _start_compiler(config)
     for _, retriever in retrievers:
         retriever.check()
     for reranker in rerankers.values():
@@ -94,6 +98,12 @@ def iterate(
     searches.over()
 
 
+def _start_compiler(config: RunConfig) -> None:
+    """Have ranx's functions compiled on a fresh machine: before anything else, since that takes longest."""
+    if not compile_ahead.ever("ranx", "metrics"):
+        start_compiling(parse_metrics(config.metric_names()))
+
+
 def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriever]]) -> Retriever:
     return next(retriever for spec, retriever in retrievers if spec == wanted)
 
@@ -121,6 +131,7 @@ def keep(
         if found is not None:  # the run is there, only a metric is wanted that was not asked for then
             result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
         else:
+            start_compiling(parse_metrics(names))
             result = make()
         with store.job.phase("score", len(dataset.qrels), "queries"):
             scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
@@ -159,6 +170,7 @@ class _Maker:
             result = self.searches.run(search)
             if self.searched is not None:
                 self.searched(search, result)
+            self._prepare_others()
             return result
 
         return self._keep(
@@ -168,6 +180,13 @@ class _Maker:
             searched,
             lambda result: manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result),
         )
+
+    def _prepare_others(self) -> None:
+        """Let the retrievers load what they need for as long as scores would have to wait for a compiler."""
+        for other in self.searches.plan:
+            if compiling():
+                with contextlib.suppress(Exception):  # what is wrong with it is said when its turn comes
+                    other.retriever.prepare()
 
     def reranked(self, spec: RetrieverSpec, reranker: Reranker, first: Record, dataset: Dataset) -> Outcome:
         """Find or make the record of a first stage's record re-ranked; rank 0 does it alone."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.models.pretraining.config import PretrainConfig
-from harness.models.training.loop import LoopConfig
+from harness.models.training.config import LoopConfig
 from harness.training.recipe_data import Corpora, Data, Strict
 
 # the fields of BertConfig that shape or train the model

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.models.checkpoints import checkpoint, hub, layouts, new_folder
+from harness.models.checkpoints.modules_json import MODULES
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
 
@@ -92,7 +93,7 @@ def _write(folder: Path, loaded: checkpoint.Loaded, lexical: int, digest: str) -
         {"idx": place, "name": str(place), "path": path, "type": f"{_MODULES}.{kind}"}
         for place, (kind, path) in enumerate(chain)
     ]
-    _json(folder / layouts.MODULES, modules)
+    _json(folder / MODULES, modules)
     prompts = {"query": spec.query_prefix, "document": spec.passage_prefix}
     _json(
         folder / "config_sentence_transformers.json",

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from harness.models.checkpoints import packaged
-from harness.models.checkpoints.layouts import module_folders
+from harness.models.checkpoints.modules_json import module_folders
 from harness.models.errors import CheckpointError, first_line
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -21,7 +21,8 @@ from typing import Any
 from torch import nn
 
 from harness.models.checkpoints import projection_layers
-from harness.models.checkpoints.layouts import MODULES, Place, json_in, modules_in, text_settings
+from harness.models.checkpoints.layouts import Place, text_settings
+from harness.models.checkpoints.modules_json import MODULES, json_in, modules_in
 from harness.models.checkpoints.projection_layers import Build
 from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError

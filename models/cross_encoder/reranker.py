@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 
 from harness.models.checkpoints.checkpoint import CROSS_ENCODER
-from harness.models.checkpoints.layouts import MODULES, module_folders
+from harness.models.checkpoints.modules_json import MODULES, module_folders
 from harness.models.checkpoints.weights import positions, quiet
 from harness.models.cross_encoder import teacher as cross_encoder
 from harness.models.cross_encoder.teacher import CrossEncoder, Joiner, Pairs

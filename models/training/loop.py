@@ -7,7 +7,6 @@ functions of (seed, step, process). So a run that was killed goes on as if nothi
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,29 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.errors import TrainingError
+from harness.models.training.config import LoopConfig
 from harness.models.training.seeds import mixed
 from harness.models.training.state import METRICS, STATE, Course, append, keep_lines, resume, save
 
 Validate = Callable[[], Mapping[str, float]]
 Report = Callable[[int, int, Mapping[str, float]], None]  # steps done, tokens so far, what was measured
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast: AdamW, a linear warm-up, then linear decay to 0.
-
-    `warmup` is a share of the steps; `clip` the greatest gradient norm; weight decay spares biases and LayerNorm.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    seed: int = 0
-    log_every: int = 10
-    save_every: int = 500
-    validate_every: int = 0  # 0 is at the end only
 
 
 class Task(Protocol):

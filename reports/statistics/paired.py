@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.reports.errors import RecordError
-from harness.reports.statistics import randomisation
+from harness.reports.statistics import corrections, effect_size, randomisation
 from harness.reports.statistics.format import p_two_digits
 from harness.reports.statistics.randomisation import SAME
 
@@ -114,12 +114,12 @@ def against_baseline(
     ids = sorted(base)
     differences = {name: [rows[query] - base[query] for query in ids] for name, rows in others.items()}
     t_tests = {name: paired_t_test(base, rows) for name, rows in others.items()}
-    t_holm = randomisation.holm([found.p for found in t_tests.values()])
+    t_holm = corrections.holm([found.p for found in t_tests.values()])
     randomised = randomisation.randomisation_test(list(differences.values()), permutations, seed)
-    random_holm = randomisation.holm(randomised.p)
+    random_holm = corrections.holm(randomised.p)
     systems = []
     for number, (name, found) in enumerate(t_tests.items()):
-        low, high = randomisation.interval(differences[name])
+        low, high = effect_size.interval(differences[name])
         systems.append(
             Against(
                 name=name,
@@ -127,7 +127,7 @@ def against_baseline(
                 difference=found.difference,
                 low=low,
                 high=high,
-                d_z=randomisation.cohens_d_z(differences[name]),
+                d_z=effect_size.cohens_d_z(differences[name]),
                 wins=found.wins,
                 ties=found.ties,
                 losses=found.losses,

@@ -175,13 +175,14 @@ class LateInteraction(OnCheckpoint):
 
     def fingerprint(self) -> str:
         """The checkpoint's bytes, the resolved choices, and those of a first stage."""
+        own = self.checkpoint_hash  # first: a checkpoint that is not there is an error before torch is imported
         first = None
         if self._first is not None:
             packages = {name: version(name) for name in self._first.packages}
             first = (self._first.options.model_dump(mode="json"), self._first.fingerprint(), packages)
         spec = dataclasses.asdict(self.spec)
         titles = self.titles, self.entry.missing_title
-        return repr((self.checkpoint_hash, spec, titles, self.precision, self.device.type, first))
+        return repr((own, spec, titles, self.precision, self.device.type, first))
 
     def resolved(self) -> dict[str, Any]:
         """The options as they took effect: which documents were scored, and how texts became vectors."""

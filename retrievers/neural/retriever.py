@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from harness.retrievers import compile_ahead
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.base import CheckpointOptions, OnCheckpoint
 from harness.retrievers.neural.catalog import Entry, entries
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.retrievers.encoding.encode import TextEncoder
     from harness.retrievers.encoding.store import Shard
 
+WARM = "harness.retrievers.search.warm"
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
 
 
@@ -161,10 +163,15 @@ class Neural(OnCheckpoint):
                     "--engine faiss needs Faiss. Run `pip install faiss-cpu` (or faiss-gpu), or leave --engine out."
                 )
 
+    def prepare(self) -> None:
+        """Load the checkpoint."""
+        _ = self.encoder, self.query_encoder
+
     def fingerprint(self) -> str:
         """The checkpoint's bytes and the resolved choices."""
+        hashes = self.hashes  # first: a checkpoint that is not there is an error before torch is imported
         spec, titles = dataclasses.asdict(self.spec), (self.titles, self.entry.missing_title)
-        return repr((self.hashes, spec, titles, self.precision, self.device.type))
+        return repr((hashes, spec, titles, self.precision, self.device.type))
 
     def identity(self) -> Identity:
         """What the record says: sizes as they came out."""
@@ -201,9 +208,13 @@ class Neural(OnCheckpoint):
         """
         import torch
 
+        from harness.retrievers.search.exact import engine_for
         from harness.retrievers.search.searcher import Searcher, merged
 
         torch.set_num_threads(job.threads)
+        if job.rank == 0 and engine_for(self.options.engine, self.device, corpus.count) == "compiled":
+            halves = {"dense": self.spec.dense != 0, "lexical": bool(self.spec.lexical)}
+            compile_ahead.start(WARM, *(half for half, wanted in halves.items() if wanted))
         meant = self.options.lexical == 0 or self.spec.trained.get("lexical") == 0
         if self.entry.variant and not self.spec.lexical and not meant:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
@@ -214,7 +225,9 @@ class Neural(OnCheckpoint):
                 f"the encoder of queries, {self.query_folder}, is a {kinds[1]!r} model of {sizes[1]:,} tokens, that of "
                 f"passages a {kinds[0]!r} model of {sizes[0]:,}: do the two belong together?"
             )
-        searcher = Searcher(self.shards(corpus, job), self.device, self.options.engine, job.threads)
+        shards = self.shards(corpus, job)
+        compile_ahead.wait(WARM)
+        searcher = Searcher(shards, self.device, self.options.engine, job.threads)
         starts = range(0, len(queries), QUERIES_AT_ONCE)
         with job.phase("search", len(queries), "queries") as meter:
             blocks = (self.query_encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts)

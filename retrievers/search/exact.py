@@ -19,12 +19,19 @@ from harness.retrievers.types import Strings
 Path = Callable[[Q, int], list[Rows | None]]
 Found = list[tuple[Rows, Scores]]
 _QUERIES, _DOCUMENTS = 128, 16_384  # that are given their final scores at once
+SMALL = 1_024  # documents
+
+
+def engine_for(engine: str, device: torch.device, documents: int) -> str:
+    """What `auto` stands for: `torch` on a GPU, and for so few documents that compiled loops would gain nothing."""
+    if engine != "auto":
+        return engine
+    return "compiled" if device.type == "cpu" and documents > SMALL else "torch"
 
 
 def path_for(parts: Sequence[Part], device: torch.device, threads: int, engine: str = "auto") -> Path:
-    """The way to candidates: `compiled` (CPU), `torch` (any device), `faiss` (dense only); `auto` by the device."""
-    if engine == "auto":
-        engine = "compiled" if device.type == "cpu" else "torch"
+    """The way to candidates: `compiled` (CPU), `torch` (any device), `faiss` (dense only), or `auto`."""
+    engine = engine_for(engine, device, sum(len(part.vectors) for part in parts))
     if engine == "compiled":
         return Compiled(parts, threads)
     return Widened(parts, TorchCandidates(parts, device) if engine == "torch" else faiss_candidates(parts, threads))

@@ -21,7 +21,8 @@ from harness.models.pretraining.config import PretrainConfig
 from harness.models.pretraining.mae import DupMAE
 from harness.models.pretraining.masking import Collator, Vocabulary
 from harness.models.pretraining.task import PretrainTask
-from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.config import LoopConfig
+from harness.models.training.loop import fit
 from harness.models.training.tokens import Ragged
 from tests.support import tiny
 

@@ -12,7 +12,8 @@ from harness.models.cross_encoder import teacher as cross_encoder
 from harness.models.cross_encoder.teacher import Joiner, load, score
 from harness.models.errors import CheckpointError
 from harness.models.finetuning.examples import Examples, FinetuneConfig
-from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.config import LoopConfig
+from harness.models.training.loop import fit
 from harness.models.training.tokens import Ragged
 from tests.support import tiny
 from tests.support.training import SPECIAL, classifier, cross, examples, random_tokens

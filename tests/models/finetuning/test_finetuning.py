@@ -13,7 +13,8 @@ from harness.models.finetuning.gradient_cache import chunks, replay, represent
 from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder, mlm_head
-from harness.models.training.loop import LoopConfig, fit
+from harness.models.training.config import LoopConfig
+from harness.models.training.loop import fit
 from harness.models.training.tokens import Ragged
 from tests.support import tiny
 from tests.support.training import SPECIAL, biencoder, examples, finetune, random_tokens

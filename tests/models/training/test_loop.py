@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from harness.models.errors import CheckpointError, TrainingError
-from harness.models.training.loop import METRICS, STATE, LoopConfig, fit
+from harness.models.training.config import LoopConfig
+from harness.models.training.loop import METRICS, STATE, fit
 from tests.support.paths import ROOT
 from tests.support.training import LOOP, TASKS
 

@@ -11,8 +11,9 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from torch.nn import functional
 
-from harness.models.checkpoints import checkpoint, late, late_layouts, layouts
+from harness.models.checkpoints import checkpoint, late, late_layouts
 from harness.models.checkpoints.late_layouts import LateSpec
+from harness.models.checkpoints.modules_json import json_in
 from harness.models.checkpoints.weights import quiet, tensors_only
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
@@ -267,7 +268,7 @@ def test_it_is_not_taken_for_a_single_vector(tmp_path):
     small.save(tmp_path / "m")
     with pytest.raises(CheckpointError, match=r"is a ColBERT checkpoint, .*: run colbertv2"):
         checkpoint.load(tmp_path / "m", HybridSpec())
-    assert layouts.json_in(tmp_path / "m" / "config.json")["architectures"] == ["HF_ColBERT"]
+    assert json_in(tmp_path / "m" / "config.json")["architectures"] == ["HF_ColBERT"]
 
 
 def test_lengths_of_the_spec():

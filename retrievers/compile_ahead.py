@@ -1,0 +1,82 @@
+"""Loops that numba compiles, compiled by another process while this one has something else to do.
+
+numba keeps what it compiled in a cache, so on all but the first call of a fresh machine there is nothing to do. A
+module takes part by two functions: `first_kernel` returns one of its compiled functions, and `compile_all` calls those
+that its arguments (words) ask for, with arrays of the types that they will get.
+"""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_running: dict[tuple[str, ...], "subprocess.Popen[bytes] | None"] = {}
+
+
+def start(module: str, *words: str) -> None:
+    """Have the loops of `module` compiled that `words` ask for, unless they are; at most once in a process."""
+    key = (module, *words)
+    if key in _running:
+        return
+    _running[key] = None
+    if not _marker(*key).exists():
+        command = [sys.executable, "-m", "harness.retrievers.compile_ahead", *key]
+        quiet = subprocess.DEVNULL
+        _running[key] = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+def ever(package: str, folder: str) -> bool:
+    """Whether loops in a package's folder were compiled here before, by a quick look that does not import anything.
+
+    False also where numba keeps what it compiles elsewhere, as beside a package that cannot be written to.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        places = list(Path(os.environ["NUMBA_CACHE_DIR"]).glob(f"{folder}_*"))
+    else:
+        spec = importlib.util.find_spec(package)
+        roots = (spec.submodule_search_locations if spec else None) or []
+        places = [Path(root) / folder / "__pycache__" for root in roots]
+    return any(any(place.glob("harness-*.compiled")) for place in places)
+
+
+def running(module: str) -> bool:
+    """Whether a process compiles loops of `module` at this moment."""
+    return any(key[0] == module and process is not None and process.poll() is None for key, process in _running.items())
+
+
+def wait(module: str) -> None:
+    """Wait for the processes that compile loops of `module`, if there are any.
+
+    Whether they succeed does not matter: what numba's cache lacks is compiled when it is called.
+    """
+    for key, process in _running.items():
+        if key[0] == module and process is not None:
+            process.wait()
+            _running[key] = None
+
+
+def _marker(module: str, *words: str) -> Path:
+    """A file in numba's cache, there once these loops are compiled for this CPU from these sources."""
+    import llvmlite.binding
+    import numba
+
+    kernel: Any = import_module(module).first_kernel()
+    folder = Path(kernel.py_func.__code__.co_filename).parent
+    sources = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*.py"))]
+    cpu = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()
+    decides = repr((module, words, sys.version, numba.__version__, cpu, sources))
+    return Path(kernel.stats.cache_path) / f"harness-{hashlib.sha256(decides.encode()).hexdigest()[:16]}.compiled"
+
+
+def main(module: str, *words: str) -> None:
+    """Compile the loops of `module` that `words` ask for."""
+    import_module(module).compile_all(*words)
+    _marker(module, *words).touch()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
