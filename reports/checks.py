@@ -1,5 +1,7 @@
 """The outcome of checks against stored scores: as tables, and as JUnit XML for CI systems."""
 
+import dataclasses
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -74,6 +76,12 @@ class Checked:
     flips: tuple[Flip, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+
+def as_json(results: Sequence[Checked]) -> str:
+    """All that was checked, flipped and noted, entry by entry, and the exit status."""
+    whole = {"status": exit_status(results), "entries": [dataclasses.asdict(result) for result in results]}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 def exit_status(results: Sequence[Checked]) -> int:

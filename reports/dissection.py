@@ -91,6 +91,28 @@ def as_markdown(found: Dissection) -> str:
     )
 
 
+def as_facts(found: Dissection) -> dict[str, Any]:
+    """What was found, for JSON: means with all digits, and how often each half ranks first what is relevant."""
+    return {
+        "system": found.system,
+        "dataset": found.dataset,
+        "dense": found.dense,
+        "lexical": found.lexical,
+        "queries": len(found.query_ids),
+        "scores": [
+            {
+                "searched": scored.halves,
+                "terms": scored.terms,
+                "bytes": scored.bytes_here,
+                "bytes (paper)": scored.bytes_paper,
+                "metrics": {metric: scored.mean(metric) for metric in found.metrics},
+            }
+            for scored in found.scored
+        ],
+        "ranked higher by": {which: found.first.count(which) for which, _ in (*_SHARES, (NEITHER, ""))},
+    }
+
+
 def _scores(found: Dissection) -> str:
     lines = [["searched", "K'", "bytes", "bytes (paper)", *found.metrics]]
     lines.append(["---"] * len(lines[0]))

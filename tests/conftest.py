@@ -7,21 +7,43 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+# before torch is imported: each of several workers has its share of the cores
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_name, str(max(1, (os.cpu_count() or 1) // _workers)))
+
 import pytest
 import torch
 
 import harness
 from harness.cli import main
+from harness.retrievers import compile_ahead
 from harness.runtime.job import HarnessJob
 from tests.support.datasets import write_beir
 from tests.support.paths import ROOT, SHARED
 
 
 def pytest_configure() -> None:
-    """Stop where another checkout would be tested: an editable install of it may come first on the path."""
+    """Stop where another checkout would be tested: an editable install of it may come first on the path.
+
+    With HARNESS_TEST_INSTALLED it is an installed package that is to be tested, and no checkout.
+    """
     found = Path(harness.__file__).resolve().parent
-    if found != ROOT / "harness" and not {"site-packages", "dist-packages"} & {*found.parts}:
+    installed = bool({"site-packages", "dist-packages"} & {*found.parts})
+    if os.environ.get("HARNESS_TEST_INSTALLED") and not installed:
+        pytest.exit(f"harness is imported from {found}, and an installed package was to be tested.", 4)
+    if found != ROOT / "harness" and not installed:
         pytest.exit(f"harness is imported from {found}, the tests are of {ROOT}. Run `pip install -e .` here.", 4)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile what the tests share before there are workers, each of which would compile it."""
+    if getattr(session.config.option, "numprocesses", None):
+        compile_ahead.start("harness.metrics.ranx", "mrr", "recall", "ndcg", "precision", "map")
+        compile_ahead.start("harness.retrievers.search.warm", "dense", "lexical")
+        for module in ("harness.metrics.ranx", "harness.retrievers.search.warm"):
+            compile_ahead.wait(module)
 
 
 @pytest.fixture(autouse=True, scope="session")

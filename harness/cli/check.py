@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,11 +44,13 @@ def check_command(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads. [all cores]")] = None,
     show: Annotated[int, typer.Option("--show", min=0, help="Queries to show that flipped, of each entry.")] = 20,
+    as_json: Json = False,
 ) -> None:
     """Run what a baseline names, and compare: 0 as expected, 1 a score or a top 10 changed, 2 other inputs."""
     from harness.checks.baseline_file import EMBEDDED, read
     from harness.reports import files
     from harness.retrievers.errors import InputError
+    from harness.runtime import log
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("harness check runs as one process. Start it without torchrun or accelerate launch.")
@@ -56,6 +60,8 @@ def check_command(
     if update:
         if junit is not None:
             raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
+        if as_json:
+            raise InputError("--json is of a check; --update shows its changes as a table. Leave one out.")
         _update(path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads)
         return
     if given := [
@@ -74,19 +80,18 @@ def check_command(
     for result in _uninterrupted(check(found, found.entries, results, threads)):
         done.append(result)
         for note in result.notes:
-            typer.echo(f"note: {note}", err=True)
+            log.notice(note)
         if len(result.flips) > show:
             more = len(result.flips) - show
-            typer.echo(f"note: {result.entry}: {more:,} more queries flipped; --show {len(result.flips)}", err=True)
-    typer.echo(checks.as_markdown(done, show), nl=False)
+            log.notice(f"{result.entry}: {more:,} more queries flipped; --show {len(result.flips)}")
+    typer.echo(checks.as_json(done) if as_json else checks.as_markdown(done, show), nl=False)
     if junit is not None:
         files.write_whole(junit, checks.as_junit(done))
     findings = [finding for result in done for finding in result.findings]
     other = [f for f in findings if f.status is not checks.Status.OK]
-    typer.echo(
+    log.logger.info(
         f"{len(findings):,} checks of {len(done):,} entries in {path}: "
-        + (f"{len(other):,} not as expected" if other else "all as expected"),
-        err=True,
+        + (f"{len(other):,} not as expected" if other else "all as expected")
     )
     raise typer.Exit(checks.exit_status(done))
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 
 def compare_command(
     runs: Annotated[
@@ -25,13 +27,16 @@ def compare_command(
     changes: Annotated[int, typer.Option("--changes", min=0, help="Queries to show that changed most.")] = 5,
     output: Annotated[str, typer.Option("--format", "-f", help="md, csv (without the queries) or json.")] = "md",
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
+    as_json: Json = False,
 ) -> None:
     """Compare runs query by query: paired tests, corrections, effect sizes, and the queries that changed most."""
     from harness.analysis.comparison import compare_records
     from harness.reports import comparison_table as tables
     from harness.retrievers.errors import InputError, unknown
     from harness.runs.lookup import find
+    from harness.runtime import log
 
+    output = "json" if as_json else output
     if output not in ("md", "csv", "json"):
         raise unknown("--format", output, ["md", "csv", "json"])
     if correction not in tables.CORRECTIONS:
@@ -43,7 +48,7 @@ def compare_command(
         )
     found = compare_records([find(word, results) for word in runs or []], metric, permutations, seed, changes)
     for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        log.logger.warning(warning)
     tested = found.significance
     folders = {name: str(record.folder) for name, record in found.records.items()}
     if output == "md":
@@ -57,8 +62,7 @@ def compare_command(
         )  # fmt: skip
     typer.echo(text, nl=False)
     how = f"all {tested.flips:,}" if tested.exact else f"{tested.flips:,} drawn with seed {seed}"
-    typer.echo(
+    log.logger.info(
         f"{found.collection}, {tested.queries:,} queries; baseline {tested.baseline}; two-sided paired tests; sign "
-        f"flips: {how}; d_z is Cohen's, the interval Student's",
-        err=True,
+        f"flips: {how}; d_z is Cohen's, the interval Student's"
     )

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 
 def dissect_command(
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="Folder or hub id of a hybrid checkpoint.")] = "",
@@ -34,6 +36,7 @@ def dissect_command(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
     from harness.datasets.dataset import resolve
@@ -42,6 +45,7 @@ def dissect_command(
     from harness.retrievers.errors import InputError
     from harness.retrievers.neural.retriever import Neural
     from harness.runs.config import RetrieverSpec, make_retriever
+    from harness.runtime import log
     from harness.runtime.job import HarnessJob
     from harness.runtime.paths import cache
 
@@ -64,18 +68,24 @@ def dissect_command(
     datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
     retriever.check()
     from harness.analysis.dissection import dissect, widths_of
-    from harness.reports.dissection import as_markdown, write
+    from harness.cli.console import print_json
+    from harness.reports.dissection import as_facts, as_markdown, write
 
     widths = None if k_terms is None else widths_of(k_terms)
-    job = HarnessJob(cache(), threads)
+    job, facts = HarnessJob(cache(), threads), []
     try:
         for number, one in enumerate(datasets):
             found = dissect(retriever, one, widths, metrics, top_k, job)
-            typer.echo("\n" * (number > 0) + as_markdown(found), nl=False)
+            if as_json:
+                facts.append(as_facts(found))
+            else:
+                typer.echo("\n" * (number > 0) + as_markdown(found), nl=False)
             if output is not None:
                 place = output if len(datasets) == 1 else output / one.name.replace("/", "-")
                 for path in write(found, place):
-                    typer.echo(f"wrote {path}", err=True)
+                    log.logger.info(f"wrote {path}")
+        if as_json:
+            print_json(facts)
     except KeyboardInterrupt:
         typer.echo("interrupted; encoded shards are kept", err=True)
         raise typer.Exit(130) from None

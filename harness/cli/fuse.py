@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli.options import Json
+
 
 def fuse_command(
     runs: Annotated[
@@ -29,6 +31,7 @@ def fuse_command(
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     force: Annotated[bool, typer.Option("--force", help="Redo what is finished.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Fuse runs of one collection, score the result, and leave a record that names its parts."""
     from harness.cli.console import outcomes_table
@@ -44,4 +47,4 @@ def fuse_command(
         "force": force,
     } | ({} if top_k is None else {"top_k": top_k})
     config = build(values, "harness fuse")
-    outcomes_table([fuse_parts(runs or [], how, config, ["harness", *sys.argv[1:]], dataset)])
+    outcomes_table([fuse_parts(runs or [], how, config, ["harness", *sys.argv[1:]], dataset)], as_json)

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import HELP_NAMES, Quiet, Verbose, choose, with_loudness
+
 # One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
 COMMANDS = (
@@ -34,11 +36,14 @@ def _print_version(wanted: bool) -> None:
 
 
 def _root(
-    version: Annotated[
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    version: Annotated[  # noqa: ARG001  # its callback deals with it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options before the command; `--version` is dealt with by its callback."""
+    """Options before the command."""
+    choose(verbose, quiet)
 
 
 def build(commands: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -48,16 +53,26 @@ def build(commands: Sequence[str] = COMMANDS) -> typer.Typer:
         help="Evaluate retrievers: one command from a retriever and a collection to a scored, reproducible record.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
         rich_markup_mode=None,
+        context_settings=HELP_NAMES,
     )
     made.callback()(_root)
     for name in commands:
         module = import_module(f"harness.cli.{name}")
-        if hasattr(module, f"{name}_app"):
-            made.add_typer(getattr(module, f"{name}_app"), name=name)
+        if group := getattr(module, f"{name}_app", None):
+            made.add_typer(_with_loudness(group), name=name, context_settings=HELP_NAMES)
         else:
-            made.command(name)(getattr(module, f"{name}_command"))
+            command = with_loudness(getattr(module, f"{name}_command"))
+            made.command(name, context_settings=HELP_NAMES)(command)
+    return made
+
+
+def _with_loudness(group: typer.Typer) -> typer.Typer:
+    """A copy of a group whose commands have the options of every command."""
+    made = typer.Typer(help=group.info.help, no_args_is_help=True, rich_markup_mode=None)
+    for one in group.registered_commands:
+        assert one.callback is not None
+        made.command(one.name, context_settings=HELP_NAMES)(with_loudness(one.callback))
     return made
 
 
@@ -72,12 +87,14 @@ def main() -> None:
     from harness.models.errors import CheckpointError, TrainingError
     from harness.reports.errors import RecordError
     from harness.retrievers.errors import InputError
+    from harness.runtime import log
     from harness.runtime.processes import ProcessLost
 
     # The libraries that a command imports make hundreds of thousands of objects that live to its end. Looking through
     # them for garbage again and again, and once more at exit, takes a third of the time of a small run.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
+    log.show()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail

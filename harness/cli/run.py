@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli.options import Json
+
 _INTERRUPTED = 130
 
 
@@ -59,6 +61,7 @@ def run_command(
     results: Annotated[Path | None, typer.Option("--results", help="Where records are kept. [results]")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads to use. [all cores]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run retrievers on collections, score them, and leave a record of each."""
     from harness.retrievers.errors import InputError
@@ -122,4 +125,4 @@ def run_command(
         raise typer.Exit(_INTERRUPTED) from None
     finally:
         if finished:
-            outcomes_table(finished)
+            outcomes_table(finished, as_json)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli.options import Json
+
 
 def score_command(
     run: Annotated[Path, typer.Argument(metavar="RUNFILE", help="A TREC run, gzipped or not.")],
@@ -22,6 +24,7 @@ def score_command(
     ] = None,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     force: Annotated[bool, typer.Option("--force", help="Redo what is finished.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a run that another tool made, and leave a record of it."""
     from harness.cli.console import outcomes_table
@@ -37,4 +40,4 @@ def score_command(
         "results": results,
         "force": force,
     } | ({} if top_k is None else {"top_k": top_k})
-    outcomes_table([score_given(build(values, "harness score"), found, ["harness", *sys.argv[1:]])])
+    outcomes_table([score_given(build(values, "harness score"), found, ["harness", *sys.argv[1:]])], as_json)

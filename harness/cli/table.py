@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 _FORMATS = ("md", "csv", "latex")
 
 
@@ -20,12 +22,14 @@ def table_command(
         str | None,
         typer.Option("--on", help="Collection in the place of MS MARCO Dev, as `harness list runs` has it."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print Table 1, 2 or 3 of the paper: measured scores beside published ones, and what each comparison is worth."""
     from harness.reports import files
     from harness.reports.records import records
     from harness.reports.tables import builder
     from harness.retrievers.errors import InputError, unknown
+    from harness.runtime import log
 
     if form not in _FORMATS:
         raise unknown("format", form, _FORMATS)
@@ -46,15 +50,16 @@ def table_command(
         raise unknown("dataset of a record", on, names)
     made = builder.build(table, found, tolerance, {"MS MARCO Dev": on} if on else None)
     for problem in problems:
-        typer.echo(f"warning: {problem}", err=True)
+        log.logger.warning(problem)
     for remark in made.remarks:
-        typer.echo(f"note: {remark}", err=True)
-    text = {"md": made.to_markdown, "csv": made.to_csv, "latex": made.to_latex}[form]()
-    if form == "csv":
+        log.notice(remark)
+    forms = {"md": made.to_markdown, "csv": made.to_csv, "latex": made.to_latex, "json": made.to_json}
+    text = forms["json" if as_json else form]()
+    if form == "csv" and not as_json:
         for note in made.notes:
-            typer.echo(f"note: {note}", err=True)
+            log.notice(note)
     if output is None:
         typer.echo(text, nl=False)
         return
     files.write_whole(output, text)
-    typer.echo(f"wrote {output}", err=True)
+    log.logger.info(f"wrote {output}")

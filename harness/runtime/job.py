@@ -1,9 +1,8 @@
 """Phases: timed for the record, shown on standard error while they last."""
 
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from harness.runtime import log
 from harness.runtime.processes import Processes
 
 _REFRESH = 0.1  # seconds between two repaints; a phase may report a million times a second
+_PATIENCE = 30  # seconds between two lines where there is no bar
 
 
 class _Speed(TextColumn):
@@ -27,10 +28,18 @@ class _Speed(TextColumn):
 
 
 class Bar:
-    """A `Meter` that passes on what it is told at most ten times a second."""
+    """A `Meter` that passes on what it is told: to a bar ten times a second, else to `note` every half minute."""
 
-    def __init__(self, progress: Progress | None, name: str, total: int | None, unit: str) -> None:
-        self._progress = progress
+    def __init__(
+        self,
+        progress: Progress | None,
+        name: str,
+        total: int | None,
+        unit: str,
+        note: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        self._progress, self._name, self._total, self._unit, self._note = progress, name, total, unit, note
+        self._began = self._noted_at = time.monotonic()
         self._task = progress.add_task(name, total=total, unit=unit, say="") if progress else None
         self._done, self._shown_at = 0, 0.0
         self._first: tuple[int, float] | None = None  # tokens, and when
@@ -42,8 +51,15 @@ class Bar:
     def reach(self, done: int) -> None:
         """Say that `done` units are done in all."""
         self._done = done
-        if self._progress is not None and self._task is not None and time.monotonic() - self._shown_at > _REFRESH:
-            self.show()
+        now = time.monotonic()
+        if self._progress is not None and self._task is not None:
+            if now - self._shown_at > _REFRESH:
+                self.show()
+        elif now - self._noted_at > _PATIENCE:
+            self._noted_at, took = now, now - self._began
+            of = f" of {self._total:,}" if self._total else ""
+            left = f", {took / done * (self._total - done):,.0f} s left" if self._total and done else ""
+            self._note(f"{self._name}: {done:,}{of} {self._unit} in {took:,.0f} s{left}")
 
     def say(self, tokens: int, text: str) -> None:
         """Show the speed in tokens/s, and a word beside the bar."""
@@ -65,8 +81,8 @@ class Bar:
 class HarnessJob:
     """The `Job` that the harness lends: cache, threads, phases and warnings of one run.
 
-    On a terminal each phase is a bar with speed and time left. Elsewhere (a log file, CI) a phase that took more than
-    five seconds leaves one line.
+    On a terminal each phase is a bar with speed and time left. Elsewhere (a log file, CI) it leaves a line every half
+    minute, and one at its end if it took more than five seconds. All that is said goes through `harness.runtime.log`.
     """
 
     def __init__(self, cache: Path, threads: int | None = None, team: Processes | None = None) -> None:
@@ -76,6 +92,7 @@ class HarnessJob:
         # processes of this machine share its cores
         self._cache, self._threads = cache, threads or max(1, (os.cpu_count() or 1) // beside)
         self._console = Console(stderr=True, quiet=not self.team.main)
+        self._bars_shown = self._console.is_terminal and self.team.main and not log.quiet()
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self._said: set[str] = set()
@@ -125,18 +142,21 @@ class HarnessJob:
         """Time a phase and show it."""
         began = time.perf_counter()
         try:
-            if self._console.is_terminal:
+            if self._bars_shown:
                 with self._bars() as progress:
                     bar = Bar(progress, name, total, unit)
                     yield bar
                     bar.show()
             else:
-                yield Bar(None, name, total, unit)
+                yield Bar(None, name, total, unit, self.note)
         finally:
             took = time.perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
-        if not self._console.is_terminal and took > 5:
-            self.note(f"{name}: {took:,.1f} s" + (f", {total:,} {unit}" if total else ""))
+        words = f"{name}: {took:,.1f} s" + (f", {total:,} {unit}" if total else "")
+        if not self._bars_shown and took > 5:
+            self.note(words)
+        elif self.team.main:
+            log.logger.debug(words)
 
     def _bars(self) -> Progress:
         return Progress(
@@ -157,15 +177,17 @@ class HarnessJob:
             self.warnings.append(message)
         if message not in self._said:
             self._said.add(message)
-            self.note(f"warning: {message}")
+            if self.team.main:
+                log.logger.warning(message)
 
     def tell(self, notice: str) -> None:
         """Tell the user once, not for the record; "" is nothing to tell."""
         if notice and notice not in self._said:
             self._said.add(notice)
-            self.note(f"note: {notice}")
+            if self.team.main:
+                log.notice(notice)
 
     def note(self, message: str) -> None:
-        """A line on standard error."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
-        sys.stderr.flush()
+        """Tell the user; the record does not keep it."""
+        if self.team.main:
+            log.logger.info(message)

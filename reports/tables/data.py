@@ -1,5 +1,6 @@
 """A built table as data: a DataFrame and CSV, a line for each cell; and the words that its other forms share."""
 
+import json
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,19 @@ def frame(table: Cells) -> "pd.DataFrame":
 def as_csv(table: Cells) -> str:
     """`frame` as CSV: scores with six decimals, published ones as printed."""
     return str(frame(table).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+
+
+def as_json(table: Cells) -> str:
+    """Every cell with all digits, and what is said of the table."""
+    whole = {
+        "table": table.published.number,
+        "caption": table.published.caption,
+        "tolerance": table.tolerance,
+        "cells": _rows(table),
+        "notes": list(table.notes),
+        "remarks": list(table.remarks),
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 def _rows(table: Cells) -> list[dict[str, Any]]:

@@ -20,6 +20,10 @@ class Table(Cells):
         """`to_frame` as CSV."""
         return data.as_csv(self)
 
+    def to_json(self) -> str:
+        """`to_frame` with the notes, as one JSON document."""
+        return data.as_json(self)
+
     def to_markdown(self) -> str:
         """The table as printed, then every measured cell with all that it shows, then the notes."""
         return markdown.as_markdown(self)

@@ -40,6 +40,7 @@ def test_three_lines_record_what_the_command_line_records(here, cli):
     assert table["NDCG@10"].mean() == pytest.approx(run.metrics["NDCG@10"])
 
 
+@pytest.mark.process
 def test_importing_it_is_light_and_its_names_are_there():
     heavy = {"torch", "numpy", "pydantic", "typer"}
     code = f"import harness, sys; assert not {heavy} & set(sys.modules); print(dir(harness))"
@@ -144,6 +145,7 @@ def block(language, nth=0):
     return text.split(f"```{language}\n")[1 + nth].partition("```")[0]
 
 
+@pytest.mark.process
 def test_the_page_of_the_docs_adds_a_retriever_in_under_15_lines(tmp_path):
     code = block("python")
     assert len([line for line in code.splitlines() if line.strip()]) < 15

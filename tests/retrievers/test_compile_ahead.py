@@ -42,6 +42,7 @@ def fresh(tmp_path, monkeypatch):
     sys.modules.pop("fresh_loops", None)
 
 
+@pytest.mark.process
 def test_another_process_compiles_once(fresh):
     compile_ahead.start(fresh, "one", "two")
     assert compile_ahead.running(fresh)
@@ -65,6 +66,7 @@ def test_other_sources_are_compiled_anew(fresh, tmp_path):
     assert compile_ahead._marker(fresh) != before
 
 
+@pytest.mark.process
 def test_a_process_that_fails_is_waited_for_and_forgotten(fresh):
     compile_ahead.start(fresh, "not what it wants")
     compile_ahead.wait(fresh)

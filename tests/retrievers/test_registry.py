@@ -48,6 +48,7 @@ def install(tmp_path, target):
     return {"PYTHONPATH": str(site)}
 
 
+@pytest.mark.process
 def test_an_installed_package_adds_a_retriever(tmp_path):
     env = install(tmp_path, "overlap_plugin:Overlap")
     listed = run_process("list", "retrievers", env=env)
@@ -58,6 +59,7 @@ def test_an_installed_package_adds_a_retriever(tmp_path):
     assert 0.2 < scores["overlap"] < scores["bm25"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("target", "message"),
     [

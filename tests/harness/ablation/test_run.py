@@ -37,6 +37,8 @@ from tests.support.datasets import write_beir
 from tests.support.neural import go
 from tests.support.recipes import RECIPE
 
+pytestmark = pytest.mark.integration
+
 HALF = "CLS8-OT8"  # of H = 16
 
 

@@ -56,6 +56,7 @@ print(whole.evaluate(qrels, run, "mrr"), whole.metrics.metric_switch("mrr").__na
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("change", "heavy"),
     [

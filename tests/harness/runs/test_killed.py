@@ -12,6 +12,8 @@ import pytest
 from tests.support.commands import run_process
 from tests.support.datasets import write_beir
 
+pytestmark = pytest.mark.process
+
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdgklmnprst"]
 
 

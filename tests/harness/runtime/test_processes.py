@@ -81,6 +81,7 @@ def files(folder, name):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(name))}
 
 
+@pytest.mark.process
 def test_two_processes_make_the_record_that_one_makes(place, cli, monkeypatch):
     """Neural and BM25, two collections, shards of four: 4 and 3 documents of `seven`; of `three` rank 1 gets none."""
     words = ["run", "-r", "hf:m", "-r", "bm25", "-d", "seven", "-d", "three", "-o", "shard_documents=4"]
@@ -109,6 +110,7 @@ def test_two_processes_make_the_record_that_one_makes(place, cli, monkeypatch):
     assert made_by == {("hf:m", 2), ("bm25", 1)}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -125,6 +127,7 @@ def test_a_mistake_is_told_once_and_ends_all(place, words, said):
     assert not list(place.glob("results/*/*/*"))
 
 
+@pytest.mark.process
 def test_a_process_that_ends_is_missed(monkeypatch):
     """Real gloo: this process is rank 0, the other says what it is and goes."""
     import torch.distributed as dist

@@ -26,6 +26,8 @@ from harness.training.card import seen
 from harness.training.stage_folder import differences
 from tests.support.commands import run_process
 
+pytestmark = pytest.mark.integration
+
 LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
 STAGES = {
     "pretrain": {"kind": "pretrain", "steps": 6, "batch": 8, "micro_batch": 4, "length": 24, **LOOP},

@@ -225,6 +225,7 @@ def test_weights_of_another_pre_training_are_not_comparable_in_anybodys_row(name
     assert told == ["other pre-training (CLS decoding)"]
 
 
+@pytest.mark.process
 def test_a_process_of_its_own_finds_them(tmp_path):
     """Through the installed entry point, without the test's folder, and offline."""
     answer = run_process("run", "-r", "dupmae", "-d", "mini", "-m", "NDCG@10", cwd=tmp_path)

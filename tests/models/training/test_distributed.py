@@ -11,7 +11,7 @@ import torch
 from tests.support.paths import ROOT
 from tests.support.training import TASKS, course_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

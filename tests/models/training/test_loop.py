@@ -215,6 +215,7 @@ def test_dropout_differs_from_step_to_step_and_seed_to_seed(tmp_path):
     assert drawn(0, "c") == first
 
 
+@pytest.mark.process
 def test_a_run_killed_outright_goes_on_to_the_bit(tmp_path):
     """kill -9 at a random step of two runs at once, in processes of their own; each is then finished here."""
     draw = random.Random()

@@ -218,6 +218,7 @@ def popen(command, place):
     )
 
 
+@pytest.mark.process
 def test_a_killed_encoding_goes_on_where_it_was(large, tmp_path):
     command, expected = large
     with popen(command, tmp_path) as process:
@@ -235,6 +236,7 @@ def test_a_killed_encoding_goes_on_where_it_was(large, tmp_path):
     assert next(tmp_path.glob("results/*/*/*/run.trec.gz")).read_bytes() == expected
 
 
+@pytest.mark.process
 def test_two_processes_that_want_the_same_store(large, tmp_path):
     """One encodes, the other waits and finds it whole (other results folders, so that the run itself is no quarrel)."""
     command, expected = large

@@ -1,0 +1,45 @@
+"""Options that several commands have: `-v` and `-q`, before the command's name or after it, and `--json`."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from harness.runtime import log
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: what each phase took.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: warnings and errors alone, no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
+
+
+def choose(verbose: bool, quiet: bool) -> None:
+    """Set how much is said; neither leaves it as it is. Raises InputError for both."""
+    from harness.retrievers.errors import InputError
+
+    if verbose and quiet:
+        raise InputError("--verbose and --quiet contradict each other. Give one.")
+    if verbose or quiet:
+        log.show(logging.DEBUG if verbose else logging.WARNING)
+
+
+def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with both options added to its own."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, verbose: bool, quiet: bool, **kwargs: Any) -> Any:
+        choose(verbose, quiet)
+        return command(*args, **kwargs)
+
+    added = {"verbose": Verbose, "quiet": Quiet}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in added.items()
+    ]
+    signature = inspect.signature(command)
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *parameters])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {**command.__annotations__, **added}
+    return wrapped

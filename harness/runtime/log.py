@@ -1,0 +1,41 @@
+"""What the harness says on standard error, through `logging.getLogger("harness")`.
+
+As a library the harness configures nothing: whoever imports it decides what becomes of its messages, and Python itself
+shows warnings. The command line shows them as they always were, one line each: a warning, a note, or plain progress.
+"""
+
+import logging
+import sys
+
+logger = logging.getLogger("harness")
+
+
+class _Lines(logging.Handler):
+    """Writes each message to standard error as it is at that moment, so that a progress bar can move out of its way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        word = getattr(record, "word", "warning: " if record.levelno >= logging.WARNING else "")
+        sys.stderr.write(f"{word}{record.getMessage()}\n")
+        sys.stderr.flush()
+
+
+_lines = _Lines()
+
+
+def show(level: int = logging.INFO) -> None:
+    """Show messages from `level` up on standard error, as the command line does."""
+    if _lines not in logger.handlers:
+        logger.addHandler(_lines)
+        logger.propagate = False
+    logger.setLevel(level)
+
+
+def notice(message: str) -> None:
+    """Say what a user should know, though nothing is wrong."""
+    logger.warning(message, extra={"word": "note: "})
+
+
+def quiet() -> bool:
+    """Whether only warnings were asked for."""
+    return logger.level > logging.INFO
