@@ -53,6 +53,7 @@ def _session_home(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("IR_DATASETS_HOME", str(tmp_path_factory.mktemp("ir")))
+        patch.delenv("COLUMNS", raising=False)  # tox sets it, and tables would wrap
         yield
 
 

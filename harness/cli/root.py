@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import HELP_NAMES, Quiet, Verbose, choose, with_loudness
+from harness.runtime import log
 
 # One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
@@ -43,6 +44,7 @@ def _root(
     ] = False,
 ) -> None:
     """Options before the command."""
+    log.show()
     choose(verbose, quiet)
 
 
@@ -87,14 +89,12 @@ def main() -> None:
     from harness.models.errors import CheckpointError, TrainingError
     from harness.reports.errors import RecordError
     from harness.retrievers.errors import InputError
-    from harness.runtime import log
     from harness.runtime.processes import ProcessLost
 
     # The libraries that a command imports make hundreds of thousands of objects that live to its end. Looking through
     # them for garbage again and again, and once more at exit, takes a third of the time of a small run.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
-    log.show()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail

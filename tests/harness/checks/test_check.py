@@ -485,4 +485,5 @@ def test_the_workflow_runs_it():
     assert steps[-1]["if"] == "always()"
     assert steps[-1]["with"]["path"].endswith("check.xml")
     assert "--junit check.xml" in check["run"]
-    assert "harness check" in (ROOT / "tox.ini").read_text()
+    assert "first_run.py" in (ROOT / "tox.ini").read_text()
+    assert '"check"' in (ROOT / "tests" / "support" / "first_run.py").read_text()
