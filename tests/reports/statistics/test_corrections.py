@@ -18,7 +18,7 @@ def test_one_test_or_none_needs_no_correction():
     assert corrections.holm([]) == []
 
 
-@settings(max_examples=10, deadline=None)  # statsmodels collects garbage at every call
+@settings(max_examples=6, deadline=None)  # statsmodels collects garbage at every call
 @given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.01, 0.05, 1.0]), min_size=2, max_size=12))
 def test_statsmodels_gives_the_same(p):
     """Also with equal values, 0 and 1."""
