@@ -19,6 +19,7 @@ import torch
 import harness
 from harness.cli import main
 from harness.retrievers import compile_ahead
+from harness.runtime import log
 from harness.runtime.job import HarnessJob
 from tests.support.datasets import write_beir
 from tests.support.paths import ROOT, SHARED
@@ -55,6 +56,12 @@ def _session_home(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("IR_DATASETS_HOME", str(tmp_path_factory.mktemp("ir")))
         patch.delenv("COLUMNS", raising=False)  # tox sets it, and tables would wrap
         yield
+
+
+@pytest.fixture(autouse=True)
+def _messages_on_standard_error() -> None:
+    """As under the command line, whichever test came before; a test of the library takes its own view."""
+    log.show()
 
 
 @pytest.fixture(scope="session")

