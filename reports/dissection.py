@@ -104,12 +104,12 @@ def as_facts(found: Dissection) -> dict[str, Any]:
                 "searched": scored.halves,
                 "terms": scored.terms,
                 "bytes": scored.bytes_here,
-                "bytes (paper)": scored.bytes_paper,
+                "bytes_paper": scored.bytes_paper,
                 "metrics": {metric: scored.mean(metric) for metric in found.metrics},
             }
             for scored in found.scored
         ],
-        "ranked higher by": {which: found.first.count(which) for which, _ in (*_SHARES, (NEITHER, ""))},
+        "first_by": {which: found.first.count(which) for which, _ in (*_SHARES, (NEITHER, ""))},
     }
 
 

@@ -80,10 +80,10 @@ def check_command(
     for result in _uninterrupted(check(found, found.entries, results, threads)):
         done.append(result)
         for note in result.notes:
-            log.notice(note)
+            log.note(note)
         if len(result.flips) > show:
             more = len(result.flips) - show
-            log.notice(f"{result.entry}: {more:,} more queries flipped; --show {len(result.flips)}")
+            log.note(f"{result.entry}: {more:,} more queries flipped; --show {len(result.flips)}")
     typer.echo(checks.as_json(done) if as_json else checks.as_markdown(done, show), nl=False)
     if junit is not None:
         files.write_whole(junit, checks.as_junit(done))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _WIDE = 1000  # in a file or a pipe nothing is wrapped or cut
+_LEAST = 16  # letters of a last column that goes on in the next line
 
 
 def print_json(value: Any) -> None:
@@ -30,19 +31,39 @@ def print_json(value: Any) -> None:
 def _console() -> Console:
     """Standard output: as wide as its terminal, or as COLUMNS says; without limit elsewhere."""
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
+    columns = os.environ.get("COLUMNS", "")
+    if not console.is_terminal and not (columns.isdigit() and int(columns)):
         console.width = _WIDE
     return console
 
 
-def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
-    """The first column and numbers stay whole where the terminal is narrow; other columns go on in the next line."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> None:
+    """Print a table, of which the last `numbers` columns are numbers.
+
+    Where the terminal is narrow a last column of words goes on in the next line. Where it is too narrow even so, each
+    row is a paragraph, so that no number or name is cut.
+    """
+    console = _console()
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    needed = sum(widths) + 2 * len(widths)
+    if needed > console.width and not numbers:
+        needed += min(widths[-1], _LEAST) - widths[-1]
+    if needed > console.width:
+        for row in rows:
+            for number, (column, cell) in enumerate(zip(columns, row, strict=True)):
+                if cell:
+                    console.print(
+                        f"{'  ' * (number > 0)}{column + ': ' if column else ''}{cell}", soft_wrap=bool(numbers)
+                    )
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+        words = number < len(columns) - numbers
+        last = words and number == len(columns) - 1
+        table.add_column(column, justify="left" if words else "right", no_wrap=not last, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None:
@@ -51,15 +72,14 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
         print_json([_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes])
         return
     names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.record.metrics))
-    table = _table("dataset", "retriever", numbers=names)
+    rows = []
     for outcome in outcomes:
         manifest, metrics = outcome.record.manifest, outcome.record.metrics
         values = [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
-        table.add_row(manifest.data.name, _label(manifest.system.retriever, manifest.system.variant), *values)
-    console = _console()
-    console.print(table)
+        rows.append((manifest.data.name, _label(manifest.system.retriever, manifest.system.variant), *values))
+    _show(("dataset", "retriever", *names), rows, len(names))
     for outcome in outcomes:
-        console.print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
+        _console().print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
 
 
 def _label(retriever: str, variant: str | None) -> str:
@@ -84,16 +104,16 @@ def _known_retriever(name: str, cls: "type[Retriever]") -> dict[str, Any]:
     about = cls.about()
     return {
         "retriever": name,
-        "what it is": cls.summary,
+        "summary": cls.summary,
         "system": about.system or None,
-        "paper rows": [f"Table {row.table}: {row.row}" for row in about.paper_rows],
+        "paper_rows": [f"Table {row.table}: {row.row}" for row in about.paper_rows],
         "kind": about.kind or None,
-        "a document": about.width or None,
-        "bytes per document": about.bytes_per_document,
+        "width": about.width or None,
+        "bytes_per_document": about.bytes_per_document,
         "checkpoint": about.checkpoint,
         "status": about.status,
         "verified": about.verified,
-        "fine-tuned on": about.finetuned_on,
+        "finetuned_on": about.finetuned_on,
         "licence": about.licence,
         "options": {key: field.default for key, field in cls.Options.model_fields.items()},
     }
@@ -110,31 +130,27 @@ def retrievers_table(name: str | None, as_json: bool) -> None:
         found = _known_retriever(name, get(name))
         print_json(found) if as_json else _print_facts(found)
     elif as_json:
-        families = [{"retriever": label, "what it is": summary} for label, summary in prefixes().items()]
+        nothing = dict.fromkeys(next(iter(every.values())))
+        families = [nothing | {"retriever": label, "summary": summary} for label, summary in prefixes().items()]
         print_json([*every.values(), *families])
     else:
-        table = _table("retriever", "kind", "status", "what it is")
-        for one, found in every.items():
-            table.add_row(one, found["kind"] or "", found["status"], found["what it is"])
-        for label, summary in prefixes().items():
-            table.add_row(label, "", "runnable", summary)
-        console = _console()
-        console.print(table)
-        console.print("`harness list retrievers NAME` shows all that is known of one, and its options.")
+        rows = [(one, found["kind"] or "", found["status"], found["summary"]) for one, found in every.items()]
+        rows += [(label, "", "runnable", summary) for label, summary in prefixes().items()]
+        _show(("retriever", "kind", "status", "what it is"), rows)
+        _console().print("`harness list retrievers NAME` shows all that is known of one, and its options.")
 
 
 def _print_facts(found: Mapping[str, Any]) -> None:
     """A line for each fact that is known."""
-    table = _table("", "")
-    table.show_header = False
+    rows = []
     for key, value in found.items():
         if key == "options":
             continue
         if said := _said(value):
-            table.add_row(key, said)
+            rows.append((key.replace("_", " "), said))
     for key, value in found["options"].items():
-        table.add_row(f"--option {key}=", "" if value is None else str(value))
-    _console().print(table)
+        rows.append((f"--option {key}=", "" if value is None else str(value)))
+    _show(("", ""), rows)
 
 
 def _said(value: Any) -> str:
@@ -155,14 +171,10 @@ def datasets_table(as_json: bool) -> None:
         rows.append((name, beir_id or "your folder", place if name in LICENSED else _remark(beir_id or name)))
     columns = ("dataset", "stands for", "remarks")
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json([dict(zip(("dataset", "dataset_id", "remarks"), row, strict=True)) for row in rows])
         return
-    table = _table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    console = _console()
-    console.print(table)
-    console.print(
+    _show(columns, rows)
+    _console().print(
         f"Also any ir_datasets id, and any folder in BEIR layout: PATH or PATH/<split>. {len(RULES)} ids have rules."
     )
 
@@ -196,17 +208,17 @@ def runs_table(results: Path, as_json: bool) -> None:
         print_json([_facts(record) for record in records])
         return
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
-    table = _table("dataset", "retriever", "made", numbers=names)
+    rows = []
     for record in records:
         manifest = record.manifest
         values = [f"{record.metrics[name]:.4f}" if name in record.metrics else "" for name in names]
         made = manifest.created.replace("+00:00", "Z")
         label = _label(manifest.system.retriever, manifest.system.variant)
-        table.add_row(f"{manifest.data.name} {record.folder.name}", label, made, *values)
+        rows.append((f"{manifest.data.name} {record.folder.name}", label, made, *values))
     if records:
-        _console().print(table)
+        _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:
-        log.notice(f"no finished run in {results}")
+        log.note(f"no finished run in {results}")
 
 
 def recipes_table(as_json: bool) -> None:
@@ -215,9 +227,7 @@ def recipes_table(as_json: bool) -> None:
 
     recipes = {name: recipe_files.load(name, []) for name in recipe_files.names()}
     if as_json:
-        print_json([{"recipe": n, "stages": list(r.stages), "what it is": r.description} for n, r in recipes.items()])
+        print_json([{"recipe": n, "stages": list(r.stages), "summary": r.description} for n, r in recipes.items()])
         return
-    table = _table("recipe", "stages", "what it is")
-    for name, recipe in recipes.items():
-        table.add_row(name, ", ".join(recipe.stages), recipe.description)
-    _console().print(table)
+    rows = [(name, ", ".join(recipe.stages), recipe.description) for name, recipe in recipes.items()]
+    _show(("recipe", "stages", "what it is"), rows)

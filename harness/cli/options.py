@@ -16,14 +16,29 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: warnings a
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
 
 
+_asked: set[str] = set()  # of one command, before its name and after it
+
+
+def begin() -> None:
+    """Begin a command, of which nothing was asked yet."""
+    _asked.clear()
+    log.show()
+
+
 def choose(verbose: bool, quiet: bool) -> None:
-    """Set how much is said; neither leaves it as it is. Raises InputError for both."""
+    """Set how much is said; neither leaves it as it is. Raises InputError for both, wherever they stand."""
     from harness.retrievers.errors import InputError
 
-    if verbose and quiet:
+    _asked.update(word for word, given in (("verbose", verbose), ("quiet", quiet)) if given)
+    if len(_asked) == 2:
         raise InputError("--verbose and --quiet contradict each other. Give one.")
     if verbose or quiet:
         log.show(logging.DEBUG if verbose else logging.WARNING)
+
+
+def of_group(verbose: Verbose = False, quiet: Quiet = False) -> None:
+    """The options of a command that has commands of its own, between its name and theirs."""
+    choose(verbose, quiet)
 
 
 def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import HELP_NAMES, Quiet, Verbose, choose, with_loudness
-from harness.runtime import log
+from harness.cli.options import HELP_NAMES, Quiet, Verbose, begin, choose, of_group, with_loudness
 
 # One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
@@ -44,7 +43,7 @@ def _root(
     ] = False,
 ) -> None:
     """Options before the command."""
-    log.show()
+    begin()
     choose(verbose, quiet)
 
 
@@ -72,6 +71,7 @@ def build(commands: Sequence[str] = COMMANDS) -> typer.Typer:
 def _with_loudness(group: typer.Typer) -> typer.Typer:
     """A copy of a group whose commands have the options of every command."""
     made = typer.Typer(help=group.info.help, no_args_is_help=True, rich_markup_mode=None)
+    made.callback(help=group.info.help)(of_group)
     for one in group.registered_commands:
         assert one.callback is not None
         made.command(one.name, context_settings=HELP_NAMES)(with_loudness(one.callback))

@@ -52,12 +52,12 @@ def table_command(
     for problem in problems:
         log.logger.warning(problem)
     for remark in made.remarks:
-        log.notice(remark)
+        log.note(remark)
     forms = {"md": made.to_markdown, "csv": made.to_csv, "latex": made.to_latex, "json": made.to_json}
     text = forms["json" if as_json else form]()
     if form == "csv" and not as_json:
         for note in made.notes:
-            log.notice(note)
+            log.note(note)
     if output is None:
         typer.echo(text, nl=False)
         return

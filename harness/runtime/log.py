@@ -31,8 +31,13 @@ def show(level: int = logging.INFO) -> None:
     logger.setLevel(level)
 
 
+def note(message: str) -> None:
+    """Remark on what is shown."""
+    logger.info(message, extra={"word": "note: "})
+
+
 def notice(message: str) -> None:
-    """Say what a user should know, though nothing is wrong."""
+    """Say what a user should know in any case, though nothing is wrong."""
     logger.warning(message, extra={"word": "note: "})
 
 
