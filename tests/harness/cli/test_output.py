@@ -134,7 +134,7 @@ def test_both_are_refused(bad):
 def test_help_by_either_name(cli, words):
     answer = cli(*words)
     assert answer.code == 0
-    assert answer.out.startswith("Usage: harness")
+    assert answer.out.startswith("Usage: ")
     assert "-q, --quiet" in answer.out
 
 
