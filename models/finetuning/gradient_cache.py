@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from harness.models.training.batching import by_length, pad
 
 
 class Texts(NamedTuple):
@@ -22,18 +25,10 @@ class Texts(NamedTuple):
 
 def chunks(texts: Sequence[Any], size: int, cls_id: int, sep_id: int, pad_id: int) -> list[Texts]:
     """Texts (token ids without special tokens) of near length together, at most `size` a chunk, longest first."""
-    order = sorted(range(len(texts)), key=lambda place: (-len(texts[place]), place))
     found = []
-    for start in range(0, len(order), size):
-        places = order[start : start + size]
-        ids = torch.full((len(places), len(texts[places[0]]) + 2), pad_id)
-        mask = torch.zeros_like(ids)
-        for row, place in enumerate(places):
-            length = len(texts[place]) + 2
-            ids[row, 0], ids[row, length - 1] = cls_id, sep_id
-            ids[row, 1 : length - 1] = torch.as_tensor(texts[place].astype("int64"))
-            mask[row, :length] = 1
-        found.append(Texts(torch.tensor(places), ids, mask))
+    for places in by_length([len(text) for text in texts], texts=size):
+        rows = [np.concatenate(([cls_id], texts[place].astype(np.int64), [sep_id])) for place in places]
+        found.append(Texts(torch.tensor(places), *pad(rows, pad_id)))
     return found
 
 

@@ -10,19 +10,22 @@ from torch import Tensor
 
 
 def by_length(
-    lengths: Sequence[int] | npt.NDArray[np.int64], tokens: int, texts: int | None = None, longest: int | None = None
+    lengths: Sequence[int] | npt.NDArray[np.int64],
+    tokens: int | None = None,
+    texts: int | None = None,
+    longest: int | None = None,
 ) -> Iterator[list[int]]:
     """Yield the places of each batch's texts, longest first: what does not fit into memory fails early.
 
-    A batch holds at most `tokens` padded tokens and `texts` texts, but at least one text; texts of equal length keep
-    their order. `longest` is the length at which texts are cut when they are padded, if they are.
+    A batch holds at most `tokens` padded tokens and `texts` texts (None: any number), but at least one text; texts of
+    equal length keep their order. `longest` is the length at which texts are cut when they are padded, if they are.
     """
     known = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-known, kind="stable")
     start = 0
     while start < len(order):
         width = max(1, int(known[order[start]]))
-        fit = tokens // (width if longest is None else min(width, longest))
+        fit = len(order) if tokens is None else tokens // (width if longest is None else min(width, longest))
         places = order[start : start + max(1, fit if texts is None else min(texts, fit))].tolist()
         start += len(places)
         yield places

@@ -19,6 +19,7 @@ def test_a_text_longer_than_a_batch_goes_alone():
 
 def test_at_most_so_many_texts():
     assert list(by_length([1, 1, 1, 1, 1], 100, texts=2)) == [[0, 1], [2, 3], [4]]
+    assert list(by_length([1, 9, 9, 2], texts=3)) == [[1, 2, 3], [0]]
 
 
 def test_texts_that_are_cut_count_as_cut():
