@@ -78,7 +78,7 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
         spec={name: getattr(spec, name) for name in ("dense", "lexical", "passage_length", "passage_prefix")},
         precision=f"{dtype} on cpu",
         libraries={name: version(name) for name in ("tokenizers", "torch", "transformers")},
-        batch_rule=encoder.batch_rule,
+        batch_rule=encode.batch_rule(encoder.device.type),
         documents=count,
         shard_documents=16_384,
     )

@@ -17,7 +17,7 @@ from harness.models.training.precision import IMITATED, imitated
 from harness.retrievers.encoding import store
 from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.store import Header, Shard, ShardError, V, Vectors
-from harness.retrievers.encoding.text_form import Form, Text, prefixed, text_of
+from harness.retrievers.encoding.text_form import Form, Text, passage_texts, prefixed
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Corpus, Document, Job, Query
@@ -48,7 +48,7 @@ class DocumentEncoder(Protocol[V_co]):
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `text_form`."""
 
     loaded: Loaded
     device: torch.device
@@ -56,19 +56,13 @@ class TextEncoder:
     missing_title: str = ""
     kind: ClassVar[type[HybridVectors]] = HybridVectors
 
-    @property
-    def batch_rule(self) -> str:
-        """Named in the store's header: equal rules give equal batches."""
-        return batch_rule(self.device.type)
-
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
         """Encode passages: [n,D] and the K largest terms of each; a smaller K where none of them has so many."""
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
         found: list[tuple[list[int], Any, Any]] = []
-        separator = self.loaded.tokenizer.sep_token or " "
-        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
-        texts = prefixed(spec.passage_prefix, plain)
+        separator = self.loaded.tokenizer.sep_token
+        texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
         for places, cls, pooled in self._encode(texts, spec.passage_length):
             if spec.dense:
                 dense[places] = _half(cls)
@@ -126,7 +120,7 @@ class TextEncoder:
 
 
 def batch_rule(device: str) -> str:
-    """What `batches` does, in words."""
+    """What `batches` does, in words; named in a store's header, since equal rules give equal batches."""
     return f"by length within a shard, {TOKENS_PER_BATCH[device]} padded tokens, {MOST_PER_BATCH[device]} texts"
 
 

@@ -34,6 +34,11 @@ def text_of(doc: Document, form: Form, missing: str, separator: str) -> Text:
     return title, doc.text
 
 
+def passage_texts(docs: Sequence[Document], form: Form, missing: str, separator: str | None, prefix: str) -> list[Text]:
+    """What the tokenizer gets of each passage; `separator` is the tokenizer's separator token, where it has one."""
+    return prefixed(prefix, [text_of(doc, form, missing, separator or " ") for doc in docs])
+
+
 def prefixed(prefix: str, texts: Sequence[Text]) -> list[Text]:
     """The texts with the prefix before each; before the title of a pair."""
     if not prefix:

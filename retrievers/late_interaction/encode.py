@@ -10,8 +10,8 @@ import torch
 
 from harness.models.checkpoints.late import LoadedLate
 from harness.models.training.batching import pad
-from harness.retrievers.encoding.encode import batch_rule, batches
-from harness.retrievers.encoding.text_form import Form, Text, prefixed, text_of
+from harness.retrievers.encoding.encode import batches
+from harness.retrievers.encoding.text_form import Form, Text, passage_texts
 from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Query
@@ -19,18 +19,13 @@ from harness.retrievers.types import Document, Query
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `passages`."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `text_form`."""
 
     loaded: LoadedLate
     device: torch.device
     titles: Form = "space"
     missing_title: str = ""
     kind: ClassVar[type[TokenVectors]] = TokenVectors
-
-    @property
-    def batch_rule(self) -> str:
-        """Named in the store's header: equal rules give equal batches."""
-        return batch_rule(self.device.type)
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> TokenVectors:
         """Encode passages: a vector of every token [T,D] but those that are skipped."""
@@ -72,9 +67,9 @@ class TokenEncoder:
 
     def _passages(self, docs: Sequence[Document]) -> list[list[int]]:
         spec = self.loaded.spec
-        separator = self.loaded.tokenizer.sep_token or " "
-        plain = [text_of(doc, self.titles, self.missing_title, separator) for doc in docs]
-        return self._tokens(prefixed(spec.passage_prefix, plain), spec.passage_length, self.loaded.passage_marker)
+        separator = self.loaded.tokenizer.sep_token
+        texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
+        return self._tokens(texts, spec.passage_length, self.loaded.passage_marker)
 
     def _kept(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
         return ~np.isin(tokens, self.loaded.skipped)

@@ -130,21 +130,9 @@ class LateInteraction(OnCheckpoint):
 
     def header(self, corpus: Corpus) -> "Header":
         """What decides the bytes of the store of a corpus."""
-        from harness.retrievers.encoding.store import Header
-
         relevant = ("passage_length", "passage_prefix", "passage_marker", "skipped", "unit")
         own = {"kind": "token vectors", "width": self.encoder.loaded.width}
-        titles = {"titles": self.titles, "missing_title": self.entry.missing_title}
-        return Header(
-            checkpoint_hash=self.checkpoint_hash,
-            corpus_hash=corpus.content_hash,
-            spec={name: getattr(self.spec, name) for name in relevant} | own | titles,
-            precision=f"{self.precision} on {self.device.type}",
-            libraries={name: version(name) for name in self.packages},
-            batch_rule=self.encoder.batch_rule,
-            documents=corpus.count,
-            shard_documents=self.options.shard_documents,
-        )
+        return self.store_header(corpus, {name: getattr(self.spec, name) for name in relevant} | own)
 
     @property
     def _first_name(self) -> str:

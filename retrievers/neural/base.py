@@ -2,8 +2,9 @@
 
 from abc import ABC
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,9 +12,12 @@ from harness.retrievers.encoding.text_form import Form
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.catalog import Entry
 from harness.retrievers.registry import About, Options, Retriever
+from harness.retrievers.types import Corpus
 
 if TYPE_CHECKING:
     import torch
+
+    from harness.retrievers.encoding.store import Header
 
 
 class CheckpointOptions(Options):
@@ -130,3 +134,19 @@ class OnCheckpoint(Retriever, ABC):
         if self.options.precision != "auto":
             return self.options.precision
         return "bf16" if self.device.type == "cuda" else "fp32"
+
+    def store_header(self, corpus: Corpus, spec: dict[str, Any]) -> "Header":
+        """The header of a corpus's store; `spec` is what of the checkpoint's use decides its bytes, titles aside."""
+        from harness.retrievers.encoding.encode import batch_rule
+        from harness.retrievers.encoding.store import Header
+
+        return Header(
+            checkpoint_hash=self.checkpoint_hash,
+            corpus_hash=corpus.content_hash,
+            spec=spec | {"titles": self.titles, "missing_title": self.entry.missing_title},
+            precision=f"{self.precision} on {self.device.type}",
+            libraries={name: version(name) for name in self.packages},
+            batch_rule=batch_rule(self.device.type),
+            documents=corpus.count,
+            shard_documents=self.options.shard_documents,
+        )

@@ -5,7 +5,6 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from harness.retrievers.types import Corpus, Job, Query, Run
 if TYPE_CHECKING:
     from harness.models.hybrid import HybridSpec
     from harness.retrievers.encoding.encode import TextEncoder
-    from harness.retrievers.encoding.store import Shard
+    from harness.retrievers.encoding.store import Header, Shard
 
 WARM = "harness.retrievers.search.warm"
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
@@ -239,32 +238,21 @@ class Neural(OnCheckpoint):
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
         from harness.retrievers.encoding.encode import build
 
-        header = self._header(corpus)
+        header = self.header(corpus)
         shards = list(build(job.cache / "stores" / header.key[:20], header, self.encoder, corpus, job).values())
         if self.spec.activation != "none" and shards:  # only then is there less than K
             terms = sum(int((shard.vectors.term_weights != 0).sum()) for shard in shards)
             self._terms = terms / sum(len(shard.vectors) for shard in shards)
         return shards
 
-    def _header(self, corpus: Corpus) -> Any:
-        from harness.retrievers.encoding.store import Header
-
+    def header(self, corpus: Corpus) -> "Header":
+        """What decides the bytes of the store of a corpus."""
         spec = self.encoder.loaded.spec
         relevant = (
             *("dense", "lexical", "pooling", "similarity", "passage_length", "passage_prefix"),
             *("lexical_pooling", "activation", "lexical_tokens"),
         )
-        return Header(
-            checkpoint_hash=self.checkpoint_hash,
-            corpus_hash=corpus.content_hash,
-            spec={name: getattr(spec, name) for name in relevant}
-            | {"titles": self.titles, "missing_title": self.entry.missing_title},
-            precision=f"{self.precision} on {self.device.type}",
-            libraries={name: version(name) for name in self.packages},
-            batch_rule=self.encoder.batch_rule,
-            documents=corpus.count,
-            shard_documents=self.options.shard_documents,
-        )
+        return self.store_header(corpus, {name: getattr(spec, name) for name in relevant})
 
 
 def _class_for(entry: Entry, label: str) -> type[Neural]:
