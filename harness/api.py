@@ -1,7 +1,7 @@
 """The harness as a library. What these functions record is what the command line records, under the same names.
 
-Each raises InputError (`harness.retrievers.errors`), RecordError (`harness.reports.errors`) or CheckpointError
-(`harness.models.errors`), all of them ValueErrors, for whatever the caller can mend.
+Wrong input raises InputError (`harness.retrievers.errors`), RecordError (`harness.reports.errors`) or CheckpointError
+(`harness.models.errors`). All three are ValueErrors.
 """
 
 from collections.abc import Mapping, Sequence

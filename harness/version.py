@@ -1,3 +1,3 @@
-"""The version; a module of its own, so that whoever asks for it imports nothing else."""
+"""The version, in a module of its own: to read it, nothing else is imported."""
 
 __version__ = "0.1.0"

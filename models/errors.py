@@ -1,4 +1,4 @@
-"""What a user can mend in a checkpoint, and what stops a training."""
+"""Errors in a checkpoint that the user can fix, and errors that stop a training."""
 
 
 def first_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ class HybridSpec:
     passage_length: int = 144
     query_prefix: str = ""
     passage_prefix: str = ""
-    trained: dict[str, Any] = field(default_factory=dict)  # how, in the words of whoever trained it
+    trained: dict[str, Any] = field(default_factory=dict)  # how, as its training wrote it down
 
     def __post_init__(self) -> None:
         choices = {

@@ -1,4 +1,4 @@
-"""What a user can mend in the records they give."""
+"""Errors in given records that the user can fix."""
 
 
 class RecordError(ValueError):

@@ -30,7 +30,7 @@ def dissect(
     """Search the store of `retriever` on `dataset` by each half alone and both, and with K' terms for each of `widths`.
 
     Without `widths` these are K, K/2, K/4, … down to 8. The store is that of `harness run`; passages are encoded only
-    where it is not there. Scores are by the collection's rules. Raises InputError for whatever the user can mend.
+    where it is not there. Scores are by the collection's rules. Raises InputError for wrong input.
     """
     dataset.open(job)
     for message in dataset.warnings:

@@ -63,7 +63,7 @@ def compare(
     """Time `ours` and its peer, called `name`, in turn, say what came out and return it.
 
     `amounts` is how many units one call of each deals with. Which of them goes first alternates from round to round.
-    Whoever calls this has called both once before: nothing here is a warm-up.
+    Call both once before: there is no warm-up here.
     """
     calls = [(ours, amounts[0]), (peer, amounts[1])]
     speeds: tuple[list[float], list[float]] = ([], [])

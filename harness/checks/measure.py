@@ -96,7 +96,7 @@ def open_collection(entry: Entry, threads: int | None) -> Collection:
 def measure(entry: Entry, collection: Collection, results: Path | None, threads: int | None) -> Measured:
     """Run an entry's retriever, and keep the record under `results` where that is given.
 
-    Raises InputError or another error that a user can mend, as `harness run` does.
+    Raises InputError or another error that the user can fix, as `harness run` does.
     """
     runs: dict[str, Run] = {}
 

@@ -54,7 +54,7 @@ def iterate(
     keeps and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that
     is searched, before it is scored.
 
-    Raises InputError for whatever the user can mend, ProcessLost where another process ended before its time.
+    Raises InputError for wrong input, ProcessLost where another process ended too early.
     """
     team = Processes.launched()  # before a retriever looks for its device
     specs = _once([stage for spec in config.retrievers for stage in spec.stages])

@@ -28,7 +28,7 @@ class _Speed(TextColumn):
 
 
 class Bar:
-    """A `Meter` that passes on what it is told: to a bar ten times a second, else to `note` every half minute."""
+    """A `Meter`. It repaints a progress bar at most ten times a second; without a bar it calls `note` every 30 s."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What the harness says on standard error, through `logging.getLogger("harness")`.
 
-As a library the harness configures nothing: whoever imports it decides what becomes of its messages, and Python itself
-shows warnings. The command line shows them as they always were, one line each: a warning, a note, or plain progress.
+Imported as a library, the harness adds no handler: the program that imports it decides which messages are shown, and
+Python shows warnings by default. The command line adds a handler that writes each message on one line.
 """
 
 import logging

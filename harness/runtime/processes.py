@@ -56,7 +56,7 @@ class Processes:
                 )
             _take_device()
         team = cls(rank, count)
-        team.agreed(None)  # at once: whoever ends from now on, if only for want of a checkpoint, is missed by the rest
+        team.agreed(None)  # first: from now on the others notice a process that ends, even one without a checkpoint
         return team
 
     @property

@@ -45,8 +45,8 @@ _PATIENCE = timedelta(days=7)  # processes wait for the one that mines
 def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | None = None) -> Context:
     """Run the stages of `recipe` that are not finished in `output`, and return what was made.
 
-    Raises InputError for whatever the user can mend, before a stage begins where it can be known then; TrainingError
-    where a loss is not finite.
+    Raises InputError for wrong input, before a stage begins where it can be known then; TrainingError where a loss is
+    not finite.
     """
     context = open_context(recipe, output, threads)
     with alone(context):
@@ -90,7 +90,7 @@ def alone(context: Context) -> Iterator[None]:
 def prepare(context: Context) -> dict[str, StageFolder]:
     """Check all that can be checked before a stage begins, make the base, and return the folder of every stage.
 
-    Raises InputError for whatever the user can mend.
+    Raises InputError for wrong input.
     """
     recipe, accelerator = context.recipe, context.accelerator
     preflight.check_names(recipe, context.root)

@@ -140,7 +140,7 @@ def read_rows(path: Path) -> Ragged:
 
 
 def sound(name: str, make: Callable[[], Any]) -> Any:
-    """Make a task; what it cannot work with is the user's to mend."""
+    """Make a task; raises InputError for settings that it cannot work with."""
     try:
         return make()
     except ValueError as error:

@@ -1,8 +1,8 @@
 """A checkpoint in our layout with its weights in 16 bits: what is given away, or packed under `models/data`.
 
-Half the bytes, and no file but those that loading needs. Whoever loads it
-(`harness.models.checkpoints.checkpoint.load`) computes in the precision that is asked for, float32 on a CPU: the
-weights are rounded once, here, to 11 significant bits, and nothing else changes.
+It takes half the bytes, and has only the files that loading needs. `harness.models.checkpoints.checkpoint.load` turns
+the weights into the precision that it is asked for, float32 on a CPU. They are rounded once, here, to 11 significant
+bits; nothing else changes.
 """
 
 from pathlib import Path

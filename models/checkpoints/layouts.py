@@ -8,7 +8,7 @@ sentence-transformers     `modules.json`: a chain of Transformer, Pooling, Dense
                           sparse encoder, MLMTransformer and SpladePooling (GTR, TAS-B, SPLADE, all-MiniLM-L6-v2 …)
 ANCE                      RoBERTa weights with `embeddingHead` and `norm`: LayerNorm(W h_CLS + b) (Xiong et al. 2021,
                           the authors' `RobertaDot_NLL_LN`)
-plain                     none of these: the backbone, and whoever runs it says the rest
+plain                     none of these: the backbone, and the caller says the rest
 ========================  =====================================================================================
 
 Nothing here loads a backbone. A chain that this project cannot make is an error that names the module.

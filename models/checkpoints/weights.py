@@ -39,7 +39,7 @@ def tensors_only(path: Path) -> dict[str, Any]:
 def names_in(folder: Path) -> set[str]:
     """The names of a folder's tensors, read from the safetensors header or index where there is one.
 
-    Empty where there are no weights, or none that can be read: whoever loads them says so.
+    Empty where there are no weights, or none that can be read: loading them raises the error.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -136,9 +136,9 @@ def _half(values: torch.Tensor) -> Any:
 def build(folder: Path, header: Header, encoder: DocumentEncoder[V], corpus: Corpus, job: Job) -> dict[int, Shard[V]]:
     """Return the shards of a store by number, encoding those that are missing or damaged and only those.
 
-    Where several processes work together, each makes and returns every so-manieth shard. Of two equal commands one
-    waits, then finds the store whole, or takes over what a killed one left. Raises InputError for vectors that are not
-    finite or a disk without space.
+    Where several processes work together, process r of p makes and returns the shards r, r + p, r + 2p and so on. Of
+    two equal commands one waits, then finds the store whole, or takes over what a killed one left. Raises InputError
+    for vectors that are not finite or a disk without space.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(job.rank, header.shards, job.processes)

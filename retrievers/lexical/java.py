@@ -57,7 +57,7 @@ def anserini_jar() -> Path:
     folder = os.environ.get("ANSERINI_CLASSPATH") or Path(spec.submodule_search_locations[0]) / "resources" / "jars"
     jars = sorted(Path(folder).glob("anserini-*-fatjar.jar"))
     if not jars:
-        raise InputError(f"no anserini-*-fatjar.jar in {folder}. Reinstall pyserini, or mend ANSERINI_CLASSPATH.")
+        raise InputError(f"no anserini-*-fatjar.jar in {folder}. Reinstall pyserini, or correct ANSERINI_CLASSPATH.")
     return jars[-1]
 
 

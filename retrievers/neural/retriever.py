@@ -203,7 +203,7 @@ class Neural(OnCheckpoint):
     def search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
         """Return the `top_k` documents of each query with the greatest inner product, exactly.
 
-        Raises CheckpointError or InputError for whatever the user can mend, before any document is encoded.
+        Raises CheckpointError or InputError for wrong input, before any document is encoded.
         """
         import torch
 

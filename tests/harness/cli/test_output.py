@@ -139,7 +139,7 @@ def test_help_by_either_name(cli, words):
 
 
 def test_as_a_library_it_logs(beir, tmp_path, monkeypatch, caplog):
-    """Nothing is written by us: whoever imports the harness has its messages by `logging`."""
+    """We write nothing: a program that imports the harness gets its messages by `logging`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(log.logger, "handlers", [])
     monkeypatch.setattr(log.logger, "propagate", True)

@@ -156,7 +156,7 @@ def stop_at(step):
 def course(task, folder, **settings):
     def validate():
         assert not task.module.training
-        torch.rand(3)  # whoever validates may use the generator
+        torch.rand(3)  # validation may use the generator
         return {"sum": sum(weight.double().sum().item() for weight in task.module.parameters())}
 
     settings = {"steps": 9, "learning_rate": 1e-3, "log_every": 2, "save_every": 3, "validate_every": 4} | settings
