@@ -1,11 +1,12 @@
 """`harness ablate`: Table 3 rebuilt from three pre-trainings and seven fine-tunings."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from harness.cli.interrupt import interruptible
 
 
 def ablate_command(
@@ -47,11 +48,7 @@ def ablate_command(
     if plan:
         typer.echo(as_text(look(grid, place), place), nl=False)
         return
-    try:
+    with interruptible("run the same command again to go on from the last state"):
         context, made = ablate(grid, place, command, threads)
-    except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            typer.echo("interrupted; run the same command again to go on from the last state", err=True)
-        raise typer.Exit(130) from None
     if context.main:
         typer.echo(report(context, made, place), nl=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-_INTERRUPTED = 130
+from harness.cli.interrupt import interruptible
 
 
 def bench_command(
@@ -46,8 +46,5 @@ def bench_command(
         model=model, dataset=dataset, passages=passages, lexical=lexical, max_length=max_length, batch=batch,
         length=length, docs=docs, queries=queries, k=k, threads=threads, rounds=rounds,
     )  # fmt: skip
-    try:
+    with interruptible("nothing was written"):
         bench(what or [], options, output, typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was written", err=True)
-        raise typer.Exit(_INTERRUPTED) from None

@@ -2,16 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from harness.cli.interrupt import interruptible
 from harness.cli.options import Json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from harness.reports.checks import Checked
 
 
 def check_command(
@@ -77,13 +73,14 @@ def check_command(
     from harness.reports import checks
 
     done = []
-    for result in _uninterrupted(check(found, found.entries, results, threads)):
-        done.append(result)
-        for note in result.notes:
-            log.note(note)
-        if len(result.flips) > show:
-            more = len(result.flips) - show
-            log.note(f"{result.entry}: {more:,} more queries flipped; --show {len(result.flips)}")
+    with interruptible("nothing was written"):
+        for result in check(found, found.entries, results, threads):
+            done.append(result)
+            for note in result.notes:
+                log.note(note)
+            if len(result.flips) > show:
+                more = len(result.flips) - show
+                log.note(f"{result.entry}: {more:,} more queries flipped; --show {len(result.flips)}")
     typer.echo(checks.as_json(done) if as_json else checks.as_markdown(done, show), nl=False)
     if junit is not None:
         files.write_whole(junit, checks.as_junit(done))
@@ -94,19 +91,6 @@ def check_command(
         + (f"{len(other):,} not as expected" if other else "all as expected")
     )
     raise typer.Exit(checks.exit_status(done))
-
-
-def _uninterrupted(results: "Iterator[Checked]") -> "Iterator[Checked]":
-    """Typer would end an interrupted command with 1, which here means that something changed."""
-    try:
-        yield from results
-    except KeyboardInterrupt:
-        raise _interrupted() from None
-
-
-def _interrupted() -> typer.Exit:
-    typer.echo("interrupted; nothing was written", err=True)
-    return typer.Exit(130)
 
 
 def _update(
@@ -142,10 +126,8 @@ def _update(
     else:
         entries = list(found.only([], dataset or []).entries)
     metrics = [str(name) for name in parse_metrics(metric)] if metric else None
-    try:
+    with interruptible("nothing was written"):
         changes, written = update.update(found, entries, results, threads, metrics, tolerance)
-    except KeyboardInterrupt:
-        raise _interrupted() from None
     if changes:
         typer.echo(table(["entry", "what", "before", "after"], changes, ["before", "after"]), nl=False)
     typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv')}", err=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.interrupt import interruptible
 from harness.cli.options import Json
 
 
@@ -73,7 +74,7 @@ def dissect_command(
 
     widths = None if k_terms is None else widths_of(k_terms)
     job, facts = HarnessJob(cache(), threads), []
-    try:
+    with interruptible("encoded shards are kept"):
         for number, one in enumerate(datasets):
             found = dissect(retriever, one, widths, metrics, top_k, job)
             if as_json:
@@ -86,6 +87,3 @@ def dissect_command(
                     log.logger.info(f"wrote {path}")
         if as_json:
             print_json(facts)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; encoded shards are kept", err=True)
-        raise typer.Exit(130) from None

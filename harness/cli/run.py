@@ -1,15 +1,13 @@
 """`harness run`: retrievers on collections, scored, with a record of each."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from harness.cli.interrupt import interruptible
 from harness.cli.options import Json
-
-_INTERRUPTED = 130
 
 
 def run_command(
@@ -117,12 +115,9 @@ def run_command(
 
     finished = []
     try:
-        for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
-            finished.append(outcome)
-    except KeyboardInterrupt:  # here, since Typer would turn it into a silent exit
-        if os.environ.get("RANK", "0") == "0":
-            typer.echo("interrupted; finished runs are kept", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        with interruptible("finished runs are kept"):
+            for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
+                finished.append(outcome)
     finally:
         if finished:
             outcomes_table(finished, as_json)

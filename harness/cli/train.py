@@ -1,11 +1,12 @@
 """`harness train`: a recipe from its first stage to its last."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from harness.cli.interrupt import interruptible
 
 
 def train_command(
@@ -36,7 +37,7 @@ def train_command(
         raise InputError(f"--output {str(output)!r} names no folder of its own. Give one, such as trained/mine.")
     place = output or Path("trained") / chosen.name
     command = ["harness", *sys.argv[1:]]
-    try:
+    with interruptible("run the same command again to go on from the last state"):
         context = train(chosen, place, command, threads)
         if not evaluate or not chosen.data.evaluate:
             return
@@ -45,7 +46,3 @@ def train_command(
         rows = evaluation.evaluate(context, command)
         if context.main:
             typer.echo(evaluation.as_text(rows), nl=False)
-    except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            typer.echo("interrupted; run the same command again to go on from the last state", err=True)
-        raise typer.Exit(130) from None
