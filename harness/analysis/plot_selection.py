@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.runs.lookup import find
+from harness.runtime import log
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def choose(
     else:
         found, problems = records.find(results)
         for problem in problems:
-            _warn(problem)
+            log.logger.warning(problem)
     if not found:
         raise InputError(f"there is no finished run in {results}. Run something first, or name another --results.")
     for option, wanted, there in (
@@ -88,7 +87,7 @@ def _newest(found: Sequence[Named], named: bool) -> list[Named]:
             )
         newer, older = sorted((other, one), key=lambda n: n.record.manifest.created, reverse=True)
         best[key] = newer
-        _warn(
+        log.logger.warning(
             f"two records are {one.label} on {manifest.data.name}: {newer.record.folder} is newer and is drawn, "
             f"{older.record.folder} is left out; --label FOLDER=TEXT tells them apart"
         )
@@ -157,7 +156,3 @@ def _name(record: Record) -> str:
     word = f"hf:{Path(system.retriever).name}" if system.retriever.startswith("hf:") else system.system
     more = ", ".join(part for part in (system.stage, system.variant) if part)
     return f"{word} ({more})" if more else word
-
-
-def _warn(message: str) -> None:
-    typer.echo(f"warning: {message}", err=True)

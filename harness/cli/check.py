@@ -111,6 +111,7 @@ def _update(
     from harness.reports.markdown import table
     from harness.retrievers.errors import InputError
     from harness.runs.config import pairs, share_options
+    from harness.runtime import log
 
     if embedded and not (EMBEDDED.resolve().parents[3] / "pyproject.toml").is_file():
         raise InputError("the baseline of mini is the package's own. Name yours: --baseline FILE.")
@@ -130,4 +131,4 @@ def _update(
         changes, written = update.update(found, entries, results, threads, metrics, tolerance)
     if changes:
         typer.echo(table(["entry", "what", "before", "after"], changes, ["before", "after"]), nl=False)
-    typer.echo(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv')}", err=True)
+    log.logger.info(f"{'wrote' if written else 'nothing changes in'} {path} and {path.with_suffix('.csv')}")

@@ -18,6 +18,7 @@ def export_command(
     """Export the dense half of a trained checkpoint as a sentence-transformers folder, or the whole in 16 bits."""
     from harness.models import hybrid
     from harness.models.checkpoints import hub
+    from harness.runtime import log
 
     source = hub.locate(checkpoint)
     if float16:
@@ -32,8 +33,7 @@ def export_command(
     export_dense(source, folder)
     spec = hybrid.read(source)
     if spec is not None and spec.lexical:
-        typer.echo(
-            f"warning: the lexical half (K = {spec.lexical}) is not exported; scores will be the dense half's alone",
-            err=True,
+        log.logger.warning(
+            f"the lexical half (K = {spec.lexical}) is not exported; scores will be the dense half's alone"
         )
     typer.echo(f"wrote {folder}")
