@@ -71,12 +71,12 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
     if as_json:
         print_json([_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes])
         return
-    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.record.metrics))
+    names = _metrics([outcome.record for outcome in outcomes])
     rows = []
     for outcome in outcomes:
-        manifest, metrics = outcome.record.manifest, outcome.record.metrics
-        values = [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
-        rows.append((manifest.data.name, _label(manifest.system.retriever, manifest.system.variant), *values))
+        manifest = outcome.record.manifest
+        label = _label(manifest.system.retriever, manifest.system.variant)
+        rows.append((manifest.data.name, label, *_cells(outcome.record, names)))
     _show(("dataset", "retriever", *names), rows, len(names))
     for outcome in outcomes:
         _console().print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
@@ -84,6 +84,15 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
 
 def _label(retriever: str, variant: str | None) -> str:
     return f"{retriever} ({variant})" if variant else retriever
+
+
+def _metrics(records: Sequence["Record"]) -> list[str]:
+    """The metrics that any of them has, each once."""
+    return list(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def _cells(record: "Record", names: Sequence[str]) -> list[str]:
+    return [f"{record.metrics[name]:.4f}" if name in record.metrics else "" for name in names]
 
 
 def _facts(record: "Record") -> dict[str, Any]:
@@ -125,11 +134,12 @@ def retrievers_table(name: str | None, as_json: bool) -> None:
 
     for problem in problems().values():
         log.logger.warning(problem)
-    every = {one: _known_retriever(one, cls) for one, cls in sorted(available().items())} if name is None else {}
     if name is not None:
         found = _known_retriever(name, get(name))
         print_json(found) if as_json else _print_facts(found)
-    elif as_json:
+        return
+    every = {one: _known_retriever(one, cls) for one, cls in sorted(available().items())}
+    if as_json:
         nothing = dict.fromkeys(next(iter(every.values())))
         families = [nothing | {"retriever": label, "summary": summary} for label, summary in prefixes().items()]
         print_json([*every.values(), *families])
@@ -169,11 +179,10 @@ def datasets_table(as_json: bool) -> None:
     for name, beir_id in BEIR_18.items():
         place = f"licensed: put it into {home() / 'datasets' / name}"
         rows.append((name, beir_id or "your folder", place if name in LICENSED else _remark(beir_id or name)))
-    columns = ("dataset", "stands for", "remarks")
     if as_json:
         print_json([dict(zip(("dataset", "dataset_id", "remarks"), row, strict=True)) for row in rows])
         return
-    _show(columns, rows)
+    _show(("dataset", "stands for", "remarks"), rows)
     _console().print(
         f"Also any ir_datasets id, and any folder in BEIR layout: PATH or PATH/<split>. {len(RULES)} ids have rules."
     )
@@ -207,14 +216,13 @@ def runs_table(results: Path, as_json: bool) -> None:
     if as_json:
         print_json([_facts(record) for record in records])
         return
-    names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    names = _metrics(records)
     rows = []
     for record in records:
         manifest = record.manifest
-        values = [f"{record.metrics[name]:.4f}" if name in record.metrics else "" for name in names]
         made = manifest.created.replace("+00:00", "Z")
         label = _label(manifest.system.retriever, manifest.system.variant)
-        rows.append((f"{manifest.data.name} {record.folder.name}", label, made, *values))
+        rows.append((f"{manifest.data.name} {record.folder.name}", label, made, *_cells(record, names)))
     if records:
         _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:

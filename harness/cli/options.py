@@ -15,7 +15,6 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: what e
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: warnings and errors alone, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
 
-
 _asked: set[str] = set()  # of one command, before its name and after it
 
 

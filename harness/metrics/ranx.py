@@ -24,10 +24,10 @@ def by_ranx(
     """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked; `level` is the binary level."""
     compile_ahead.wait(__name__)
     judged, ranked = ranx_arrays(run, qrels, query_ids)
+    metric_switch = part("ranx.metrics").metric_switch
     found = {}
     for metric in metrics:
-        function = part("ranx.metrics").metric_switch(metric.family.ranx)
-        values = function(judged, ranked, metric.cutoff, level if metric.family.binary else 1)
+        values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, level if metric.family.binary else 1)
         found[str(metric)] = np.asarray(values, np.float64)
     return found
 
@@ -50,8 +50,9 @@ def first_kernel() -> Any:
 
 def compile_all(*names: str) -> None:
     """Call ranx's functions of these names with arrays as `ranx_arrays` makes them."""
+    metric_switch = part("ranx.metrics").metric_switch
     for name in names:
-        part("ranx.metrics").metric_switch(name)(np.zeros((2, 1, 2)), np.zeros((2, 1, 2)), 1, 1)
+        metric_switch(name)(np.zeros((2, 1, 2)), np.zeros((2, 1, 2)), 1, 1)
 
 
 def ranx_arrays(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str]) -> tuple[Values, Values]:

@@ -108,9 +108,6 @@ def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriev
     return next(retriever for spec, retriever in retrievers if spec == wanted)
 
 
-T = TypeVar("T")
-
-
 def keep(
     store: RecordStore,
     folder: Path,
@@ -137,6 +134,9 @@ def keep(
             scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
         made = found.manifest if found is not None else describe(result)
         return Outcome(store.write(folder, tag, result, scores, scores.mean(), made), found=False)
+
+
+T = TypeVar("T")
 
 
 def _once(items: Sequence[T]) -> list[T]:

@@ -7,12 +7,17 @@ import numpy as np
 from harness.reports.statistics.randomisation import SAME
 
 
+def alike(differences: Sequence[float]) -> bool:
+    """Whether the differences have no spread: all 0, or all shifted by the same."""
+    return float(np.ptp(differences)) <= SAME
+
+
 def cohens_d_z(differences: Sequence[float]) -> float | None:
     """Cohen's d_z: the mean of the paired differences in units of their standard deviation (n - 1).
 
     None where all differences are alike, for which it is not defined.
     """
-    if _alike(differences):
+    if alike(differences):
         return None
     return float(np.mean(differences) / np.std(differences, ddof=1))
 
@@ -25,11 +30,7 @@ def interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[fl
     from scipy import stats
 
     mean = float(np.mean(differences))
-    if _alike(differences):
+    if alike(differences):
         return mean, mean
     half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * stats.sem(differences)
     return mean - float(half), mean + float(half)
-
-
-def _alike(differences: Sequence[float]) -> bool:
-    return float(np.ptp(differences)) <= SAME

@@ -39,7 +39,7 @@ def paired_t_test(a: PerQuery, b: PerQuery) -> Comparison:
     check_pair(a, b)
     differences = [b[query] - a[query] for query in a]
     mean = sum(differences) / len(differences)
-    if max(differences) - min(differences) <= SAME:  # no spread: all alike, or all shifted alike
+    if effect_size.alike(differences):
         p = 1.0 if abs(mean) <= SAME else 0.0
     else:
         p = float(stats.ttest_rel(list(b.values()), [a[query] for query in b]).pvalue)
