@@ -22,11 +22,13 @@ from torch import nn
 
 from harness.models import hybrid
 from harness.models.checkpoints import projection_layers
-from harness.models.checkpoints.modules_json import _SETTINGS, MODULES, json_in, modules_in
+from harness.models.checkpoints.modules_json import MODULES, json_in, modules_in
 from harness.models.checkpoints.projection_layers import Build
 from harness.models.checkpoints.weights import names_in
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
+
+_SETTINGS = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)

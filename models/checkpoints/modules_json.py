@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.models.errors import CheckpointError
 
-MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
+MODULES = "modules.json"
 
 
 def module_folders(folder: Path) -> list[Path]:
