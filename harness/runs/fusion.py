@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,6 @@ def fuse_parts(
         "hashes": [data.content_hash, data.queries_hash, data.qrels_hash],
         "rules": [data.rules.drop_self, data.rules.binary_level],
         "top_k": config.top_k,
-        "packages": {"ranx": version("ranx")},
     }
 
     def make() -> Run:

@@ -1,4 +1,4 @@
-"""Several runs of one collection become one, through ranx.
+"""Several runs of one collection become one.
 
 `rrf`: reciprocal rank fusion (Cormack, Clarke and Büttcher 2009, https://doi.org/10.1145/1571941.1572114): a document's
 score is the sum over the runs that hold it of 1 / (k + rank), ranks from 1. k = 60 is the paper's, fixed in a pilot and
@@ -6,29 +6,28 @@ not altered after.
 
 `weighted`: the sum of weight x score. Scores of different systems have different scales, so each query's are first put
 between 0 (its least in that run) and 1 (its greatest), `norm="min-max"`; where a run's scores of a query are all alike,
-as those of a single result, ranx makes each 0. A document that a run lacks counts 0 there.
+as those of a single result, each becomes 0. A document that a run lacks counts 0 there.
 
-ranx gives the scores. What it is handed are ranks by our own tie rule, and its result is put into order by that rule
-again (`harness.retrievers.types.Run`): ranx's own order among equal scores is not stable.
+The sums are those of ranx to the last bit (a test compares them). Its own functions are not called because numba
+compiles its types anew in every process, which takes 5 s and, for ids of a new length, 12 s more.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.retrievers.errors import InputError
-from harness.retrievers.run_files.exchange import aligned, to_dict
+from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 
 Method = Literal["rrf", "weighted"]
 Norm = Literal["min-max", "none"]
 RRF_K = 60  # Cormack et al. 2009
-_QUERIES_AT_ONCE = 256  # held as ranx's dictionaries, which take many times a run's bytes
-_NOBODY = "\0"  # a query of every block: ranx cannot hold a run without any result
-_WIDTH = 32  # numba compiles anew for each width of the longest document id, so all have a multiple of this
+_LEAST_SPREAD = 1e-9  # ranx's: scores that lie closer together are not spread to fill 0 to 1
+_QUERIES_AT_ONCE = 256  # bounds the memory of the sort that finds equal documents
 
 
 def fuse(
@@ -58,16 +57,18 @@ def fuse(
                 )
     query_ids = runs[0].query_ids
     same = [aligned(run, query_ids) for run in runs]
-    longest = -(-max(run.doc_ids.itemsize for run in same) // _WIDTH) * _WIDTH
     blocks = []
     for low in range(0, len(query_ids), _QUERIES_AT_ONCE):
         block = query_ids[low : low + _QUERIES_AT_ONCE]
-        parts = [_ranx_run(aligned(run, block), method == "rrf", longest) for run in same]
-        found = _fused(parts, method, k, chosen, norm)
-        ranked = Run.of({query_id: found.get(query_id, {}) for query_id in block})
+        parts = [aligned(run, block) for run in same]
+        if method == "rrf":
+            values = [1 / (k + _ranks(run)) for run in parts]
+        else:
+            scores = [_min_max(run) if norm == "min-max" else run.scores.astype(np.float64) for run in parts]
+            values = [weight * of_run for weight, of_run in zip(chosen, scores, strict=True)]
+        ranked = _summed(block, parts, values)
         ranked = ranked if top_k is None else ranked.first(top_k)
-        rows_query = np.repeat(np.arange(low, low + len(block)), np.diff(ranked.offsets))
-        blocks.append((rows_query, ranked.doc_ids, ranked.scores))
+        blocks.append((low + _rows_query(ranked), ranked.doc_ids, ranked.scores))
     return Run.from_blocks(query_ids, blocks)
 
 
@@ -83,35 +84,31 @@ def checked_weights(weights: Sequence[float] | None, runs: int) -> list[float]:
     return chosen
 
 
-def _ranx_run(run: Run, by_rank: bool, longest: int) -> Any:
-    """ranx's run of a block; `by_rank` with scores that only say the ranks, so that ranx has no ties to order.
-
-    Its longest document id is `longest` letters, and that of a query which nobody asked.
-    """
-    import ranx
-
-    found = to_dict(run)
-    if by_rank:
-        found = {query_id: {doc: -float(rank) for rank, doc in enumerate(rows)} for query_id, rows in found.items()}
-    return ranx.Run({_NOBODY: {"-" * longest: 1.0}, **found})
+def _rows_query(run: Run) -> npt.NDArray[np.int64]:
+    """The number of each row's query, [R]."""
+    return np.repeat(np.arange(len(run)), np.diff(run.offsets))
 
 
-def _fused(parts: list[Any], method: Method, k: int, weights: list[float], norm: Norm) -> dict[str, dict[str, float]]:
-    import numba
-    import ranx
+def _ranks(run: Run) -> npt.NDArray[np.int64]:
+    """The rank of each row, from 1, [R]."""
+    return np.arange(1, len(run.scores) + 1) - run.offsets[_rows_query(run)]
 
-    threads = numba.get_num_threads()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", numba.core.errors.NumbaWarning)  # of ranx's code, while it is compiled
-            if method == "rrf":
-                fused = ranx.fuse(parts, norm=None, method="rrf", params={"k": k})
-            else:
-                asked = None if norm == "none" else norm
-                fused = ranx.fuse(parts, norm=asked, method="wsum", params={"weights": weights})
-    finally:
-        numba.set_num_threads(threads)
-    return {query_id: dict(rows) for query_id, rows in fused.run.items() if query_id != _NOBODY}
+
+def _min_max(run: Run) -> npt.NDArray[np.float64]:
+    """The scores with each query's greatest at 1 and its least at 0, [R]; rows descend, so these are first and last."""
+    scores, rows_query = run.scores.astype(np.float64), _rows_query(run)
+    greatest, least = scores[run.offsets[rows_query]], scores[run.offsets[rows_query + 1] - 1]
+    return (scores - least) / np.maximum(greatest - least, _LEAST_SPREAD)
+
+
+def _summed(query_ids: Sequence[str], runs: Sequence[Run], values: Sequence[npt.NDArray[np.float64]]) -> Run:
+    """The run of the sums of what each of `runs` gives a query's document, added in their order."""
+    names, document = np.unique(np.concatenate([run.doc_ids for run in runs]), return_inverse=True)
+    rows_query = np.concatenate([_rows_query(run) for run in runs])
+    pairs, place = np.unique(rows_query * len(names) + document, return_inverse=True)
+    sums = np.bincount(place, np.concatenate(values), len(pairs)).astype(np.float64)
+    count = max(1, len(names))
+    return Run.from_rows(query_ids, pairs // count, names[pairs % count], sums)
 
 
 def digest(run: Run) -> str:

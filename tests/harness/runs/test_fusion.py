@@ -1,8 +1,11 @@
-"""Fusion through ranx against the formulas written out, its records, and runs of other tools scored by our rules."""
+"""Fusion against the formulas written out and against ranx, its records, and runs of other tools under our rules."""
 
 import gzip
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -85,7 +88,7 @@ def test_weighted_by_hand():
     assert plain["q1"] == pytest.approx({"d2": 6.0, "d1": 3.0, "d3": 2.0, "d4": 1.0})
 
 
-def test_ranx_agrees_with_the_formulas_and_the_order_is_ours(monkeypatch):
+def test_the_sums_are_those_of_the_formulas(monkeypatch):
     """Ties within the runs and in the sums; blocks of queries change nothing."""
     runs = random_runs()
     monkeypatch.setattr(fusion, "_QUERIES_AT_ONCE", 5)
@@ -96,6 +99,47 @@ def test_ranx_agrees_with_the_formulas_and_the_order_is_ours(monkeypatch):
     same(fusion.fuse(runs, "weighted", weights=weights, norm="none"), weighted(runs, weights, norm=False))
     same(fusion.fuse(runs, top_k=4), rrf(runs).first(4))
     same(fusion.fuse(runs[::-1]), rrf(runs))
+
+
+RANX = """
+import json, sys
+import ranx
+
+ranks, scores = ([ranx.Run(run) for run in given] for given in json.load(sys.stdin))
+fused = [ranx.fuse(ranks, norm=None, method="rrf", params={"k": k}) for k in (60, 0)]
+for norm in (None, "min-max"):
+    fused.append(ranx.fuse(scores, norm=norm, method="wsum", params={"weights": [0.1, 0.7, 3.3]}))
+json.dump([{query: dict(rows) for query, rows in one.run.items()} for one in fused], sys.stdout)
+"""
+
+
+@pytest.mark.process
+def test_ranx_gives_the_same_to_the_last_bit():
+    """In a process without numba's compiler, where the same functions of ranx run as Python at once."""
+    draw = np.random.default_rng(1)
+    names = [f"d{n}" * (1 + n % 3) for n in range(60)]
+    wanted = [{f"q{q}": draw.permutation(names)[:n].tolist() for q, n in enumerate(draw.integers(1, 40, 300))}
+              for _ in range(3)]  # fmt: skip
+    runs = [Run.of({q: {d: abs(draw.normal(5, 9)) for d in docs} for q, docs in one.items()}) for one in wanted]
+    scores = [exchange.to_dict(run) for run in runs]
+    ranks = [{q: {d: -float(rank) for rank, d in enumerate(rows)} for q, rows in run.items()} for run in scores]
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RANX],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        input=json.dumps([ranks, scores]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [
+        fusion.fuse(runs), fusion.fuse(runs, k=0),
+        *(fusion.fuse(runs, "weighted", weights=[0.1, 0.7, 3.3], norm=norm) for norm in ("none", "min-max")),
+    ]  # fmt: skip
+    for one, theirs in zip(ours, json.loads(ran.stdout), strict=True):
+        expected = Run.of({query: theirs[query] for query in one.query_ids})
+        assert one.offsets.tolist() == expected.offsets.tolist()
+        assert one.doc_ids.tolist() == expected.doc_ids.tolist()
+        assert one.scores.tolist() == expected.scores.tolist()
 
 
 @pytest.mark.parametrize(
