@@ -9,10 +9,9 @@ from harness.metrics.names import Metric
 from harness.metrics.scoring import score
 from harness.reports.dissection import BOTH, DENSE, LEXICAL, Dissection, Scored
 from harness.retrievers.encoding.vectors import bytes_per_document
-from harness.retrievers.errors import InputError
 from harness.retrievers.neural import halves
-from harness.retrievers.neural.halves import View
 from harness.retrievers.neural.retriever import Neural
+from harness.retrievers.neural.views import View
 from harness.retrievers.types import Run
 from harness.runtime.job import HarnessJob
 
@@ -92,11 +91,3 @@ def first_ranks(
         hits = np.flatnonzero(np.isin(ids, np.array(relevant, dtype=np.bytes_)))
         ranks.append(int(hits[0]) + 1 if len(hits) else 0)
     return ranks
-
-
-def widths_of(text: str) -> list[int]:
-    """Widths such as `16,32,64`. Raises InputError for anything else."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
-        raise InputError(f"--k-terms {text!r}: want numbers from 1 up with commas between them, such as 16,32,64.")
-    return sorted({int(word) for word in words})

@@ -42,8 +42,10 @@ def dissect_command(
     """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
     from harness.datasets.dataset import resolve
     from harness.metrics.names import parse_metrics
+    from harness.models import hybrid
     from harness.reports.files import check_folder
     from harness.retrievers.errors import InputError
+    from harness.retrievers.neural import views
     from harness.retrievers.neural.retriever import Neural
     from harness.runs.config import RetrieverSpec, make_retriever
     from harness.runtime import log
@@ -61,18 +63,20 @@ def dissect_command(
         metrics = [m for m in metrics if m.cutoff <= top_k] or parse_metrics([f"NDCG@{top_k}"])
     if deep := [str(m) for m in metrics if m.cutoff > top_k]:
         raise InputError(f"{', '.join(deep)} cannot be measured on runs of {top_k:,} results: raise --top-k.")
+    widths = None if k_terms is None else _widths(k_terms)
     if output is not None:
         check_folder(output)
     options = {"checkpoint": checkpoint, "lexical": lexical, "device": device, "precision": precision}
     retriever = make_retriever(RetrieverSpec(name="dupmae", options=options))
     assert isinstance(retriever, Neural)
     datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
+    if spec := hybrid.read(retriever.folder):  # of a checkpoint of ours, before torch is imported
+        views.check(spec.replace(lexical=lexical), widths or [], retriever.folder)
     retriever.check()
-    from harness.analysis.dissection import dissect, widths_of
+    from harness.analysis.dissection import dissect
     from harness.cli.console import print_json
     from harness.reports.dissection import as_facts, as_markdown, write
 
-    widths = None if k_terms is None else widths_of(k_terms)
     job, facts = HarnessJob(cache(), threads), []
     with interruptible("encoded shards are kept"):
         for number, one in enumerate(datasets):
@@ -87,3 +91,13 @@ def dissect_command(
                     log.logger.info(f"wrote {path}")
         if as_json:
             print_json(facts)
+
+
+def _widths(text: str) -> list[int]:
+    """Widths such as `16,32,64`. Raises InputError for anything else."""
+    from harness.retrievers.errors import InputError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+        raise InputError(f"--k-terms {text!r}: want numbers from 1 up with commas between them, such as 16,32,64.")
+    return sorted({int(word) for word in words})

@@ -2,27 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from harness.retrievers.encoding.store import Shard
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
-from harness.retrievers.errors import InputError
 from harness.retrievers.neural.retriever import QUERIES_AT_ONCE, Neural
+from harness.retrievers.neural.views import View, check
 from harness.retrievers.search.searcher import Searcher, merged
 from harness.retrievers.types import Corpus, Job, Query, Run
 
 # whole shards of so many documents are held narrowed at once: K' pairs of a million take 4 MB times K'
 _DOCUMENTS_AT_ONCE = 1 << 20
-
-
-class View(NamedTuple):
-    """What of the stored vectors takes part: the dense half or not, and the `terms` largest pairs of each document."""
-
-    dense: bool
-    terms: int
 
 
 def narrowed(vectors: HybridVectors, view: View) -> HybridVectors:
@@ -55,17 +47,7 @@ def search(
     a view of more terms than its K.
     """
     torch.set_num_threads(job.threads)
-    spec = retriever.encoder.loaded.spec
-    if not spec.dense or not spec.lexical:
-        raise InputError(
-            f"{retriever.folder} has no {'lexical' if spec.dense else 'dense'} half (D = {spec.dense}, K = "
-            f"{spec.lexical}), so there is nothing to take apart. Name a hybrid checkpoint, or give --lexical K."
-        )
-    if too_many := sorted({view.terms for view in views if view.terms > spec.lexical}):
-        raise InputError(
-            f"{', '.join(map(str, too_many))}: more terms than the {spec.lexical} that are kept of a passage. Ask for "
-            f"1 to {spec.lexical}, or keep more with --lexical."
-        )
+    check(retriever.encoder.loaded.spec, [view.terms for view in views], retriever.folder)
     groups = _groups(retriever.shards(corpus, job))
     query_ids = [query.query_id for query in queries]
     found = {view: Run.from_blocks(query_ids, []) for view in views}

@@ -24,7 +24,8 @@ from harness.reports.dissection import (
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.encoding.vectors import HybridVectors
 from harness.retrievers.neural import halves
-from harness.retrievers.neural.halves import View, narrowed
+from harness.retrievers.neural.halves import narrowed
+from harness.retrievers.neural.views import View
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, build, make_retriever
