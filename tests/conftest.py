@@ -1,5 +1,6 @@
 """What the tests share: a home of their own, small collections, and the real ones where there are any."""
 
+import gc
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _workers > 1:
     for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(_name, str(max(1, (os.cpu_count() or 1) // _workers)))
+gc.set_threshold(50_000, 20, 20)  # as the command line; what is imported below makes each collection take long
 
 import pytest
 import torch
@@ -45,6 +47,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         compile_ahead.start("harness.retrievers.search.warm", "dense", "lexical")
         for module in ("harness.metrics.ranx", "harness.retrievers.search.warm"):
             compile_ahead.wait(module)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes or train come first, so that no worker is left with a long one at the end."""
+    long = {item.path for item in items for name in ("process", "integration") if item.get_closest_marker(name)}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules stay; to look through them again and again takes long
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,11 +19,11 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdgklmn
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Large enough that indexing and searching last a second each."""
+    """Large enough that indexing lasts half a second and searching one."""
     draw = random.Random(3)
     docs = [(f"d{n}", " ".join(draw.choices(WORDS, k=3)), " ".join(draw.choices(WORDS, k=80))) for n in range(6000)]
-    queries = [(f"q{n}", " ".join(draw.choices(WORDS, k=6))) for n in range(400)]
-    qrels = {"test": [(f"q{n}", f"d{n}", 1) for n in range(400)]}
+    queries = [(f"q{n}", " ".join(draw.choices(WORDS, k=6))) for n in range(120)]
+    qrels = {"test": [(f"q{n}", f"d{n}", 1) for n in range(120)]}
     return write_beir(tmp_path_factory.mktemp("kill") / "large", docs=docs, queries=queries, qrels=qrels)
 
 

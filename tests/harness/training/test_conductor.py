@@ -180,32 +180,29 @@ def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):
 def test_what_is_finished_is_found_and_what_was_left_runs_as_any_checkpoint(whole, monkeypatch, cli):
     monkeypatch.chdir(whole[0])
     before = {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
-    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--threads", 1, "--no-evaluate")
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stderr.count("found ") == len(STAGES)
+    answer = cli("train", "--recipe", "tiny.yaml", "--threads", 1, "--no-evaluate")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("found ") == len(STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
-    record = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
-    assert record.returncode == 0, record.stderr
-    assert "dupmae (CLS:16, OT:16)" in record.stdout
-    teacher = cli_at(whole[0], "run", "-r", "dupmae", "--checkpoint", "trained/tiny/teacher", "-d", "mini")
-    assert teacher.returncode == 2
-    assert "is a cross-encoder" in teacher.stderr
+    record = cli("run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
+    assert record.code == 0, record.err
+    assert "dupmae (CLS:16, OT:16)" in record.out
+    teacher = cli("run", "-r", "dupmae", "--checkpoint", "trained/tiny/teacher", "-d", "mini")
+    assert teacher.code == 2
+    assert "is a cross-encoder" in teacher.err
 
 
-def cli_at(folder, *words):
-    return run_process(*words, cwd=folder)
-
-
-def test_another_recipe_is_refused_and_nothing_is_overwritten(whole):
+def test_another_recipe_is_refused_and_nothing_is_overwritten(whole, bad, monkeypatch):
+    monkeypatch.chdir(whole[0])
     before = {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()}
-    answer = cli_at(whole[0], "train", "--recipe", "tiny.yaml", "--set", "pretrain.steps=9", "--threads", 1)
-    assert answer.returncode == 2
-    assert "trained/tiny/pretrain was made by another recipe" in answer.stderr
-    assert "stage.steps was 6, is 9" in answer.stderr
+    words = ("train", "--recipe", "tiny.yaml", "--set", "pretrain.steps=9", "--threads", 1)
+    message = bad(*words, results=Path("nowhere"))  # there are records of the run above
+    assert "trained/tiny/pretrain was made by another recipe" in message
+    assert "stage.steps was 6, is 9" in message
     assert {path: path.read_bytes() for path in (whole[0] / "trained").rglob("*") if path.is_file()} == before
 
 
-def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, tmp_path):
+def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, tmp_path, cli):
     """kill -9 within pre-training, and again within fine-tuning; then the same bytes as without."""
     stages = {name: STAGES[name] for name in ("pretrain", "in_batch")}
     values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
@@ -220,8 +217,8 @@ def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, t
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    answer = run_process("train", "--recipe", "tiny.yaml", "--threads", 1, cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
+    answer = cli("train", "--recipe", "tiny.yaml", "--threads", 1)
+    assert answer.code == 0, answer.err
     for name in stages:
         ours = load_file(tmp_path / "trained" / "tiny" / name / "model.safetensors")
         theirs = load_file(whole[0] / "trained" / "tiny" / name / "model.safetensors")
@@ -364,7 +361,7 @@ def test_differences_are_named_by_their_place():
     ]
 
 
-def test_two_processes_train_as_one_does(tmp_path):
+def test_two_processes_train_as_one_does(tmp_path, cli):
     """`torchrun` on two gloo processes: every stage, without dropout. The logged losses are one process's to 1e-3.
 
     Both search at the end as well; rank 0 alone writes the table.
@@ -384,15 +381,17 @@ def test_two_processes_train_as_one_does(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "harness.cli"]
     train = ["train", "--recipe", "tiny.yaml", "--threads", "1", "--output"]
-    for words in ([*launch, *train, "two"], ["-m", "harness.cli", *train, "one", "--no-evaluate"]):
-        answer = subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert answer.returncode == 0, answer.stderr
-        assert answer.stderr.count("wrote ") == len(names)  # one process speaks
-        assert answer.stdout.count("| dataset | system |") == ("two" in words)
+    launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "harness.cli"]
+    both = subprocess.run(
+        [sys.executable, "-m", *launch, *train, "two"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("| dataset | system |") == 1
+    alone = cli(*train, "one", "--no-evaluate")
+    assert alone.code == 0, alone.err
+    assert both.stderr.count("wrote ") == alone.err.count("wrote ") == len(names)  # one process speaks
     for name in ("pretrain", "in_batch", "teacher", "distil"):
         logs = [(tmp_path / place / name / "metrics.jsonl").read_text().splitlines() for place in ("one", "two")]
         for one, two in zip(*(map(json.loads, log) for log in logs), strict=True):

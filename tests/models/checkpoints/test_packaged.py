@@ -226,9 +226,9 @@ def test_weights_of_another_pre_training_are_not_comparable_in_anybodys_row(name
 
 
 @pytest.mark.process
-def test_a_process_of_its_own_finds_them(tmp_path):
+def test_a_process_of_its_own_finds_them(tmp_path, beir):
     """Through the installed entry point, without the test's folder, and offline."""
-    answer = run_process("run", "-r", "dupmae", "-d", "mini", "-m", "NDCG@10", cwd=tmp_path)
+    answer = run_process("run", "-r", "dupmae", "-d", beir(), "-m", "NDCG@10", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     system = json.loads(next(tmp_path.rglob("manifest.json")).read_text())["system"]
     assert system["checkpoint"] == "dupmae-mini"

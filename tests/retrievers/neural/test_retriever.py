@@ -199,9 +199,9 @@ def large(tmp_path_factory):
     model = tiny.masked_lm(hidden=64, num_hidden_layers=4)
     checkpoint.save(place / "m", model, tiny.tokenizer(), HybridSpec(lexical=12))
     words = tiny.WORDS
-    docs = [(f"d{n}", "", " ".join(words[(n * 7 + k * k) % len(words)] for k in range(60))) for n in range(2400)]
+    docs = [(f"d{n}", "", " ".join(words[(n * 7 + k * k) % len(words)] for k in range(60))) for n in range(1200)]
     folder = write_beir(place / "c", docs=docs, queries=QUERIES, qrels={"test": [("q1", "d3", 1), ("q2", "d9", 1)]})
-    command = ["run", "-r", "dupmae", "--checkpoint", place / "m", "-d", folder, "-o", "shard_documents=300"]
+    command = ["run", "-r", "dupmae", "--checkpoint", place / "m", "-d", folder, "-o", "shard_documents=150"]
     whole = run_process(*command, cwd=place, env={"HARNESS_HOME": str(place / "home")})
     assert whole.returncode == 0, whole.stderr
     return command, next(place.glob("results/*/*/*/run.trec.gz")).read_bytes()
