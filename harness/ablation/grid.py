@@ -8,7 +8,11 @@ from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.reports.ablation.rows import BOTH, CLS, OT, ROWS, label, widths
 from harness.retrievers.errors import InputError
-from harness.training.recipe import Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher
+from harness.training.recipe import Recipe
+from harness.training.stage import FINE_TUNED, SCORES, TEACHER
+from harness.training.stages.finetune import Finetune
+from harness.training.stages.pretrain import Objective, Pretrain
+from harness.training.stages.weigh import Weigh
 
 _SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}
 
@@ -38,21 +42,20 @@ def stage_2(recipe: Recipe) -> Recipe:
     and for one that has nothing to be measured on.
     """
     names = list(recipe.stages)
-    ends = [n for n, s in recipe.stages.items() if isinstance(s, Finetune) and s.negatives and not s.distil]
+    ends = [n for n, s in recipe.of_kind(Finetune).items() if s.negatives and not s.distil]
     if not ends:
         raise _unfit(recipe, "has no fine-tuning on mined negatives (negatives: 1 or more, without distil)")
-    last = names.index(ends[0])
+    stage_1_and_2 = {*names[: names.index(ends[0]) + 1], *recipe.of_kind(Weigh)}
     stages = {
         name: stage
-        for number, (name, stage) in enumerate(recipe.stages.items())
-        if not isinstance(stage, Teacher | Score)
-        and not (isinstance(stage, Finetune) and stage.distil)
-        and (number <= last or not isinstance(stage, Pretrain | Finetune | Mine))
+        for name, stage in recipe.stages.items()
+        if name in stage_1_and_2 and not {TEACHER, SCORES} & {*stage.leaves, *stage.needs()}
     }
-    kinds = [stage.kind for stage in stages.values()]
-    if "pretrain" not in kinds:
+    pretrained = [name for name in stages if name in recipe.of_kind(Pretrain)]
+    if not pretrained:
         raise _unfit(recipe, "has no pre-training before them")
-    if "pretrain" in kinds[kinds.index("finetune") :]:
+    tuned = [name for name, stage in stages.items() if FINE_TUNED in stage.leaves]
+    if names.index(pretrained[-1]) > names.index(tuned[0]):
         raise _unfit(recipe, "pre-trains after fine-tuning, so that representations cannot share a pre-training")
     if not recipe.data.evaluate:
         raise _unfit(recipe, "names no collection in data.evaluate")
@@ -84,15 +87,14 @@ def _arm(recipe: Recipe, hidden: int, output: Path, seed: int, pretraining: str,
     shared = output / _SHORT[pretraining]
     # a stage's name holds no point, so these cannot meet
     own = output / f"{_SHORT[pretraining]}.{label(dense, lexical).replace(':', '').replace(', ', '-')}"
-    last = max(number for number, stage in enumerate(recipe.stages.values()) if isinstance(stage, Pretrain))
-    stages, folders = {}, {}
-    for number, (name, stage) in enumerate(recipe.stages.items()):
-        folders[name] = (shared if number <= last else own) / name
-        stages[name] = stage
-        if isinstance(stage, Pretrain):
-            stages[name] = stage.model_copy(update={"objective": objective(stage.objective, pretraining)})
-        elif isinstance(stage, Finetune):
-            stages[name] = stage.model_copy(update={"dense": dense, "lexical": lexical})
+    pretrained = recipe.of_kind(Pretrain)
+    last = max(list(recipe.stages).index(name) for name in pretrained)
+    folders = {name: (shared if n <= last else own) / name for n, name in enumerate(recipe.stages)}
+    stages = dict(recipe.stages)
+    for name, stage in pretrained.items():
+        stages[name] = stage.model_copy(update={"objective": objective(stage.objective, pretraining)})
+    for name, tuned in recipe.of_kind(Finetune).items():
+        stages[name] = tuned.model_copy(update={"dense": dense, "lexical": lexical})
     rows = tuple(row.name for row in ROWS if (row.pretraining, row.representation) == (pretraining, representation))
     system = "retromae-finetune" if rows == ("RetroMAE",) else "dupmae"
     changed = recipe.model_copy(update={"stages": stages, "seed": seed, "system": system})
@@ -131,7 +133,7 @@ def hidden_width(recipe: Recipe, guess: bool = False) -> int:
     try:
         return int(json.loads((hub.locate(str(recipe.base.checkpoint)) / "config.json").read_text())["hidden_size"])
     except CheckpointError:
-        halves = [(s.dense, s.lexical) for s in recipe.stages.values() if isinstance(s, Finetune)]
+        halves = [(s.dense, s.lexical) for s in recipe.of_kind(Finetune).values()]
         if guess and halves and halves[0][0] and halves[0][1]:
             return halves[0][0] + halves[0][1]
         raise

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.ablation.grid import Arm
-from harness.reports.ablation.rows import label
 from harness.training.conductor import open_context, survey
-from harness.training.recipe import Finetune, Mine, Pretrain, Weigh
 from harness.training.stage_folder import StageFolder
 
 
@@ -29,26 +27,12 @@ def plan(chosen: Sequence[Arm], places: Sequence[dict[str, StageFolder]] | None)
             path = arm.folders[name]
             before = found[path].rows if path in found else ()
             state = _state(places[number][name]) if places else "to do"
-            found[path] = Planned(path, _words(stage), (*before, *arm.rows), state)
+            found[path] = Planned(path, stage.words(), (*before, *arm.rows), state)
     return list(found.values())
 
 
 def _state(place: StageFolder) -> str:
     return "done" if place.finished else "unfinished" if place.begun else "to do"
-
-
-def _words(stage: object) -> str:
-    if isinstance(stage, Mine):
-        return f"mine {stage.depth:,} with {'the student itself' if stage.retriever == 'model' else stage.retriever}"
-    if isinstance(stage, Weigh):
-        return f"weigh the halves by {stage.metric} on {', '.join(stage.collections)}"
-    assert isinstance(stage, Pretrain | Finetune)
-    length = f"{stage.steps:,} steps" if stage.steps else f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}"
-    if isinstance(stage, Pretrain):
-        return f"pre-train, {stage.objective.config().tasks}, {length} of {stage.batch:,}"
-    how = f"{stage.negatives} hard negative{'s' * (stage.negatives > 1)}" if stage.negatives else "in-batch"
-    data = f" on {', '.join(stage.train)}" if stage.train else ""
-    return f"fine-tune {label(stage.dense or 0, stage.lexical or 0)}, {how}{data}, {length} of {stage.batch:,}"
 
 
 def look(chosen: Sequence[Arm], output: Path) -> list[Planned]:

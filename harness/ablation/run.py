@@ -15,8 +15,7 @@ from harness.runs.runner import iterate
 from harness.training.conductor import alone, open_context, prepare, run
 from harness.training.context import Context
 from harness.training.overlap import exposures
-from harness.training.recipe import Finetune
-from harness.training.recipe_files import placed
+from harness.training.stages.finetune import Finetune
 from harness.training.student import searched_as
 
 _DEPTH = 1000  # R@1000
@@ -65,7 +64,7 @@ def _untrained(chosen: Sequence[Arm], contexts: Sequence[Context]) -> dict[str, 
     """The models that the pre-trainings start from, one a seed; a checkpoint is the same for all."""
     recipe = chosen[0].recipe
     hidden = hidden_width(recipe)
-    last = [stage for stage in recipe.stages.values() if isinstance(stage, Finetune)][-1]
+    last = [*recipe.of_kind(Finetune).values()][-1]
     bases = list(dict.fromkeys(context.place("base") for context in contexts))
     word = "untrained base"
     if recipe.base.checkpoint is not None:
@@ -82,7 +81,7 @@ def _untrained(chosen: Sequence[Arm], contexts: Sequence[Context]) -> dict[str, 
 def _measure(specs: list[RetrieverSpec], context: Context, output: Path, command: Sequence[str]) -> list[Record]:
     config = RunConfig(
         retrievers=[_as_trained(spec, context.recipe.precision) for spec in specs],
-        datasets=[placed(name, context.root) for name in context.recipe.data.evaluate],
+        datasets=[context.recipe.place(name) for name in context.recipe.data.evaluate],
         results=output / "results",
         threads=context.job.threads,
         metrics=list(one_collection.SHOWN),

@@ -92,7 +92,7 @@ def real(model: Path, corpus: str, count: int, queries: int, threads: int) -> tu
 
 def _distinct(corpus: str) -> Iterator[str]:
     seen: set[str] = set()
-    for text in texts(CorpusPart(name=corpus), None):
+    for text in texts(CorpusPart(name=corpus), corpus):
         if text not in seen:
             seen.add(text)
             yield text

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,22 +22,13 @@ from harness.runtime.locks import held
 from harness.runtime.paths import cache
 from harness.runtime.processes import Processes, leave_at_exit
 from harness.training import base_model, preflight
-from harness.training.context import Context, Facts
+from harness.training.context import Context
 from harness.training.data import corpora
-from harness.training.recipe import ENCODERS, Pretrain, Recipe, Weigh
+from harness.training.recipe import Recipe
 from harness.training.recipe_data import CorpusPart
-from harness.training.recipe_files import find_root
+from harness.training.stage import Facts, Stage
 from harness.training.stage_folder import StageFolder
-from harness.training.stages import finetune, mine, pretrain, score, teacher, weigh
 
-_DO: dict[str, Callable[[Context, str, Any, Path], Facts]] = {
-    "pretrain": pretrain.pretrain,
-    "finetune": finetune.finetune,
-    "mine": mine.mine,
-    "teacher": teacher.teacher,
-    "score": score.score,
-    "weigh": weigh.weigh,
-}
 _PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
 _PATIENCE = timedelta(days=7)  # processes wait for the one that mines
 
@@ -56,14 +47,14 @@ def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | N
 
 def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Context:
     """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
-    root, accelerator = find_root(recipe), _accelerator(recipe)
+    accelerator = _accelerator(recipe)
     leave_at_exit()
     job = HarnessJob(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
     if imitated(accelerator.device.type, accelerator.mixed_precision):
         job.warn(IMITATED)
     environment.git_commit()  # forks, so it comes before mining may start Java
-    return Context(recipe, output, root, accelerator, job)
+    return Context(recipe, output, accelerator, job)
 
 
 @contextmanager
@@ -93,17 +84,17 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     Raises InputError for wrong input.
     """
     recipe, accelerator = context.recipe, context.accelerator
-    preflight.check_names(recipe, context.root)
+    preflight.check_names(recipe)
     base = _base(context)
     preflight.check(recipe, base.path, accelerator.num_processes)
     places = _places(context, base)
-    preflight.check_examples(recipe, lambda stage: len(context.opened(recipe.trains_on(stage)).positives))
-    learned = {name for stage in recipe.stages.values() for name in recipe.trains_on(stage)}
+    preflight.check_examples(recipe, lambda names: len(context.opened(names).positives))
+    learned = {name for stage in recipe.stages.values() for name in stage.learns_from(recipe.data)}
     if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
-    weighed = {name for stage in recipe.stages.values() if isinstance(stage, Weigh) for name in stage.collections}
-    if chosen := weighed & set(recipe.data.evaluate):
-        context.job.warn(f"{', '.join(sorted(chosen))}: the halves are weighed on it, and it is scored on")
+    for name, stage in recipe.stages.items():
+        if chosen := {*stage.chooses_by(recipe.data)} & {*recipe.data.evaluate}:
+            context.job.warn(f"{', '.join(sorted(chosen))}: {name} chooses by it, and it is scored on")
     for place in places.values():
         if not place.finished and place.begun:
             _say(context, f"{place.partial} is unfinished; it goes on from its last saved state")
@@ -126,10 +117,7 @@ def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]
             _say(context, f"found {place.path}")
         else:
             _do(context, name, place, command)
-        kind = context.recipe.stages[name].kind
-        context.latest[kind] = place.path
-        if kind in ENCODERS:
-            context.latest["encoder"] = place.path
+        context.latest |= dict.fromkeys(context.recipe.stages[name].leaves, place.path)
 
 
 def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
@@ -140,7 +128,7 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
             "stage": stage.model_dump(mode="json"),
             "seed": context.recipe.seed,
             "precision": context.recipe.precision,
-            "system": context.recipe.system if stage.kind == "mine" else None,
+            "system": context.recipe.system if stage.searches else None,
             "data": _data(context, stage),
             "before": before,
         }
@@ -156,7 +144,7 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     with context.accelerator.main_process_first():
         folder = place.start() if context.main else place.partial
     began = time.perf_counter()
-    facts = _DO[stage.kind](context, name, stage, folder)
+    facts = stage.run(context, name, folder)
     context.accelerator.wait_for_everyone()
     if context.main:
         if (folder / METRICS).is_file():
@@ -195,7 +183,7 @@ def _base(context: Context) -> StageFolder:
     place, parts = _base_place(context)
     with context.accelerator.main_process_first():
         if not place.finished and context.main:
-            texts = (text for part in parts for text in corpora.texts(part, context.root))
+            texts = (text for part in parts for text in corpora.texts(part, recipe.place(part.name)))
             base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
             place.finish({"created": environment.now(), "packages": environment.packages(_PACKAGES)})
     return place
@@ -204,8 +192,8 @@ def _base(context: Context) -> StageFolder:
 def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
     """Where the base is to lie, and the corpora that its vocabulary is of."""
     recipe = context.recipe
-    own = (part for stage in recipe.stages.values() if isinstance(stage, Pretrain) for part in stage.corpora)
-    parts = tuple(own) or recipe.data.corpora
+    own = (part for stage in recipe.stages.values() for part in stage.texts(recipe.data))
+    parts = tuple(dict.fromkeys(own)) or recipe.data.corpora
     decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
     if recipe.base.checkpoint is not None:
         decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
@@ -218,12 +206,13 @@ def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
     return StageFolder(context.place("base"), decides), parts
 
 
-def _data(context: Context, stage: Any) -> Any:
+def _data(context: Context, stage: Stage) -> Any:
     """The contents that a stage learns from, or chooses by."""
-    if isinstance(stage, Pretrain):
-        return context.stamp(stage.corpora or context.recipe.data.corpora)
-    names = stage.collections if isinstance(stage, Weigh) else context.recipe.trains_on(stage)
-    return digest(context.opened(names).stamp())
+    data = context.recipe.data
+    parts, names = stage.texts(data), (*stage.learns_from(data), *stage.chooses_by(data))
+    found: list[Any] = [context.stamp(parts)] if parts else []
+    found += [digest(context.opened(names).stamp())] if names else []
+    return found[0] if len(found) == 1 else found
 
 
 def _accelerator(recipe: Recipe) -> Any:

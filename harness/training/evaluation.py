@@ -10,8 +10,7 @@ from harness.reports.statistics.paired import Comparison, paired_t_test
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runs.runner import iterate
 from harness.training.context import Context
-from harness.training.recipe import ENCODERS
-from harness.training.recipe_files import placed
+from harness.training.stage import ENCODER
 from harness.training.student import searched_as
 
 _METRICS = ("MRR@10", "NDCG@10")
@@ -26,11 +25,11 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
     the number of comparisons. All processes of the training search together; rank 0 writes, the others return nothing.
     """
     recipe = context.recipe
-    encoders = [name for name, stage in recipe.stages.items() if stage.kind in ENCODERS]
+    encoders = [name for name, stage in recipe.stages.items() if ENCODER in stage.leaves]
     specs = {name: RetrieverSpec(name=name) for name in recipe.data.against}
     for name in encoders:
         specs[name] = searched_as(recipe.system, context.place(name))
-    datasets = [placed(name, context.root) for name in recipe.data.evaluate]
+    datasets = [recipe.place(name) for name in recipe.data.evaluate]
     config = RunConfig(
         retrievers=list(specs.values()),
         datasets=datasets,

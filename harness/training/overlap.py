@@ -12,7 +12,6 @@ from harness.runtime.hashing import digest
 from harness.training.context import Context
 from harness.training.data import corpora
 from harness.training.data.collections import opened
-from harness.training.recipe import Pretrain, Weigh
 from harness.training.recipe_data import CorpusPart
 
 _VERSION = 1  # of how texts are compared
@@ -30,11 +29,11 @@ def exposures(context: Context) -> dict[str, Exposure]:
     Raises InputError as the stages do.
     """
     recipe, job = context.recipe, context.job
-    trained = [*opened(_collections(context), context.root, job)]
+    trained = [*opened(map(recipe.place, _collections(context)), job)]
     found: dict[str, Exposure] = {}
     unknown: list[Dataset] = []
     for name in recipe.data.evaluate:
-        for dataset in opened([name], context.root, job):
+        for dataset in opened([recipe.place(name)], job):
             same = [other.name for other in trained if other.content_hash == dataset.content_hash]
             if not same:
                 unknown.append(dataset)
@@ -62,9 +61,8 @@ def _collections(context: Context) -> list[str]:
     recipe = context.recipe
     names = [recipe.data.validate_on] if recipe.data.validate_on else []
     for stage in recipe.stages.values():
-        names += [name for name in recipe.trains_on(stage) if name not in recipe.data.pseudo]
-        if isinstance(stage, Weigh):
-            names += stage.collections
+        names += [name for name in stage.learns_from(recipe.data) if name not in recipe.data.pseudo]
+        names += stage.chooses_by(recipe.data)
     return list(dict.fromkeys(names))
 
 
@@ -73,9 +71,8 @@ def _parts(context: Context) -> tuple[CorpusPart, ...]:
     recipe = context.recipe
     parts: list[CorpusPart] = []
     for stage in recipe.stages.values():
-        if isinstance(stage, Pretrain):
-            parts += stage.corpora or recipe.data.corpora
-        for name in recipe.trains_on(stage):
+        parts += stage.texts(recipe.data)
+        for name in stage.learns_from(recipe.data):
             parts += recipe.data.pseudo[name].corpora if name in recipe.data.pseudo else ()
     return tuple(dict.fromkeys(parts))
 
@@ -122,7 +119,7 @@ def _exposure(documents: int, queries: int, titles: int) -> Exposure:
 
 def _texts(context: Context, trained: Iterable[Dataset], parts: Iterable[CorpusPart]) -> Iterator[tuple[str, str]]:
     for part in parts:
-        for document in corpora.documents(part, context.root):
+        for document in corpora.documents(part, context.recipe.place(part.name)):
             yield document.title, document.text
     for dataset in trained:
         for document in dataset.documents():

@@ -2,25 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.retrievers.errors import InputError, unknown
 from harness.runs.config import read_value, read_yaml
-from harness.training.recipe import Base, Finetune, Mine, Objective, Pretrain, Recipe, Score, Teacher, Weigh
-from harness.training.recipe_data import CorpusPart, Data, Pseudo
+from harness.training import stage
+from harness.training.recipe import Recipe
+from harness.training.stage import Stage
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-_KINDS: dict[str, type[BaseModel]] = {
-    "pretrain": Pretrain,
-    "finetune": Finetune,
-    "mine": Mine,
-    "teacher": Teacher,
-    "score": Score,
-    "weigh": Weigh,
-}
 
 
 def names() -> list[str]:
@@ -45,17 +38,21 @@ def ablation(name: str) -> str:
 
 
 def load(name: str, changes: list[str]) -> Recipe:
-    """The recipe of that name or file, with `--set` changes.
+    """The recipe of that name or file, with `--set` changes; it knows where its corpora and collections lie.
 
-    Raises InputError for a name that is neither, and one that lists all that is wrong in a file.
+    Raises InputError for a name that is neither, one that lists all that is wrong in a file, and for a `root` that is
+    no folder.
     """
     path, values = _read(name, [])
     for change in changes:
         _apply(values, change)
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"the recipe {path.name}: {_explain(error)}") from error
+        raise InputError(f"the recipe {path.name}: {_explain(error, values)}") from error
+    root = _find_root(recipe)
+    names = [*recipe.collections, *(part.name for part in recipe.corpora)]
+    return recipe.placed({name: _placed(name, root) for name in names})
 
 
 def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -121,38 +118,42 @@ def _apply(values: dict[str, Any], change: str) -> None:
         inner.pop({"steps": "epochs", "epochs": "steps"}[keys[-1]], None)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, values: dict[str, Any]) -> str:
     lines = []
     for problem in error.errors():
-        # a stage's kind stands in the place of its settings' names
-        parts = [str(part) for part in problem["loc"]]
-        if parts[:1] == ["stages"] and len(parts) > 2:
-            del parts[2]
-        where, what = ".".join(parts), problem["msg"].removeprefix("Value error, ").rstrip(".")
+        where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ").rstrip(".")
         if problem["type"] == "extra_forbidden":
-            what = f"unknown; there is {', '.join(_fields(problem['loc']))}"
-        elif problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-            what = f"want a kind: {', '.join(_KINDS)}"
+            what = f"unknown; there is {', '.join(_fields(problem['loc'], values))}"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
         lines.append(f"{where}: {what}" if where else what)
     return "; ".join(lines) + "."
 
 
-def _fields(place: tuple[int | str, ...]) -> list[str]:
+def _fields(place: tuple[int | str, ...], values: Any) -> list[str]:
     """The names that may stand where an unknown one was."""
-    inner: dict[str, type[BaseModel]] = {"base": Base, "data": Data, "objective": Objective}
-    inner |= {"corpora": CorpusPart, "pseudo": Pseudo}
     model: type[BaseModel] = Recipe
-    for number, part in enumerate(place[:-1]):
-        if place[0] == "stages" and number == 2:
-            model = _KINDS.get(str(part), model)
-        elif number != 1 or place[0] != "stages":
-            model = inner.get(str(part), model)
+    key = False  # whether the next part is a key of a dictionary, and no field's name
+    for part in place[:-1]:
+        values = values[part]
+        if model is Stage:
+            model, key = stage.kinds()[values["kind"]], False
+        elif key or isinstance(part, int):
+            key = False
+        else:
+            model, key = _model_in(model.model_fields[part].annotation) or (model, False)
     return sorted(model.model_fields)
 
 
-def find_root(recipe: Recipe) -> Path | None:
+def _model_in(annotation: Any) -> tuple[type[BaseModel], bool] | None:
+    """The model that a field holds, one or several, and whether in a dictionary."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    found = next((inner for part in get_args(annotation) if (inner := _model_in(part))), None)
+    return found and (found[0], found[1] or get_origin(annotation) is dict)
+
+
+def _find_root(recipe: Recipe) -> Path | None:
     """The folder under which the recipe's relative paths are looked for.
 
     `root` where it is given; else the first that exists of $HARNESS_DATA, ./data and ../shared.
@@ -166,7 +167,7 @@ def find_root(recipe: Recipe) -> Path | None:
     return next((Path(place) for place in places if place and Path(place).is_dir()), None)
 
 
-def placed(name: str, root: Path | None) -> str:
+def _placed(name: str, root: Path | None) -> str:
     """A name as the loader takes it: the path under `root` where there is one, else the name itself."""
     if root is None or name.startswith(("/", ".", "~")):
         return name

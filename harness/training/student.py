@@ -13,7 +13,6 @@ from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.hybrid import HybridSpec
 from harness.retrievers.errors import InputError
 from harness.runs.config import RetrieverSpec
-from harness.training.recipe import Finetune
 
 
 def searched_as(system: str, checkpoint: Path) -> RetrieverSpec:
@@ -24,19 +23,21 @@ def searched_as(system: str, checkpoint: Path) -> RetrieverSpec:
     return RetrieverSpec(name=system, options={"checkpoint": str(checkpoint), "titles": "space"})
 
 
-def load_student(source: Path, stage: Finetune, seed: int) -> Loaded:
-    """The checkpoint `source` as `stage` wants it; a projection [D,H] that is not there yet is drawn with `seed`.
+def load_student(
+    source: Path, dense: int | None, lexical: int | None, query_length: int, passage_length: int, seed: int
+) -> Loaded:
+    """The checkpoint `source` with these halves (None: as it has them) and lengths in tokens.
 
-    Its rows are orthonormal: scores then begin as those of the whole CLS vector in a random subspace. Raises InputError
-    where the checkpoint has another projection already; CheckpointError as
-    `harness.models.checkpoints.checkpoint.load`.
+    A projection [D,H] that is not there yet is drawn with `seed`. Its rows are orthonormal: scores then begin as those
+    of the whole CLS vector in a random subspace. Raises InputError where the checkpoint has another projection already;
+    CheckpointError as `harness.models.checkpoints.checkpoint.load`.
     """
     before = hybrid.read(source) or HybridSpec()
     spec = before.replace(
-        dense=stage.dense,
-        lexical=stage.lexical,
-        query_length=stage.query_length,
-        passage_length=stage.passage_length,
+        dense=dense,
+        lexical=lexical,
+        query_length=query_length,
+        passage_length=passage_length,
     )
     projected = any((source / name).is_file() for name in (checkpoint.PROJECTION, "cls_projection.bin"))
     if projected and spec.dense and before.dense != spec.dense:

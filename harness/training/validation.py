@@ -1,25 +1,24 @@
 """Scores of a model under training, on a collection held out for it."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.datasets.dataset import resolve
+from harness.datasets.dataset import Dataset
 from harness.metrics.names import parse_metrics
 from harness.metrics.scoring import score
 from harness.models.checkpoints.checkpoint import Loaded
+from harness.models.finetuning.task import FinetuneTask
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import exact
 from harness.retrievers.search.final import Part
 from harness.retrievers.types import Document, Run
-from harness.runtime.job import HarnessJob
-from harness.training.recipe_files import placed
 
 _METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10
@@ -55,9 +54,8 @@ class Validator:
     training, not comparable with scores on the whole.
     """
 
-    def __init__(self, name: str, most: int | None, root: Path | None, job: HarnessJob) -> None:
-        self.dataset = resolve(placed(name, root))[0]
-        self.dataset.open(job)
+    def __init__(self, dataset: Dataset, most: int | None) -> None:
+        self.dataset = dataset  # opened
         self.docs = list(self._documents(most))
         self.names = _Names(self.docs)
 
@@ -95,3 +93,21 @@ class Validator:
             blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
         run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
         return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level).mean()
+
+
+class Validated(FinetuneTask):
+    """Fine-tuning that is followed on a held-out collection, where there is one."""
+
+    _held_out: tuple[Validator, Loaded] | None = None
+
+    def hold_out(self, validator: Validator, student: Loaded) -> None:
+        """Score `student`, whose weights are those under training, on a collection."""
+        self._held_out = validator, student
+
+    def validate(self, accelerator: Any) -> dict[str, float]:
+        """Scores of the weights, the temperature and the scale of now."""
+        if self._held_out is None:
+            return {}
+        validator, student = self._held_out
+        now = dataclasses.replace(student, spec=student.spec.replace(**self.extra()))
+        return validator.scores(now, accelerator.device)

@@ -198,6 +198,10 @@ class CrossTask:
     def restore(self, extra: Mapping[str, float]) -> None:
         """Nothing."""
 
+    def validate(self, accelerator: Any) -> dict[str, float]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
 
 @torch.inference_mode()
 def score(

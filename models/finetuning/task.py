@@ -204,6 +204,10 @@ class FinetuneTask:
         """Take them back."""
         self.temperature, self.lexical_scale = extra["temperature"], extra["lexical_scale"]
 
+    def validate(self, accelerator: Any) -> dict[str, float]:  # noqa: ARG002
+        """Nothing; a subclass may know a collection to score on."""
+        return {}
+
 
 def _halves(queries: Represented, passages: Represented, everybody: bool) -> tuple[Tensor, Tensor]:
     """Scores [q,N] of this process's queries with everybody's passages, or with its own."""

@@ -1,6 +1,7 @@
 """Pre-training as the loop sees it: from tokens to the gradients of one global batch (paper, section 3)."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from harness.models.pretraining.masking import Collator
 from harness.models.training.gather import exchanging_once
 from harness.models.training.tokens import Tokens, chosen
 
+_PROBED = 256  # texts that tell how far vectors are from collapse
 Pieces = list[tuple[PretrainBatch, list[int]]]  # the micro-batches of this process, and the numbers of their texts
 
 
@@ -79,6 +81,16 @@ class PretrainTask:
 
     def restore(self, extra: Mapping[str, float]) -> None:
         """Nothing."""
+
+    @cached_property
+    def _probe(self) -> PretrainBatch:
+        """The last texts, collated."""
+        count = len(self.tokens)
+        return self.collator([self.tokens[i] for i in range(max(0, count - _PROBED), count)], 0)
+
+    def validate(self, accelerator: Any) -> dict[str, float]:
+        """How far the vectors of some texts are from collapse (`spread`)."""
+        return spread(self.module, self._probe, accelerator)
 
 
 def _named(found: PretrainLoss) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from harness.models.training.config import LoopConfig
 from harness.models.training.seeds import mixed
 from harness.models.training.state import METRICS, STATE, Course, append, keep_lines, resume, save
 
-Validate = Callable[[], Mapping[str, float]]
 Report = Callable[[int, int, Mapping[str, float]], None]  # steps done, tokens so far, what was measured
 
 
@@ -47,6 +46,10 @@ class Task(Protocol):
         """Take such numbers back."""
         ...
 
+    def validate(self, accelerator: Any) -> Mapping[str, float]:
+        """Scores of the weights of now, by name, or none; the main process alone is asked, its model in eval mode."""
+        ...
+
 
 def fit(
     task: Task,
@@ -54,7 +57,6 @@ def fit(
     folder: Path,
     accelerator: Any,
     report: Report = lambda _step, _tokens, _found: None,
-    validate: Validate | None = None,
 ) -> None:
     """Train `task.module` for `config.steps` steps, or go on from the state in `folder`.
 
@@ -106,8 +108,9 @@ def fit(
                     append(folder / METRICS, line)
                 course, since, began = Course(done, course.tokens), 0, time.perf_counter()
             last = done == config.steps
-            if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
-                _validate(model, validate, folder / METRICS, done, main)
+            if last or (config.validate_every and done % config.validate_every == 0):
+                if main:  # the other processes wait at the next step's first exchange
+                    _validate(task, model, folder / METRICS, done, accelerator)
                 began, since = time.perf_counter(), 0
             if done % config.save_every == 0 or last:  # after the validation: a run killed in it makes it again
                 save(folder / STATE, task, optimizer, schedule, course, accelerator)
@@ -128,12 +131,10 @@ def _gradients(
     return dict(zip(losses, means, strict=True)), norm, round(tokens * accelerator.num_processes)
 
 
-def _validate(model: nn.Module, validate: Validate, path: Path, step: int, main: bool) -> None:
-    """Score with the weights of now; the other processes wait at the next step's first exchange."""
-    if not main:
-        return
+def _validate(task: Task, model: nn.Module, path: Path, step: int, accelerator: Any) -> None:
     model.eval()
-    append(path, {"step": step, "validation": dict(validate())})
+    if found := task.validate(accelerator):
+        append(path, {"step": step, "validation": dict(found)})
     model.train()
 
 

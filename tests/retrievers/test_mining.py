@@ -53,7 +53,7 @@ def test_a_query_with_too_few_is_filled_up_by_what_does_not_answer_it():
 
 def test_bm25_mines_what_does_not_answer(job):
     """On mini: no positive among the negatives, best first as the run has them, `depth` at most."""
-    training = Training(["mini"], None, job)
+    training = Training(["mini"], job)
     (part,) = training.collections
     retriever = make_retriever(RetrieverSpec(name="bm25"))
     queries = part.dataset.queries
@@ -73,14 +73,14 @@ def test_bm25_mines_what_does_not_answer(job):
 def test_a_query_whose_positive_the_corpus_lacks_is_named(beir, job):
     folder = beir(qrels={"train": [("q1", "nowhere", 1), ("q2", "d3", 1)]})
     with pytest.raises(InputError, match=r"nothing that answers the training query 'q1' \(its positives are nowhere"):
-        Training([str(folder / "train")], None, job)
+        Training([str(folder / "train")], job)
     folder = beir("graded", qrels={"train": [("q1", "d1", 0)]})
     with pytest.raises(InputError, match="no judgment of it reaches 1"):
-        Training([str(folder / "train")], None, job)
+        Training([str(folder / "train")], job)
 
 
 def test_collections_stand_one_behind_the_other(beir, job):
     """Two collections of three documents: the second's rows begin at 3."""
     one, two = beir("one"), beir("two")
-    training = Training([str(one), str(two)], None, job)
+    training = Training([str(one), str(two)], job)
     assert [training.positives[i].tolist() for i in range(4)] == [[0, 1], [2], [3, 4], [5]]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.mining import Rows
 from harness.retrievers.types import Job
 from harness.runtime.hashing import digest
-from harness.training.recipe_files import placed
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,9 @@ class Collection:
 class Training:
     """All collections that a recipe trains on. Documents of the second come after those of the first, and so on."""
 
-    def __init__(self, names: Sequence[str], root: Path | None, job: Job) -> None:
+    def __init__(self, places: Sequence[str], job: Job) -> None:
         self.job = job
-        self.collections = [_collection(dataset) for dataset in opened(names, root, job)]
+        self.collections = [_collection(dataset) for dataset in opened(places, job)]
 
     def stamp(self) -> list[Any]:
         """The content hashes of everything that decides the examples."""
@@ -82,10 +80,10 @@ class Training:
         )
 
 
-def opened(names: Sequence[str], root: Path | None, job: Job) -> Iterator[Dataset]:
-    """The collections of these names, each opened when it comes to it. Raises InputError as the loader."""
-    for name in names:
-        for dataset in resolve(placed(name, root)):
+def opened(places: Iterable[str], job: Job) -> Iterator[Dataset]:
+    """The collections at these places, each opened when it comes to it. Raises InputError as the loader."""
+    for place in places:
+        for dataset in resolve(place):
             dataset.open(job)
             yield dataset
 

@@ -13,30 +13,29 @@ from harness.reports.records.records import sha256
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
 from harness.training.recipe_data import CorpusPart
-from harness.training.recipe_files import placed
 
 _KINDS = (".jsonl", ".txt")
 _OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
 _ENDS = tuple(kind + end for kind in _KINDS for end in ("", *_OPEN))
 
 
-def texts(part: CorpusPart, root: Path | None) -> Iterator[str]:
-    """Yield the texts of a corpus, each with its title before it.
+def texts(part: CorpusPart, place: str) -> Iterator[str]:
+    """Yield the texts of a corpus that lies at `place`, each with its title before it.
 
     Raises InputError for a corpus that is not there, or a line that is malformed.
     """
     if not part.join:
-        yield from (document.joined for document in documents(part, root))
+        yield from (document.joined for document in documents(part, place))
         return
-    yield from islice(_joined((found.joined for found in _all(placed(part.name, root))), part.join), part.documents)
+    yield from islice(_joined((found.joined for found in _all(place)), part.join), part.documents)
 
 
-def documents(part: CorpusPart, root: Path | None) -> Iterator[Document]:
-    """Yield the texts of a corpus with their titles, which `join` leaves as they are; ids are empty.
+def documents(part: CorpusPart, place: str) -> Iterator[Document]:
+    """Yield the texts of a corpus at `place` with their titles, which `join` leaves as they are; ids are empty.
 
     Raises InputError as `texts`.
     """
-    yield from islice(_all(placed(part.name, root)), part.documents)
+    yield from islice(_all(place), part.documents)
 
 
 def _joined(found: Iterator[str], words: int) -> Iterator[str]:
@@ -52,21 +51,21 @@ def _joined(found: Iterator[str], words: int) -> Iterator[str]:
         yield " ".join(block)
 
 
-def stamp(part: CorpusPart, root: Path | None) -> list[Any]:
+def stamp(part: CorpusPart, place: str) -> list[Any]:
     """What changes when a corpus does: the hashes of its files, or the id and the library's version.
 
     Raises InputError for a corpus that is not there.
     """
-    files = _files(placed(part.name, root))
+    files = _files(place)
     if files is None:
         _check_known(part.name)
         return [part.name, version("ir_datasets"), part.documents, part.join]
     return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
 
 
-def check(part: CorpusPart, root: Path | None) -> None:
+def check(part: CorpusPart, place: str) -> None:
     """Raise InputError for a corpus that is not there; none is read."""
-    if _files(placed(part.name, root)) is None:
+    if _files(place) is None:
         _check_known(part.name)
 
 

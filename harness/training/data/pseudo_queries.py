@@ -8,7 +8,7 @@ independent cropping does (Izacard et al. 2022, Contriever), so that shared word
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +25,31 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")
 _SHORTEST = 3  # words of a sentence or a crop; a text must keep twice as many
 
 
-def collection(pseudo: Pseudo, root: Path | None, cache: Path, job: Job) -> Path:
+def collection(pseudo: Pseudo, places: Sequence[str], cache: Path, job: Job) -> Path:
     """A folder in BEIR layout with one query of each text of `pseudo.corpora`, made once and found again.
 
+    `places` says where each of the corpora lies.
     Raises InputError for a corpus that is not there or holds nothing to make a query of.
     """
-    key = digest([pseudo.model_dump(mode="json"), [corpora.stamp(part, root) for part in pseudo.corpora]])
+    key = digest(
+        [
+            pseudo.model_dump(mode="json"),
+            [corpora.stamp(part, place) for part, place in zip(pseudo.corpora, places, strict=True)],
+        ]
+    )
     place = cache / FOLDER / key
     if place.is_dir():
         return place
     with new_folder.whole(place) as new:
-        _write(new, pseudo, root, job)
+        _write(new, pseudo, places, job)
     return place
 
 
-def _write(new: Path, pseudo: Pseudo, root: Path | None, job: Job) -> None:
+def _write(new: Path, pseudo: Pseudo, places: Sequence[str], job: Job) -> None:
     (new / "qrels").mkdir()
     count = 0
-    texts = (text for part in pseudo.corpora for text in corpora.documents(part, root))
+    parts = zip(pseudo.corpora, places, strict=True)
+    texts = (text for part, place in parts for text in corpora.documents(part, place))
     with (
         (new / "corpus.jsonl").open("w") as corpus,
         (new / "queries.jsonl").open("w") as queries,

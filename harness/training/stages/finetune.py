@@ -1,74 +1,149 @@
 """The stage `finetune`: the hybrid score, in-batch, with hard negatives or by distillation."""
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
+from pydantic import Field, model_validator
 
-from harness.models.checkpoints import checkpoint
-from harness.models.checkpoints.checkpoint import Loaded
-from harness.models.finetuning.biencoder import BiEncoder
-from harness.models.finetuning.examples import AUTO, FinetuneConfig
-from harness.models.finetuning.task import FinetuneTask
-from harness.models.training.seeds import mixed
-from harness.models.training.tokens import Ragged
-from harness.training.context import SCORES, Context, Facts, choose_attention, fit_stage, mined, sound, token_pairs
-from harness.training.data.collections import examples
-from harness.training.recipe import Finetune
-from harness.training.student import load_student, special_ids
-from harness.training.validation import Validator
+from harness.reports.ablation.rows import label
+from harness.training.recipe_data import Data
+from harness.training.schedule import Schedule
+from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, Facts, Outlook, register
+
+if TYPE_CHECKING:
+    from harness.training.context import Context
+
+Auto = Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
-def finetune(context: Context, name: str, stage: Finetune, folder: Path) -> Facts:
-    """Fine-tune the encoder so far on the hybrid score. Raises InputError where the examples lack what it asks for."""
-    student = load_student(context.encoder, stage, mixed(context.recipe.seed, 2))
-    spec = student.spec
-    training = context.opened(context.recipe.trains_on(stage))
-    texts = token_pairs(context, training, student.tokenizer, stage.query_length - 2, stage.passage_length - 2)
-    negatives, teacher = None, None
-    if stage.distil:
-        scored = np.load(context.latest["score"] / SCORES)
-        negatives = Ragged(scored["rows"], scored["offsets"])
-        teacher = Ragged(scored["scores"], scored["score_offsets"])
-    elif stage.negatives:
-        negatives = mined(context)
-    before = spec.trained.get("kind") in (
-        "finetune",
-        "weigh",
-    )  # its temperature and scale stay, unless others are given
-    config = FinetuneConfig(
-        queries=stage.batch,
-        negatives=stage.negatives,
-        distil=stage.distil,
-        contrastive_weight=stage.contrastive_weight,
-        each_half=stage.each_half,
-        chunk=stage.chunk,
-        temperature=_number(stage.temperature, spec.temperature if before else AUTO),
-        lexical_scale=_number(stage.lexical_scale, spec.lexical_scale if before else AUTO),
-        seed=context.recipe.seed,
-    )
-    choose_attention(context, student.model, max(stage.query_length, stage.passage_length))
-    module = BiEncoder(student.encoder)
-    pairs = examples(training, texts, negatives, teacher)
-    special = special_ids(student.tokenizer)
-    task = sound(name, lambda: FinetuneTask(module, pairs, config, special, **context.share))
-    settings = stage.loop(len(pairs.queries), context.recipe.seed, stage.validate_every)
-    validate = None
-    data = context.recipe.data
-    if data.validate_on and context.main:
-        validator = Validator(data.validate_on, data.validation_documents, context.root, context.job)
-        validate = lambda: validator.scores(_now(student, task), context.accelerator.device)  # noqa: E731
-    fit_stage(context, name, task, settings, folder, validate)
-    if context.main:
-        final = spec.replace(trained=context.trained(name, spec), **task.extra())
-        checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
-    return {"steps": settings.steps, "queries": len(pairs.queries), **task.extra()}
+@register
+class Finetune(Schedule):
+    """One of the three fine-tuning stages, by what it has: in-batch, + mined negatives, + distillation."""
 
+    kind: Literal["finetune"]
+    train: tuple[str, ...] = ()  # data.train where empty
+    dense: int | None = Field(None, ge=0)  # the stage's before, or the hidden width
+    lexical: int | None = Field(None, ge=0)
+    negatives: int = Field(0, ge=0)
+    distil: bool = False
+    contrastive_weight: float = Field(0.0, ge=0)
+    each_half: float = Field(0.0, ge=0)  # times the contrastive losses of either half alone, added
+    temperature: Auto = "auto"
+    lexical_scale: Auto = "auto"
+    query_length: int = Field(32, ge=3)
+    passage_length: int = Field(144, ge=3)
+    chunk: int = Field(256, ge=1)
+    validate_every: int = Field(0, ge=0)
 
-def _now(student: Loaded, task: FinetuneTask) -> Loaded:
-    """The student with temperature and scale as they stand."""
-    return dataclasses.replace(student, spec=student.spec.replace(**task.extra()))
+    leaves = (ENCODER, FINE_TUNED)
+    on_queries = True
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Finetune":
+        if self.dense == 0 and self.lexical == 0:
+            raise ValueError("dense and lexical are both 0: a vector needs one half at least")
+        if self.batch < 2:
+            raise ValueError(f"batch is {self.batch}; the other passages of a batch are negatives, so 2 at least")
+        if self.train and self.negatives:
+            raise ValueError("train: negatives are mined for data.train; leave train out, or negatives")
+        return self
+
+    def needs(self) -> tuple[str, ...]:
+        """The teacher's scores where it distils, else negatives where it takes some."""
+        return (SCORES,) if self.distil else (NEGATIVES,) if self.negatives else ()
+
+    def learns_from(self, data: Data) -> tuple[str, ...]:
+        """Its own collections, else those of the recipe."""
+        return self.train or data.train
+
+    def words(self) -> str:
+        """The widths, the negatives, and how long."""
+        how = f"{self.negatives} hard negative{'s' * (self.negatives > 1)}" if self.negatives else "in-batch"
+        taught = ", distillation" if self.distil else ""
+        data = f" on {', '.join(self.train)}" if self.train else ""
+        widths = "" if self.dense is None and self.lexical is None else f" {label(self.dense or 0, self.lexical or 0)}"
+        return f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}"
+
+    def check_model(self, outlook: Outlook) -> Iterator[str]:
+        """The batch is shared out among the processes; widths and texts fit into the model."""
+        if self.batch % outlook.processes:
+            yield f"{outlook.name}: a batch of {self.batch} queries cannot be shared out among {outlook.on_processes}"
+        if self.dense is not None and self.dense > outlook.hidden:
+            wide = f"the model is {outlook.hidden} wide, and a projection only narrows it"
+            yield f"{outlook.name}.dense is {self.dense}; {wide}"
+        if outlook.projection and self.dense and self.dense != outlook.projection:
+            before = f"the stages before it have a projection to {outlook.projection}"
+            yield f"{outlook.name}.dense is {self.dense}; {before}"
+        if not outlook.projection and self.dense not in (None, 0, outlook.hidden):
+            outlook.projection = self.dense
+        yield from outlook.too_long(query_length=self.query_length, passage_length=self.passage_length)
+
+    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+        """There must be so many queries and negatives."""
+        yield from outlook.too_few(self.batch, self.negatives, self.learns_from(outlook.data))
+
+    def run(self, context: "Context", name: str, folder: Path) -> Facts:
+        """Fine-tune the encoder so far on the hybrid score. Raises InputError where examples lack what it asks for."""
+        from harness.models.checkpoints import checkpoint
+        from harness.models.finetuning.biencoder import BiEncoder
+        from harness.models.finetuning.examples import AUTO, FinetuneConfig
+        from harness.models.training.seeds import mixed
+        from harness.training.context import added, choose_attention, fit_stage, sound, token_pairs
+        from harness.training.data import pseudo_queries
+        from harness.training.data.collections import examples
+        from harness.training.stage_outputs import read_negatives, read_scores
+        from harness.training.student import load_student, special_ids
+        from harness.training.validation import Validated, Validator
+
+        recipe = context.recipe
+        student = load_student(
+            context.encoder, self.dense, self.lexical, self.query_length, self.passage_length, mixed(recipe.seed, 2)
+        )
+        spec = student.spec
+        training = context.opened(self.learns_from(recipe.data))
+        texts = token_pairs(context, training, student.tokenizer, self.query_length - 2, self.passage_length - 2)
+        negatives, teacher = None, None
+        if self.distil:
+            negatives, teacher = read_scores(context.left(SCORES))
+        elif self.negatives:
+            negatives = read_negatives(context.left(NEGATIVES))
+        # the temperature and the scale that an earlier fine-tuning set stay, unless others are given
+        again = context.latest.get(FINE_TUNED) == context.encoder
+        config = FinetuneConfig(
+            queries=self.batch,
+            negatives=self.negatives,
+            distil=self.distil,
+            contrastive_weight=self.contrastive_weight,
+            each_half=self.each_half,
+            chunk=self.chunk,
+            temperature=_number(self.temperature, spec.temperature if again else AUTO),
+            lexical_scale=_number(self.lexical_scale, spec.lexical_scale if again else AUTO),
+            seed=recipe.seed,
+        )
+        choose_attention(context, student.model, max(self.query_length, self.passage_length))
+        module = BiEncoder(student.encoder)
+        pairs = examples(training, texts, negatives, teacher)
+        special = special_ids(student.tokenizer)
+        task = sound(name, lambda: Validated(module, pairs, config, special, **context.share))
+        settings = self.loop(len(pairs.queries), recipe.seed, self.validate_every)
+        if recipe.data.validate_on and context.main:
+            held_out = Validator(context.dataset(recipe.data.validate_on), recipe.data.validation_documents)
+            task.hold_out(held_out, student)
+        fit_stage(context, name, task, settings, folder)
+        if context.main:
+            learned = spec.learned
+            pseudo = recipe.data.pseudo
+            sets = [
+                shown
+                for one in self.learns_from(recipe.data)
+                for shown in (pseudo_queries.names(pseudo[one]) if one in pseudo else (one,))
+            ]
+            learned["finetuned_on"] = added(learned, "finetuned_on", sets)
+            learned["finetuned_as"] = [spec.dense, spec.lexical]
+            final = spec.replace(trained=context.trained(name, learned), **task.extra())
+            checkpoint.save(folder, student.model, student.tokenizer, final, student.encoder.projection)
+        return {"steps": settings.steps, "queries": len(pairs.queries), **task.extra()}
 
 
 def _number(value: Any, automatic: float) -> float:

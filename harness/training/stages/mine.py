@@ -1,41 +1,78 @@
 """The stage `mine`: hard negatives by our own search or another retriever."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+from pydantic import Field
 
-from harness.retrievers import mining
-from harness.runs.config import RetrieverSpec, make_retriever
-from harness.training.context import (
-    NEGATIVES,
-    Context,
-    Facts,
-    read_rows,
-)
-from harness.training.recipe import Mine
-from harness.training.student import searched_as
+from harness.retrievers import registry
+from harness.training.stage import FINE_TUNED, NEGATIVES, Facts, Outlook, Stage, register
+
+if TYPE_CHECKING:
+    from harness.training.context import Context
 
 
-def mine(context: Context, _name: str, stage: Mine, folder: Path) -> Facts:
-    """Rank the training queries by our own search, or another retriever, and keep what is no positive."""
-    own = stage.retriever == "model"
-    spec = searched_as(context.recipe.system, context.encoder) if own else RetrieverSpec(name=stage.retriever)
-    retriever = make_retriever(spec)
-    if context.main or retriever.distributed:
-        retriever.check()
-        context.job.tell(retriever.notice)
-        with context.job.lent(retriever.distributed):
+@register
+class Mine(Stage):
+    """Negatives for the stages after it, by the model so far or another retriever."""
+
+    kind: Literal["mine"]
+    retriever: str = "model"
+    depth: int = Field(200, ge=1)
+    least: int = Field(0, ge=0)  # a query with fewer gets documents drawn at random until it has so many
+
+    leaves = (NEGATIVES,)
+    on_queries = True
+    searches = True
+
+    @property
+    def _by_the_model(self) -> bool:
+        return self.retriever == "model"
+
+    def needs(self) -> Sequence[str]:
+        """A fine-tuned encoder, unless another retriever searches."""
+        return (FINE_TUNED,) if self._by_the_model else ()
+
+    def words(self) -> str:
+        """How many, and by what."""
+        return f"mine {self.depth:,} with {'the student itself' if self._by_the_model else self.retriever}"
+
+    def check_names(self, outlook: Outlook) -> None:
+        """The retriever must be known."""
+        if not self._by_the_model:
+            registry.get(self.retriever)
+
+    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+        """From here on a query has so many negatives."""
+        outlook.negatives = self.depth
+        yield from ()
+
+    def run(self, context: "Context", _name: str, folder: Path) -> Facts:
+        """Rank the training queries by our own search, or another retriever, and keep what is no positive."""
+        from harness.retrievers import mining
+        from harness.runs.config import RetrieverSpec, make_retriever
+        from harness.training.stage_outputs import read_negatives, write_negatives
+        from harness.training.student import searched_as
+
+        own = self._by_the_model
+        spec = searched_as(context.recipe.system, context.encoder) if own else RetrieverSpec(name=self.retriever)
+        retriever = make_retriever(spec)
+        collections = context.training.collections
+        if context.main or retriever.distributed:
+            retriever.check()
+            context.job.tell(retriever.notice)
+            with context.job.lent(retriever.distributed):
+                parts = [
+                    mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, self.depth, context.job)
+                    for c in collections
+                ]
+        if context.main:
             parts = [
-                mining.mine(retriever, c.dataset, c.dataset.queries, c.positives, c.rows, stage.depth, context.job)
-                for c in context.training.collections
+                mining.filled(part, c.positives, self.least, c.dataset.count, context.recipe.seed)
+                for part, c in zip(parts, collections, strict=True)
             ]
-    if context.main:
-        parts = [
-            mining.filled(part, c.positives, stage.least, c.dataset.count, context.recipe.seed)
-            for part, c in zip(parts, context.training.collections, strict=True)
-        ]
-        found = context.training.joined(parts)
-        np.savez(folder / NEGATIVES, rows=found.flat.astype(np.int32), offsets=found.offsets)
-    context.accelerator.wait_for_everyone()
-    lengths = read_rows(folder / NEGATIVES).lengths
-    return {"queries": len(lengths), "fewest": int(lengths.min()), "most": int(lengths.max())}
+            write_negatives(folder, context.training.joined(parts))
+        context.accelerator.wait_for_everyone()
+        lengths = read_negatives(folder).lengths
+        return {"queries": len(lengths), "fewest": int(lengths.min()), "most": int(lengths.max())}

@@ -1,69 +1,145 @@
 """The stage `pretrain`: RetroMAE or DupMAE from the masked-LM so far."""
 
-import dataclasses
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from pydantic import Field, model_validator
 
-from harness.models import hybrid
-from harness.models.checkpoints import checkpoint
-from harness.models.hybrid import HybridSpec
-from harness.models.pretraining.mae import DupMAE, RetroMAE
-from harness.models.pretraining.masking import Collator, Vocabulary
-from harness.models.pretraining.task import PretrainTask, spread
-from harness.models.training import tokens
-from harness.models.training.seeds import mixed
+from harness.models.pretraining.config import PretrainConfig
 from harness.retrievers.errors import InputError
-from harness.runtime.hashing import digest
-from harness.training.base_model import load_masked_lm
-from harness.training.context import Context, Facts, choose_attention, fit_stage, sound, vocabulary_hash
-from harness.training.data import corpora
-from harness.training.recipe import Pretrain
+from harness.training.recipe_data import Corpora, CorpusPart, Data, Strict
+from harness.training.schedule import Schedule
+from harness.training.stage import ENCODER, Facts, Outlook, register
 
-_SPREAD_TEXTS = 256
-
-
-def pretrain(context: Context, name: str, stage: Pretrain, folder: Path) -> Facts:
-    """Pre-train the masked-LM so far. Raises InputError for a corpus, a length or a batch that cannot be."""
-    model, tokenizer = load_masked_lm(context.encoder)
-    texts = _tokens(context, stage, tokenizer)
-    config = stage.objective.config()
-    torch.manual_seed(mixed(context.recipe.seed, 1))
-    module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
-    module.decoder.written_out = choose_attention(context, model, stage.length)
-    collator = Collator(Vocabulary.of(tokenizer), config, stage.length, context.recipe.seed)
-    task = sound(name, lambda: PretrainTask(module, texts, collator, stage.batch, stage.micro_batch, **context.share))
-    settings = stage.loop(len(texts), context.recipe.seed)
-    settings = dataclasses.replace(settings, validate_every=max(1, settings.steps // 20))
-    probe = collator([texts[i] for i in range(max(0, len(texts) - _SPREAD_TEXTS), len(texts))], 0)
-    fit_stage(context, name, task, settings, folder, lambda: spread(module, probe, context.accelerator))
-    if context.main:
-        # runs as its CLS vector; --lexical adds the other half, which nothing has weighed against it yet
-        spec = HybridSpec(query_length=min(32, stage.length), passage_length=stage.length)
-        trained = context.trained(name, hybrid.read(context.encoder) or HybridSpec())
-        checkpoint.save(folder, model, tokenizer, spec.replace(trained=trained))
-    return {"steps": settings.steps, "texts": len(texts)}
+if TYPE_CHECKING:
+    from harness.models.training.tokens import Tokens
+    from harness.training.context import Context
 
 
-def _tokens(context: Context, stage: Pretrain, tokenizer: Any) -> tokens.Tokens:
-    """The tokenised corpora, cached; what is too short to learn from is left out and said."""
-    parts = stage.corpora or context.recipe.data.corpora
-    label = [vocabulary_hash(tokenizer), stage.length, stage.long_texts]
-    key = digest([label, context.stamp(parts)])
-    with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
-        found = tokens.write(
-            context.job.cache / "tokens" / key,
-            tokenizer,
-            (text for part in parts for text in corpora.texts(part, context.root)),
-            stage.length - 2,
-            shortest=2,
-            split=stage.long_texts == "split",
-            done=meter.advance,
-        )
-    names = ", ".join(part.name for part in parts)
-    if found.left_out and context.main:
-        context.job.warn(f"{names}: {found.left_out:,} texts of fewer than two tokens left out")
-    if not len(found.tokens):
-        raise InputError(f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them.")
-    return found.tokens
+class Objective(Strict):
+    """The pre-training objective: a preset, and what differs from it."""
+
+    preset: Literal["paper", "official"] = "paper"
+    kind: Literal["DupMAE", "RetroMAE"] = "DupMAE"
+    change: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Objective":
+        there = {field.name for field in fields(PretrainConfig)} - {"kind"}
+        if unknown := sorted(self.change.keys() - there):
+            raise ValueError(f"change: unknown {', '.join(unknown)}; there is {', '.join(sorted(there))}")
+        try:
+            self.config()
+        except TypeError as error:  # a value of a type that cannot even be compared
+            raise ValueError(f"change: {error}") from error
+        return self
+
+    def config(self) -> PretrainConfig:
+        """As the models take it."""
+        make = PretrainConfig.paper if self.preset == "paper" else PretrainConfig.official
+        lists = {name: tuple(value) if isinstance(value, list) else value for name, value in self.change.items()}
+        return make(self.kind, **lists)
+
+
+@register
+class Pretrain(Schedule):
+    """RetroMAE or DupMAE pre-training."""
+
+    kind: Literal["pretrain"]
+    objective: Objective = Objective()
+    corpora: Corpora = ()  # data.corpora where empty
+    length: int = Field(ge=8)  # tokens, special ones included
+    long_texts: Literal["cut", "split"] = "cut"
+    micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
+
+    leaves = (ENCODER,)
+
+    def texts(self, data: Data) -> tuple[CorpusPart, ...]:
+        """Its own corpora, else those of the recipe."""
+        return self.corpora or data.corpora
+
+    def wrong(self, data: Data) -> Iterator[str]:
+        """There must be texts."""
+        if not self.texts(data):
+            yield "there are no corpora, neither here nor in data"
+
+    def words(self) -> str:
+        """The decoding tasks and how long."""
+        return f"pre-train, {self.objective.config().tasks}, {self.length_in_words}"
+
+    def check_model(self, outlook: Outlook) -> Iterator[str]:
+        """The batch is shared out among the processes in micro-batches; texts fit into the model."""
+        if self.batch % (self.micro_batch * outlook.processes):
+            yield (
+                f"{outlook.name}: a batch of {self.batch} is no multiple of micro-batches of {self.micro_batch} on "
+                f"{outlook.on_processes}"
+            )
+        yield from outlook.too_long(length=self.length)
+
+    def run(self, context: "Context", name: str, folder: Path) -> Facts:
+        """Pre-train the masked-LM so far. Raises InputError for a corpus, a length or a batch that cannot be."""
+        import torch
+
+        from harness.models import hybrid
+        from harness.models.checkpoints import checkpoint
+        from harness.models.hybrid import HybridSpec
+        from harness.models.pretraining.mae import DupMAE, RetroMAE
+        from harness.models.pretraining.masking import Collator, Vocabulary
+        from harness.models.pretraining.task import PretrainTask
+        from harness.models.training.seeds import mixed
+        from harness.training.base_model import load_masked_lm
+        from harness.training.context import added, choose_attention, fit_stage, sound
+
+        model, tokenizer = load_masked_lm(context.encoder)
+        texts = self._tokens(context, tokenizer)
+        config = self.objective.config()
+        torch.manual_seed(mixed(context.recipe.seed, 1))
+        module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
+        module.decoder.written_out = choose_attention(context, model, self.length)
+        collator = Collator(Vocabulary.of(tokenizer), config, self.length, context.recipe.seed)
+        task = sound(name, lambda: PretrainTask(module, texts, collator, self.batch, self.micro_batch, **context.share))
+        settings = self.loop(len(texts), context.recipe.seed)
+        settings = replace(settings, validate_every=max(1, settings.steps // 20))
+        fit_stage(context, name, task, settings, folder)
+        if context.main:
+            # runs as its CLS vector; --lexical adds the other half, which nothing has weighed against it yet
+            spec = HybridSpec(query_length=min(32, self.length), passage_length=self.length)
+            learned = (hybrid.read(context.encoder) or HybridSpec()).learned
+            learned["pretraining"] = config.tasks
+            learned["pretrained_on"] = added(learned, "pretrained_on", self._shown(context.recipe.data))
+            checkpoint.save(folder, model, tokenizer, spec.replace(trained=context.trained(name, learned)))
+        return {"steps": settings.steps, "texts": len(texts)}
+
+    def _shown(self, data: Data) -> list[str]:
+        return [part.shown for part in self.texts(data)]
+
+    def _tokens(self, context: "Context", tokenizer: Any) -> "Tokens":
+        """The tokenised corpora, cached; what is too short to learn from is left out and said."""
+        from harness.models.training import tokens
+        from harness.runtime.hashing import digest
+        from harness.training.context import vocabulary_hash
+        from harness.training.data import corpora
+
+        parts = self.texts(context.recipe.data)
+        label = [vocabulary_hash(tokenizer), self.length, self.long_texts]
+        key = digest([label, context.stamp(parts)])
+        with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
+            found = tokens.write(
+                context.job.cache / "tokens" / key,
+                tokenizer,
+                (text for part in parts for text in corpora.texts(part, context.recipe.place(part.name))),
+                self.length - 2,
+                shortest=2,
+                split=self.long_texts == "split",
+                done=meter.advance,
+            )
+        names = ", ".join(part.name for part in parts)
+        if found.left_out and context.main:
+            context.job.warn(f"{names}: {found.left_out:,} texts of fewer than two tokens left out")
+        if not len(found.tokens):
+            raise InputError(
+                f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them."
+            )
+        return found.tokens

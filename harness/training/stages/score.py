@@ -1,52 +1,83 @@
 """The stage `score`: the teacher's scores of positives and some mined negatives."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+from pydantic import Field
 
-from harness.models.cross_encoder import teacher as cross_encoder
-from harness.models.training.tokens import Ragged
-from harness.training.context import (
-    SCORES,
-    Context,
-    Facts,
-    mined,
-    token_pairs,
-)
-from harness.training.recipe import Score
-from harness.training.student import special_ids
+from harness.training.stage import NEGATIVES, SCORES, TEACHER, Facts, Outlook, Stage, register
+
+if TYPE_CHECKING:
+    from harness.models.training.tokens import Ragged
+    from harness.training.context import Context
 
 
-def score(context: Context, name: str, stage: Score, folder: Path) -> Facts:
-    """Let the teacher score positives and some mined negatives of each query; each process scores its share."""
-    source, accelerator = context.latest["teacher"], context.accelerator
-    module, tokenizer = cross_encoder.load(source), cross_encoder.tokenizer(source)
-    length = cross_encoder.trained_length(source)
-    queries, passages = token_pairs(context, context.training, tokenizer, length // 2, length)
-    kept = _sample(mined(context), stage.candidates, context.recipe.seed)
-    positives = context.training.positives
-    rows = Ragged.of(np.concatenate((positives[i], kept[i])) for i in range(len(positives)))
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    mine = [i for i in range(len(rows)) if i % processes == rank]
-    part = Ragged.of(rows[i] for i in mine)
-    own = Ragged.of((queries[i] for i in mine), np.uint32)
-    joiner = cross_encoder.Joiner(special_ids(tokenizer), length)
-    with context.job.phase(name, len(part.flat), "pairs") as meter:
-        found = cross_encoder.score(module, own, passages, part, joiner, accelerator.device, meter.advance)
-    np.savez(folder / f"part-{rank}.npz", scores=found.flat)
-    accelerator.wait_for_everyone()
-    if context.main:
-        scores = np.empty(len(rows.flat), dtype=np.float32)
-        for other in range(processes):
-            places = [np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in range(other, len(rows), processes)]
-            scores[np.concatenate(places)] = np.load(folder / f"part-{other}.npz")["scores"]
-            (folder / f"part-{other}.npz").unlink()
-        np.savez(folder / SCORES, rows=kept.flat, offsets=kept.offsets, scores=scores, score_offsets=rows.offsets)
-    return {"pairs": len(rows.flat)}
+@register
+class Score(Stage):
+    """The teacher's scores of each training query's positives and `candidates` of its mined negatives, cached."""
+
+    kind: Literal["score"]
+    candidates: int = Field(ge=1)
+
+    leaves = (SCORES,)
+    on_queries = True
+
+    def needs(self) -> tuple[str, ...]:
+        """What is scored, and what scores it."""
+        return NEGATIVES, TEACHER
+
+    def words(self) -> str:
+        """How many."""
+        return f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
+
+    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+        """From here on a query has no more negatives than were scored."""
+        outlook.negatives = min(outlook.negatives, self.candidates)
+        yield from ()
+
+    def run(self, context: "Context", name: str, folder: Path) -> Facts:
+        """Let the teacher score positives and some mined negatives of each query; each process scores its share."""
+        import numpy as np
+
+        from harness.models.cross_encoder import teacher as cross_encoder
+        from harness.models.training.tokens import Ragged
+        from harness.training.context import token_pairs
+        from harness.training.stage_outputs import read_negatives, write_scores
+        from harness.training.student import special_ids
+
+        source, accelerator = context.left(TEACHER), context.accelerator
+        module, tokenizer = cross_encoder.load(source), cross_encoder.tokenizer(source)
+        length = cross_encoder.trained_length(source)
+        queries, passages = token_pairs(context, context.training, tokenizer, length // 2, length)
+        kept = _sample(read_negatives(context.left(NEGATIVES)), self.candidates, context.recipe.seed)
+        positives = context.training.positives
+        rows = Ragged.of(np.concatenate((positives[i], kept[i])) for i in range(len(positives)))
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        mine = [i for i in range(len(rows)) if i % processes == rank]
+        part = Ragged.of(rows[i] for i in mine)
+        own = Ragged.of((queries[i] for i in mine), np.uint32)
+        joiner = cross_encoder.Joiner(special_ids(tokenizer), length)
+        with context.job.phase(name, len(part.flat), "pairs") as meter:
+            found = cross_encoder.score(module, own, passages, part, joiner, accelerator.device, meter.advance)
+        np.savez(folder / f"part-{rank}.npz", scores=found.flat)
+        accelerator.wait_for_everyone()
+        if context.main:
+            scores = np.empty(len(rows.flat), dtype=np.float32)
+            for other in range(processes):
+                places = [np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in range(other, len(rows), processes)]
+                scores[np.concatenate(places)] = np.load(folder / f"part-{other}.npz")["scores"]
+                (folder / f"part-{other}.npz").unlink()
+            write_scores(folder, kept, Ragged(scores, rows.offsets))
+        return {"pairs": len(rows.flat)}
 
 
-def _sample(mined: Ragged, count: int, seed: int) -> Ragged:
+def _sample(mined: "Ragged", count: int, seed: int) -> "Ragged":
     """`count` of each query's negatives, or all where it has fewer; a pure function of the seed."""
+    import numpy as np
+
+    from harness.models.training.tokens import Ragged
+
     rows = []
     for number in range(len(mined)):
         row = mined[number]

@@ -1,40 +1,85 @@
 """The stage `teacher`: a cross-encoder, trained on the mined negatives."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from harness.models.checkpoints import hub
-from harness.models.cross_encoder import teacher as cross_encoder
-from harness.models.finetuning.examples import FinetuneConfig
-from harness.models.training.seeds import mixed
-from harness.training.context import (
-    Context,
-    Facts,
-    fit_stage,
-    mined,
-    sound,
-    token_pairs,
-)
-from harness.training.data.collections import examples
-from harness.training.recipe import Teacher
-from harness.training.student import special_ids
+from pydantic import Field
+
+from harness.retrievers.errors import InputError
+from harness.training.schedule import Schedule
+from harness.training.stage import NEGATIVES, TEACHER, Facts, Outlook, register
+
+if TYPE_CHECKING:
+    from harness.training.context import Context
 
 
-def teacher(context: Context, name: str, stage: Teacher, folder: Path) -> Facts:
-    """Train a cross-encoder on the mined negatives."""
-    source = _start(context, stage.start_from)
-    module = cross_encoder.load(source, mixed(context.recipe.seed, 3))
-    tokenizer = cross_encoder.tokenizer(source)
-    texts = token_pairs(context, context.training, tokenizer, stage.length // 2, stage.length)
-    data = examples(context.training, texts, mined(context))
-    config = FinetuneConfig(stage.batch, stage.negatives, chunk=stage.chunk, seed=context.recipe.seed)
-    joiner = cross_encoder.Joiner(special_ids(tokenizer), stage.length)
-    task = sound(name, lambda: cross_encoder.CrossTask(module, data, config, joiner, **context.share))
-    settings = stage.loop(len(data.queries), context.recipe.seed)
-    fit_stage(context, name, task, settings, folder)
-    if context.main:
-        cross_encoder.save(folder, module, tokenizer, stage.length)
-    return {"steps": settings.steps, "queries": len(data.queries)}
+@register
+class Teacher(Schedule):
+    """A cross-encoder on the mined negatives."""
 
+    kind: Literal["teacher"]
+    start_from: str = "base"  # a stage of this recipe, `base`, a folder or a hub id
+    negatives: int = Field(ge=1)
+    length: int = Field(ge=8)
+    chunk: int = Field(1, ge=1)  # queries at once
 
-def _start(context: Context, name: str) -> Path:
-    return context.place(name) if name == "base" or name in context.recipe.stages else hub.locate(name)
+    leaves = (TEACHER,)
+    on_queries = True
+
+    def needs(self) -> tuple[str, ...]:
+        """What it tells from the positives."""
+        return (NEGATIVES,)
+
+    def words(self) -> str:
+        """From what, on how many negatives, and how long."""
+        negatives = f"{self.negatives} negative{'s' * (self.negatives > 1)}"
+        return f"train a cross-encoder from {self.start_from}, {negatives}, {self.length_in_words}"
+
+    def check_names(self, outlook: Outlook) -> None:
+        """A stage of the recipe that it starts from must leave an encoder, and come before it."""
+        if self.start_from in outlook.stages and self.start_from not in outlook.encoders:
+            raise InputError(
+                f"{outlook.name}.start_from is {self.start_from}, which leaves no encoder before it; there is "
+                f"{', '.join(outlook.encoders)}, or a folder or hub id."
+            )
+
+    def check_model(self, outlook: Outlook) -> Iterator[str]:
+        """The batch is shared out among the processes in chunks; texts fit into a model of the recipe's own."""
+        if self.batch % (self.chunk * outlook.processes):
+            yield (
+                f"{outlook.name}: a batch of {self.batch} queries is no multiple of {self.chunk} at once on "
+                f"{outlook.on_processes}"
+            )
+        if self.start_from == "base" or self.start_from in outlook.stages:
+            yield from outlook.too_long(length=self.length)
+
+    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+        """There must be so many queries and negatives."""
+        yield from outlook.too_few(self.batch, self.negatives, outlook.data.train)
+
+    def run(self, context: "Context", name: str, folder: Path) -> Facts:
+        """Train a cross-encoder on the mined negatives."""
+        from harness.models.checkpoints import hub
+        from harness.models.cross_encoder import teacher as cross_encoder
+        from harness.models.finetuning.examples import FinetuneConfig
+        from harness.models.training.seeds import mixed
+        from harness.training.context import fit_stage, sound, token_pairs
+        from harness.training.data.collections import examples
+        from harness.training.stage_outputs import read_negatives
+        from harness.training.student import special_ids
+
+        ours = self.start_from == "base" or self.start_from in context.recipe.stages
+        source = context.place(self.start_from) if ours else hub.locate(self.start_from)
+        module = cross_encoder.load(source, mixed(context.recipe.seed, 3))
+        tokenizer = cross_encoder.tokenizer(source)
+        texts = token_pairs(context, context.training, tokenizer, self.length // 2, self.length)
+        data = examples(context.training, texts, read_negatives(context.left(NEGATIVES)))
+        config = FinetuneConfig(self.batch, self.negatives, chunk=self.chunk, seed=context.recipe.seed)
+        joiner = cross_encoder.Joiner(special_ids(tokenizer), self.length)
+        task = sound(name, lambda: cross_encoder.CrossTask(module, data, config, joiner, **context.share))
+        settings = self.loop(len(data.queries), context.recipe.seed)
+        fit_stage(context, name, task, settings, folder)
+        if context.main:
+            cross_encoder.save(folder, module, tokenizer, self.length)
+        return {"steps": settings.steps, "queries": len(data.queries)}

@@ -7,64 +7,103 @@ on held-out queries once the halves are trained; no weight of the model changes.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
+from pydantic import Field
 
-from harness.models import hybrid
-from harness.models.checkpoints import checkpoint
-from harness.models.losses import ranking
-from harness.training.context import Context, Facts
-from harness.training.recipe import Weigh
-from harness.training.validation import Encoded, Validator
+from harness.training.recipe_data import Data
+from harness.training.stage import ENCODER, FINE_TUNED, Facts, Stage, register
+
+if TYPE_CHECKING:
+    from harness.training.context import Context
+    from harness.training.validation import Encoded
 
 _SAMPLE = 256  # queries and documents by which the scores' spread is told
 
 
-def weigh(context: Context, name: str, stage: Weigh, folder: Path) -> Facts:
-    """Encode the held-out collections once, search them under each factor, and keep the best scale.
+@register
+class Weigh(Stage):
+    """The scale of the lexical half, chosen on held-out collections."""
 
-    The best has the greatest `metric`, mean over the collections; of equals the one nearest to the scale as it was. The
-    temperature is changed as the scores' spread is, so that a later stage sees them as sharp as before. A checkpoint
-    with one half has nothing to weigh and is handed on.
-    """
-    if not context.main:
-        return {}
-    source = context.encoder
-    spec = hybrid.read(source)
-    assert spec is not None  # a fine-tuning stage left it
-    trained = context.trained(name, spec)
-    student = checkpoint.load(source, spec)
-    found: list[dict[str, float]] = []
-    changed = spec
-    if spec.both:
-        device = context.accelerator.device
-        held_out = [Validator(each, None, context.root, context.job) for each in stage.collections]
-        with context.job.phase(name, len(stage.collections) * (1 + len(stage.factors)), "searches") as meter:
-            encoded = []
-            for each in held_out:
-                encoded.append(each.encode(student, device))
-                meter.advance(1)
-            for factor in stage.factors:
-                values = []
-                for each, vectors in zip(held_out, encoded, strict=True):
-                    values.append(each.scored(vectors, device, factor)[stage.metric])
+    kind: Literal["weigh"]
+    collections: tuple[str, ...] = Field(min_length=1)
+    metric: Literal["MRR@10", "NDCG@10"] = "MRR@10"  # its mean over the collections decides
+    # times the scale as it was; half a power of 2 apart
+    factors: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        tuple(2 ** (n / 2) for n in range(-6, 13)), min_length=1
+    )
+
+    leaves = (ENCODER, FINE_TUNED)
+
+    def needs(self) -> tuple[str, ...]:
+        """Halves that are trained."""
+        return (FINE_TUNED,)
+
+    def chooses_by(self, data: Data) -> tuple[str, ...]:
+        """The held-out collections."""
+        return self.collections
+
+    def words(self) -> str:
+        """By what, and on what."""
+        return f"weigh the halves by {self.metric} on {', '.join(self.collections)}"
+
+    def run(self, context: "Context", name: str, folder: Path) -> Facts:
+        """Encode the held-out collections once, search them under each factor, and keep the best scale.
+
+        The best has the greatest `metric`, mean over the collections; of equals the one nearest to the scale as it was.
+        The temperature is changed as the scores' spread is, so that a later stage sees them as sharp as before. A
+        checkpoint with one half has nothing to weigh and is handed on.
+        """
+        from harness.models import hybrid
+        from harness.models.checkpoints import checkpoint
+        from harness.training.context import added
+        from harness.training.validation import Validator
+
+        if not context.main:
+            return {}
+        source = context.encoder
+        spec = hybrid.read(source)
+        assert spec is not None  # a fine-tuning stage left it
+        learned = spec.learned
+        learned["weighed_on"] = added(learned, "weighed_on", self.collections)
+        # no weight of the model changes: it is trained as the stage before says
+        trained = spec.trained | {"stage": name} | learned
+        student = checkpoint.load(source, spec)
+        found: list[dict[str, float]] = []
+        changed = spec
+        if spec.both:
+            device = context.accelerator.device
+            held_out = [Validator(context.dataset(each), None) for each in self.collections]
+            with context.job.phase(name, len(self.collections) * (1 + len(self.factors)), "searches") as meter:
+                encoded = []
+                for each in held_out:
+                    encoded.append(each.encode(student, device))
                     meter.advance(1)
-                names = [f"{stage.metric} on {each.dataset.name}" for each in held_out]
-                mean = sum(values) / len(values)
-                found.append({"factor": factor, "mean": mean, **dict(zip(names, values, strict=True))})
-        best = min(found, key=lambda row: (-row["mean"], max(row["factor"], 1 / row["factor"])))["factor"]
-        before = _spread(encoded[0], 1.0)
-        wider = _spread(encoded[0], best) / before if before else 1.0  # 0 where it gives all documents one score
-        changed = spec.replace(lexical_scale=spec.lexical_scale * best, temperature=spec.temperature * wider)
-    else:
-        context.job.note(f"{name}: {source} has one half; there is nothing to weigh")
-    projection = student.encoder.projection
-    checkpoint.save(folder, student.model, student.tokenizer, changed.replace(trained=trained), projection)
-    return {"lexical_scale": changed.lexical_scale, "temperature": changed.temperature, "weighed": found}
+                for factor in self.factors:
+                    values = []
+                    for each, vectors in zip(held_out, encoded, strict=True):
+                        values.append(each.scored(vectors, device, factor)[self.metric])
+                        meter.advance(1)
+                    names = [f"{self.metric} on {each.dataset.name}" for each in held_out]
+                    mean = sum(values) / len(values)
+                    found.append({"factor": factor, "mean": mean, **dict(zip(names, values, strict=True))})
+            best = min(found, key=lambda row: (-row["mean"], max(row["factor"], 1 / row["factor"])))["factor"]
+            before = _spread(encoded[0], 1.0)
+            wider = _spread(encoded[0], best) / before if before else 1.0  # 0 where it gives all documents one score
+            changed = spec.replace(lexical_scale=spec.lexical_scale * best, temperature=spec.temperature * wider)
+        else:
+            context.job.note(f"{name}: {source} has one half; there is nothing to weigh")
+        projection = student.encoder.projection
+        checkpoint.save(folder, student.model, student.tokenizer, changed.replace(trained=trained), projection)
+        return {"lexical_scale": changed.lexical_scale, "temperature": changed.temperature, "weighed": found}
 
 
-def _spread(encoded: Encoded, factor: float) -> float:
+def _spread(encoded: "Encoded", factor: float) -> float:
     """How far the scores of a sample of queries with a sample of documents spread."""
+    import torch
+
+    from harness.models.losses import ranking
+
     queries, documents = encoded.queries[0], encoded.parts[0].vectors
     dense, lexical = ranking.halves(
         torch.from_numpy(queries.dense[:_SAMPLE]),

@@ -31,7 +31,7 @@ from harness.reports.paper.published import published
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.training import recipe_files
-from harness.training.recipe import Objective
+from harness.training.stages.pretrain import Objective
 from tests.support import tiny
 from tests.support.datasets import write_beir
 from tests.support.neural import go

@@ -387,7 +387,7 @@ def test_mining_by_two_equals_one(place, together):
 
     def mined(team):
         job = HarnessJob(place / f"cache-{team.rank}-of-{team.count}", 1, team)
-        [part] = Training([str(place / "seven")], None, job).collections
+        [part] = Training([str(place / "seven")], job).collections
         with job.lent(True):
             data = part.dataset
             return mining.mine(make_retriever(spec), data, data.queries, part.positives, part.rows, 3, job)

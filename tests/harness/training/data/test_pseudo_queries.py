@@ -74,7 +74,7 @@ def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
     rows = [{"title": "Tide", "text": TEXT}, {"title": "", "text": "Too short."}, {"title": "Sea", "text": TEXT}]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
     job, wanted = HarnessJob(tmp_path / "cache", None), pseudo("sentence", corpus=corpus)
-    place = pseudo_queries.collection(wanted, None, tmp_path / "cache", job)
+    place = pseudo_queries.collection(wanted, [str(corpus)], tmp_path / "cache", job)
     dataset = resolve(str(place))[0]
     dataset.open(job)
     assert [document.doc_id for document in dataset.documents()] == ["d0", "d2"]
@@ -83,16 +83,19 @@ def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
         assert query.text in TEXT
         assert query.text not in document.text
     before = (place / "queries.jsonl").stat().st_mtime_ns
-    assert pseudo_queries.collection(wanted, None, tmp_path / "cache", job) == place
+    assert pseudo_queries.collection(wanted, [str(corpus)], tmp_path / "cache", job) == place
     assert (place / "queries.jsonl").stat().st_mtime_ns == before
-    assert pseudo_queries.collection(wanted.model_copy(update={"seed": 1}), None, tmp_path / "cache", job) != place
+    assert (
+        pseudo_queries.collection(wanted.model_copy(update={"seed": 1}), [str(corpus)], tmp_path / "cache", job)
+        != place
+    )
 
 
 def test_corpora_without_a_query_are_refused_and_leave_nothing(tmp_path):
     corpus = tmp_path / "lines.txt"
     corpus.write_text("one\ntwo words\n")
     with pytest.raises(InputError, match="hold no text to make a query of"):
-        pseudo_queries.collection(pseudo("crop", corpus=corpus), None, tmp_path, HarnessJob(tmp_path, None))
+        pseudo_queries.collection(pseudo("crop", corpus=corpus), [str(corpus)], tmp_path, HarnessJob(tmp_path, None))
     assert not [path for path in (tmp_path / pseudo_queries.FOLDER).iterdir() if not path.name.startswith(".")]
 
 

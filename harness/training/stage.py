@@ -1,0 +1,213 @@
+"""What a kind of training stage is, and which kinds there are.
+
+A kind is a class: its fields are the settings that a recipe may give, its methods say what the training has to know
+before it begins, and do the stage. Ours lie in `harness/training/stages/`, one module each, and an installed package
+adds others through the entry-point group `harness.stages`. Nothing else in the code knows the kinds.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+
+from harness.retrievers.errors import InputError, unknown
+from harness.training.recipe_data import CorpusPart, Data, Strict
+
+ENTRY_POINT_GROUP = "harness.stages"
+_OURS = "harness.training.stages"
+
+# what a stage may leave for those after it
+ENCODER = "an encoder"
+FINE_TUNED = "a fine-tuned encoder"
+NEGATIVES = "mined negatives"
+TEACHER = "a teacher"
+SCORES = "a teacher's scores"
+
+Facts = dict[str, Any]  # what a stage adds to its manifest
+
+
+@dataclass
+class Outlook:
+    """What is known before training begins, and what the stages so far will have made of it.
+
+    Each stage changes what it is going to change, so that the next one is checked against that.
+    """
+
+    data: Data
+    stages: tuple[str, ...]  # of the recipe, all
+    name: str = ""  # of the stage that is checked
+    encoders: list[str] = field(default_factory=lambda: ["base"])  # where a later stage may start from
+    hidden: int = 0  # H
+    positions: int = 0  # tokens that the model can read
+    processes: int = 1
+    projection: int | None = None  # D of the projection, once a stage makes one
+    negatives: int = 0  # that a query has at most
+    queries: Callable[[tuple[str, ...]], int] = len  # that training collections have together
+
+    @property
+    def on_processes(self) -> str:
+        """Their number, in words."""
+        return f"{self.processes} process{'es' * (self.processes > 1)}"
+
+    def too_long(self, **lengths: int) -> Iterator[str]:
+        """What is wrong with the lengths in tokens that the stage has settings for."""
+        for setting, length in lengths.items():
+            if length > self.positions:
+                yield f"{self.name}.{setting} is {length}; the model has positions for {self.positions} tokens at most"
+
+    def too_few(self, batch: int, negatives: int, collections: tuple[str, ...]) -> Iterator[str]:
+        """What is wrong where a batch takes so many queries, with so many negatives each."""
+        queries = self.queries(collections)
+        if batch > queries:
+            yield f"{self.name}: a batch of {batch:,} queries was asked for, and there are {queries:,}"
+        if negatives > self.negatives:
+            yield f"{self.name}: {negatives:,} negatives of each query were asked for, of {self.negatives:,} mined"
+
+
+class Stage(Strict):
+    """One stage of a recipe.
+
+    A kind is a subclass with a field `kind: Literal["its-name"]` and a method `run`; `register` makes it known. Every
+    other method has an answer already, for a stage that needs nothing and reads nothing.
+    """
+
+    if TYPE_CHECKING:  # each kind's own field
+        kind: str
+    leaves: ClassVar[tuple[str, ...]] = ()  # ENCODER, NEGATIVES, … or a name of a package's own
+    on_queries: ClassVar[bool] = False  # whether it learns from the queries of `data.train`
+    searches: ClassVar[bool] = False  # whether it searches with the recipe's `system`
+
+    # --- known from the recipe alone
+
+    def needs(self) -> Sequence[str]:
+        """What earlier stages must have left."""
+        return ()
+
+    def texts(self, data: Data) -> tuple[CorpusPart, ...]:
+        """The corpora that it learns from."""
+        return ()
+
+    def learns_from(self, data: Data) -> tuple[str, ...]:
+        """The collections whose queries it learns from."""
+        return data.train if self.on_queries else ()
+
+    def chooses_by(self, data: Data) -> tuple[str, ...]:
+        """The collections by whose judgments it chooses something."""
+        return ()
+
+    def wrong(self, data: Data) -> Iterator[str]:
+        """What is wrong with it in a recipe of such data."""
+        if self.on_queries and not self.learns_from(data):
+            yield "data.train names no collection"
+
+    def words(self) -> str:
+        """What it is going to do, for a plan."""
+        return self.kind
+
+    # --- before training begins
+
+    def check_names(self, outlook: Outlook) -> None:
+        """Raise InputError for a name in its settings that nothing has; `outlook` knows stages and encoders alone."""
+
+    def check_model(self, outlook: Outlook) -> Iterator[str]:
+        """What it asks of the model or of the processes in vain."""
+        yield from ()
+
+    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+        """What it asks of the training collections or of the stages before it in vain."""
+        yield from ()
+
+    # --- its turn
+
+    def run(self, context: Any, name: str, folder: Path) -> Facts:
+        """Do it: read what `context` (`harness.training.context.Context`) has of earlier stages, write into `folder`.
+
+        Every process calls it; `context.main` is the one that writes. Raises InputError for what only now turns out to
+        be wrong.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} has no method run")
+
+
+_registered: dict[str, type[Stage]] = {}
+
+
+def register(kind: type[Stage]) -> type[Stage]:
+    """Class decorator: make a kind of stage known by the name that its field `kind` allows.
+
+    Raises InputError where another kind has that name, ValueError for a class that does not say its name.
+    """
+    name = name_of(kind)
+    other = _registered.get(name)
+    if other is not None and _origin(other) != _origin(kind):
+        raise InputError(
+            f"two kinds of stage are called {name!r}: {_origin(other)} and {_origin(kind)}. Uninstall or rename one."
+        )
+    _registered[name] = kind
+    return kind
+
+
+def name_of(kind: type[Stage]) -> str:
+    """The name that a recipe gives a kind. Raises ValueError where the class does not say it."""
+    found = kind.model_fields.get("kind")
+    names = get_args(found.annotation) if found is not None else ()
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise ValueError(f'{_origin(kind)} wants a field `kind: Literal["its-name"]`')
+    return names[0]
+
+
+def kinds() -> dict[str, type[Stage]]:
+    """Every kind by name: ours, and those of installed packages that can be used."""
+    return _find()[0]
+
+
+def _find() -> tuple[dict[str, type[Stage]], dict[str, str]]:
+    """The kinds, and what is wrong with those of installed packages that cannot be used, both by name."""
+    for module in pkgutil.iter_modules(importlib.import_module(_OURS).__path__):
+        importlib.import_module(f"{_OURS}.{module.name}")
+    broken = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        origin = f"the kind of stage {point.name!r} of {point.dist.name if point.dist else '?'} ({point.value})"
+        try:
+            kind = point.load()
+            if not (isinstance(kind, type) and issubclass(kind, Stage)):
+                broken[point.name] = f"{origin} is not a subclass of harness.training.stage.Stage."
+            elif name_of(kind) != point.name:
+                broken[point.name] = f"{origin} calls itself {name_of(kind)!r}."
+            else:
+                register(kind)
+        except InputError as error:
+            broken[point.name] = str(error)
+        except Exception as error:  # another package's import may fail in any way; name it instead of dying in it
+            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
+    return dict(sorted(_registered.items())), broken
+
+
+def of(values: Any) -> Stage:
+    """A stage from what a recipe says of it.
+
+    Raises ValueError for a kind that there is not (with the nearest names and all there are) or that cannot be used,
+    and for values that the kind does not take.
+    """
+    if isinstance(values, Stage):
+        return values
+    there, broken = _find()
+    name = values.get("kind") if isinstance(values, dict) else None
+    if not isinstance(name, str):
+        raise ValueError(f"want a kind: {', '.join(there)}")
+    if name in broken:
+        raise ValueError(broken[name])
+    if name not in there:
+        raise ValueError(str(unknown("kind", name, there)))
+    return there[name].model_validate(values)
+
+
+def who_leaves(what: str) -> list[str]:
+    """The names of the kinds that leave something."""
+    return [name for name, kind in kinds().items() if what in kind.leaves]
+
+
+def _origin(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
