@@ -29,7 +29,7 @@ def train_command(
         raise InputError(f"no recipe named. Give --recipe NAME or FILE; there is: {', '.join(recipe_files.names())}.")
     chosen = recipe_files.load(recipe, change or [])
     if plan:
-        typer.echo(recipe_files.as_yaml(chosen), nl=False)
+        typer.echo(recipe_files.as_plan(chosen), nl=False)
         return
     from harness.training.conductor import train
 

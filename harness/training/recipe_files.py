@@ -64,7 +64,7 @@ def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
     if not path.is_file():
         where = f" (which {seen[-1]} extends)" if seen else ""
         raise unknown("recipe", name, names(), f"Or name a YAML file.{where}")
-    values = read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}")
+    values = _apart(read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}"))
     parent = values.pop("extends", None)
     if parent is None:
         return path, {"name": path.stem} | values
@@ -73,6 +73,13 @@ def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
     if name in seen:
         raise InputError(f"the recipe {name} extends itself, by way of {', '.join(seen)}.")
     return path, _on_top(_read(parent, [*seen, name])[1], {"name": path.stem} | values)
+
+
+def _apart(value: Any) -> Any:
+    """A copy in which nothing is shared: what a YAML alias repeats is changed in one place alone."""
+    if isinstance(value, dict):
+        return {key: _apart(inner) for key, inner in value.items()}
+    return [_apart(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _on_top(under: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +97,12 @@ def _on_top(under: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def as_yaml(recipe: Recipe) -> str:
     """The recipe as it came out, defaults included."""
     return str(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def as_plan(recipe: Recipe) -> str:
+    """`as_yaml`, after what each stage is going to do, as comments."""
+    words = [f"# {number}. {name}: {one.words()}\n" for number, (name, one) in enumerate(recipe.stages.items(), 1)]
+    return "".join(words) + as_yaml(recipe)
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

@@ -86,6 +86,17 @@ def test_set_changes_a_value_wherever_it_is(write):
     assert changed.stages["pretrain"].objective.config().bow_loss_weight == 0.5
 
 
+def test_set_changes_one_of_two_stages_that_an_alias_makes_alike(tmp_path):
+    (tmp_path / "twice.yaml").write_text(
+        "base: {model: {hidden_size: 32}}\ndata: {corpora: [a.txt]}\nstages:\n"
+        "  one: &same {kind: pretrain, steps: 2, batch: 4, micro_batch: 2, length: 16, learning_rate: 1e-3}\n"
+        "  two: *same\n"
+    )
+    recipe = recipe_files.load(str(tmp_path / "twice.yaml"), ["one.steps=5", "one.objective.kind=RetroMAE"])
+    assert [stage.steps for stage in recipe.stages.values()] == [5, 2]
+    assert [stage.objective.kind for stage in recipe.stages.values()] == ["RetroMAE", "DupMAE"]
+
+
 def test_every_mistake_is_reported_at_once(write):
     values = yaml.safe_load(yaml.safe_dump(SMALL))
     values["stages"]["pretrain"] |= {"learning_rate": "fast", "lenght": 3}
