@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig, build, make_retriever
 from harness.runs.recorded_data import part_label
 from harness.runs.runner import iterate
-from harness.runs.searches import Search
 from harness.runtime.environment import packages
 from harness.runtime.hashing import joint
 from harness.runtime.job import HarnessJob
@@ -98,16 +97,15 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
 
     Raises InputError or another error that the user can fix, as `harness run` does.
     """
-    runs: dict[str, Run] = {}
-
-    def keep(search: Search, result: Run) -> None:
-        runs[search.dataset.name] = result.first(DEPTH)
-
+    runs: list[Run] = []  # of the collections in their order
     with tempfile.TemporaryDirectory(prefix="harness-check-") as temporary:
         config = run_config(entry, results or Path(temporary), threads)
         try:
-            record = list(iterate(config, ["harness", *sys.argv[1:]], keep))[-1].record
+            for outcome in iterate(config, ["harness", *sys.argv[1:]]):
+                record = outcome.record
+                runs.append(outcome.run())
         except EvaluatorsDisagree as error:
+            runs += [error.run] if error.run is not None else []
             return Measured({}, {}, _top(collection, runs), str(error))
         weights = record.manifest.system.checkpoint_hash
         return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
@@ -119,11 +117,10 @@ def packages_of(entry: Entry) -> dict[str, str]:
     return {name: version for name, version in packages(names).items() if name in names}
 
 
-def _top(collection: Collection, runs: Mapping[str, Run]) -> dict[str, tuple[str, ...]]:
+def _top(collection: Collection, runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
     top: dict[str, tuple[str, ...]] = dict.fromkeys(collection.topics, ())
-    for dataset in collection.datasets:
-        if (run := runs.get(dataset.name)) is None:
-            continue
+    for dataset, whole in zip(collection.datasets, runs, strict=False):  # the last may be that of a composite
+        run = whole.first(DEPTH)
         for number, query_id in enumerate(run.query_ids):
             documents = tuple(doc_id.decode() for doc_id in run.rows(number)[0].tolist())
             top[_key(dataset, query_id, collection.datasets)] = documents

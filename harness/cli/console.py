@@ -16,7 +16,7 @@ from harness.runtime import log
 if TYPE_CHECKING:
     from harness.reports.records.records import Record
     from harness.retrievers.registry import Retriever
-    from harness.runs.runner import Outcome
+    from harness.runs.record_store import Outcome
 
 
 _WIDE = 1000  # in a file or a pipe nothing is wrapped or cut

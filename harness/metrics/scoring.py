@@ -17,7 +17,12 @@ TOLERANCE = 1e-6  # of a metric's value per query, between ranx and trec_eval
 
 
 class EvaluatorsDisagree(RuntimeError):
-    """ranx and trec_eval give one query different values: a bug in one of them or in ours, such as a tie rule."""
+    """ranx and trec_eval give one query different values: a bug in one of them or in ours, such as a tie rule.
+
+    `run` is the run that they were to score.
+    """
+
+    run: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,11 @@ def score(run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[Me
     """
     query_ids = tuple(sorted(qrels))
     values = by_ranx(run, qrels, query_ids, metrics, binary_level)
-    check(query_ids, values, by_trec_eval(run, qrels, query_ids, metrics, binary_level))
+    try:
+        check(query_ids, values, by_trec_eval(run, qrels, query_ids, metrics, binary_level))
+    except EvaluatorsDisagree as error:
+        error.run = run
+        raise
     return Scores(query_ids, values)
 
 

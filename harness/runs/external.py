@@ -14,8 +14,7 @@ from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
 from harness.runs import manifest
 from harness.runs.config import RunConfig
-from harness.runs.record_store import RecordStore, check_writable
-from harness.runs.runner import Outcome, keep
+from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
@@ -76,15 +75,12 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
         "top_k": config.top_k,
     }
     system = manifest.given_system(spec.label, found.file)
-    return keep(
-        store,
-        store.folder(dataset.name, spec.label, key),
-        spec.label,
-        dataset,
-        config.metric_names(),
-        lambda: result,
-        lambda run: manifest.of_made(config, command, job, dataset, run, system),
-    )
+    folder = store.folder(dataset.name, spec.label, key)
+    with store.lend(folder, spec.label, dataset, config.metric_names()) as place:
+        if place.outcome is not None:
+            return place.outcome
+        scores = place.score(result)
+        return place.write(result, scores, manifest.of_made(config, command, job, dataset, result, system))
 
 
 def one_dataset(name: str, titles: Path | None) -> Dataset:

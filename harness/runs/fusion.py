@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.datasets.dataset import Dataset
 from harness.reports.records import records
 from harness.reports.records.origin import FusedPart
-from harness.reports.records.records import Manifest, Record
+from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.run_files import fusion, trec
 from harness.retrievers.run_files.exchange import aligned
@@ -19,8 +19,7 @@ from harness.runs import manifest, recorded_data
 from harness.runs.config import RunConfig
 from harness.runs.external import fitted, given, one_dataset
 from harness.runs.lookup import record_of
-from harness.runs.record_store import RecordStore, check_writable
-from harness.runs.runner import Outcome, keep
+from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
 from harness.runtime.paths import cache
 
@@ -118,20 +117,17 @@ def fuse_parts(
         "top_k": config.top_k,
     }
 
-    def make() -> Run:
+    with store.lend(store.folder(data.name, LABEL, key), LABEL, data, config.metric_names()) as place:
+        if place.outcome is not None:
+            return place.outcome
         with job.phase("fuse", len(data.queries), "queries"):
-            return fusion.fuse(
+            run = fusion.fuse(
                 [part.run for part in parts], how.method, k=how.k, weights=weights, norm=how.norm, top_k=config.top_k
             )
-
-    def describe(run: Run) -> Manifest:
-        system = manifest.fused_system(
-            LABEL, f"{how.variant} of {shortly(parts)}", how.options, [part.named for part in parts]
-        )
-        return manifest.of_made(config, command, job, data, run, system)
-
-    folder = store.folder(data.name, LABEL, key)
-    return keep(store, folder, LABEL, data, config.metric_names(), make, describe)
+        scores = place.score(run)
+        named = [part.named for part in parts]
+        system = manifest.fused_system(LABEL, f"{how.variant} of {shortly(parts)}", how.options, named)
+        return place.write(run, scores, manifest.of_made(config, command, job, data, run, system))
 
 
 @dataclass(frozen=True)

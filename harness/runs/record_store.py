@@ -5,10 +5,14 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.metrics.scoring import Scores
+from harness.datasets.dataset import Dataset
+from harness.metrics.names import parse_metrics
+from harness.metrics.ranx import start_compiling
+from harness.metrics.scoring import Scores, score
 from harness.reports.errors import NewerRecordError, RecordError
 from harness.reports.records import records
 from harness.reports.records.records import Manifest, Record
@@ -17,6 +21,47 @@ from harness.retrievers.run_files import trec
 from harness.retrievers.types import Run
 from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record, and whether this call made it or found it."""
+
+    record: Record
+    found: bool
+
+    def run(self) -> Run:
+        """The record's run, read from its file."""
+        return trec.read(self.record.folder / records.RUN)
+
+
+class Place:
+    """The folder of one record, held alone: `outcome` is what was found there, or None where it is to be made."""
+
+    def __init__(self, store: "RecordStore", folder: Path, tag: str, dataset: Dataset, names: Sequence[str]) -> None:
+        self.store, self.folder, self.tag, self.dataset, self.names = store, folder, tag, dataset, names
+        self.outcome = self._found()
+        if self.outcome is None:
+            start_compiling(parse_metrics(names))
+
+    def _found(self) -> Outcome | None:
+        found = self.store.finished(self.folder)
+        if found is None:
+            return None
+        if set(self.names) <= set(found.metrics):
+            return Outcome(found, found=True)
+        # the run is there, only a metric is wanted that was not asked for then
+        run, self.names = trec.read(found.folder / records.RUN), [*found.metrics, *self.names]
+        return self.write(run, self.score(run), found.manifest)
+
+    def score(self, run: Run) -> Scores:
+        """Score a run by the collection's judgments."""
+        with self.store.job.phase("score", len(self.dataset.qrels), "queries"):
+            return score(run, self.dataset.qrels, parse_metrics(self.names), self.dataset.rules.binary_level)
+
+    def write(self, run: Run, scores: Scores, made: Manifest) -> Outcome:
+        """Write the record whole."""
+        return Outcome(self.store.write(self.folder, self.tag, run, scores, scores.mean(), made), found=False)
 
 
 class RecordStore:
@@ -51,6 +96,15 @@ class RecordStore:
             records.write_scores(new, scores.query_ids, {m: v.tolist() for m, v in scores.values.items()}, mean)
             records.write_manifest(new, made)
         return records.read(folder)
+
+    @contextlib.contextmanager
+    def lend(self, folder: Path, tag: str, dataset: Dataset, names: Sequence[str]) -> Iterator[Place]:
+        """Hold the place of a run on `dataset` alone, to find its record there or to make it.
+
+        A record that lacks only a metric of `names` is scored anew. `tag` is the last column of the run's TREC file.
+        """
+        with self.lock(folder):
+            yield Place(self, folder, tag, dataset, names)
 
     @contextlib.contextmanager
     def lock(self, folder: Path) -> Iterator[None]:

@@ -1,9 +1,7 @@
 """A retriever and a dataset become a run, scores and a record; a finished record is found again."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +10,7 @@ from harness.datasets.dataset import Dataset, resolve
 from harness.datasets.rules import canonical, rules_for
 from harness.metrics.names import parse_metrics
 from harness.metrics.ranx import compiling, start_compiling
-from harness.metrics.scoring import Scores, score
+from harness.metrics.scoring import Scores
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers import compile_ahead
@@ -23,7 +21,7 @@ from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 from harness.runs import manifest
 from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
-from harness.runs.record_store import RecordStore, check_writable
+from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runs.searches import Search, Searches
 from harness.runtime.environment import git_commit
 from harness.runtime.job import HarnessJob
@@ -31,28 +29,17 @@ from harness.runtime.paths import cache
 from harness.runtime.processes import Processes
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A record, and whether this call made it or found it."""
-
-    record: Record
-    found: bool
-
-
 def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
     """`iterate`, to the end."""
     return list(iterate(config, command))
 
 
-def iterate(
-    config: RunConfig, command: Sequence[str], searched: Callable[[Search, Run], None] | None = None
-) -> Iterator[Outcome]:
+def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
     is, since its own record is what the re-ranked one is made from. Where a launcher started several processes, rank 0
-    keeps and yields the records; the others help it to search, and yield nothing. `searched` is told of each run that
-    is searched, before it is scored.
+    keeps and yields the records; the others help it to search, and yield nothing.
 
     Raises InputError for wrong input, ProcessLost where another process ended too early.
     """
@@ -77,7 +64,7 @@ def iterate(
     if not team.main:
         searches.help()
         return
-    maker = _Maker(config, command, job, searches, searched)
+    maker = _Maker(config, command, job, searches)
     try:
         for name, datasets in plan:
             made: list[list[Outcome]] = []
@@ -108,34 +95,6 @@ def _of(wanted: RetrieverSpec, retrievers: Sequence[tuple[RetrieverSpec, Retriev
     return next(retriever for spec, retriever in retrievers if spec == wanted)
 
 
-def keep(
-    store: RecordStore,
-    folder: Path,
-    tag: str,
-    dataset: Dataset,
-    names: Sequence[str],
-    make: Callable[[], Run],
-    describe: Callable[[Run], records.Manifest],
-) -> Outcome:
-    """Find the record in `folder`, or `make` its run, score it by `dataset`'s judgments and write it.
-
-    Where the record lacks only a metric of `names`, its run is scored anew. `tag` is the last column of its TREC file.
-    """
-    with store.lock(folder):
-        found = store.finished(folder)
-        if found is not None and set(names) <= set(found.metrics):
-            return Outcome(found, found=True)
-        if found is not None:  # the run is there, only a metric is wanted that was not asked for then
-            result, names = trec.read(found.folder / records.RUN), [*found.metrics, *names]
-        else:
-            start_compiling(parse_metrics(names))
-            result = make()
-        with store.job.phase("score", len(dataset.qrels), "queries"):
-            scores = score(result, dataset.qrels, parse_metrics(names), dataset.rules.binary_level)
-        made = found.manifest if found is not None else describe(result)
-        return Outcome(store.write(folder, tag, result, scores, scores.mean(), made), found=False)
-
-
 T = TypeVar("T")
 
 
@@ -146,17 +105,10 @@ def _once(items: Sequence[T]) -> list[T]:
 class _Maker:
     """Makes records under one configuration."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        command: Sequence[str],
-        job: HarnessJob,
-        searches: Searches,
-        searched: Callable[[Search, Run], None] | None,
-    ) -> None:
+    def __init__(self, config: RunConfig, command: Sequence[str], job: HarnessJob, searches: Searches) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
         self.store = RecordStore(config.results, config.force, job)
-        self.searched = searched
+        self.names = config.metric_names()
 
     def one(self, search: Search) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
@@ -165,21 +117,15 @@ class _Maker:
         dataset.open(self.job)
         for message in dataset.warnings:
             self.job.warn(message)
-
-        def searched() -> Run:
-            result = self.searches.run(search)
-            if self.searched is not None:
-                self.searched(search, result)
+        folder = self.store.folder(dataset.name, spec.label, self.searches.key(search))
+        with self.store.lend(folder, spec.label, dataset, self.names) as place:
+            if place.outcome is not None:
+                return place.outcome
+            run = self.searches.run(search)
             self._prepare_others()
-            return result
-
-        return self._keep(
-            spec,
-            dataset,
-            self.searches.key(search),
-            searched,
-            lambda result: manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, result),
-        )
+            scores = place.score(run)
+            made = manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, run)
+            return place.write(run, scores, made)
 
     def _prepare_others(self) -> None:
         """Let the retrievers load what they need for as long as scores would have to wait for a compiler."""
@@ -194,29 +140,15 @@ class _Maker:
         for message in first.manifest.warnings:
             self.job.warn(message)
         asked = {"first": [first.folder.name, first.manifest.files[records.RUN]], "rerank": reranker.fingerprint()}
-
-        def make() -> Run:
-            run = aligned(trec.read(first.folder / records.RUN), [query.query_id for query in dataset.queries])
-            return reranker.rerank(run, dataset, dataset.queries, self.job)
-
-        return self._keep(
-            spec,
-            dataset,
-            {"schema": records.SCHEMA_VERSION} | asked,
-            make,
-            lambda _: manifest.of_reranked(self.config, self.command, self.job, spec, reranker, first),
-        )
-
-    def _keep(
-        self,
-        spec: RetrieverSpec,
-        dataset: Dataset,
-        key: object,
-        make: Callable[[], Run],
-        describe: Callable[[Run], records.Manifest],
-    ) -> Outcome:
-        folder = self.store.folder(dataset.name, spec.label, key)
-        return keep(self.store, folder, spec.label, dataset, self.config.metric_names(), make, describe)
+        folder = self.store.folder(dataset.name, spec.label, {"schema": records.SCHEMA_VERSION} | asked)
+        with self.store.lend(folder, spec.label, dataset, self.names) as place:
+            if place.outcome is not None:
+                return place.outcome
+            before = aligned(trec.read(first.folder / records.RUN), [query.query_id for query in dataset.queries])
+            run = reranker.rerank(before, dataset, dataset.queries, self.job)
+            scores = place.score(run)
+            made = manifest.of_reranked(self.config, self.command, self.job, spec, reranker, first)
+            return place.write(run, scores, made)
 
     def mean(self, name: str, spec: RetrieverSpec, parts: Sequence[Outcome]) -> Outcome:
         """Find or make the record of a composite: the mean of its parts' means; its run is theirs, one after another.
@@ -228,10 +160,10 @@ class _Maker:
         folder = self.store.folder(name, spec.label, [member.folder.name for member in members])
         with self.store.lock(folder):
             found = self.store.finished(folder)
-            if found is not None and set(self.config.metric_names()) <= set(found.metrics):
+            if found is not None and set(self.names) <= set(found.metrics):
                 return Outcome(found, found=True)
             labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
-            runs = [trec.read(member.folder / records.RUN) for member in members]
+            runs = [part.run() for part in parts]
             tables = [member.per_query() for member in members]
             query_ids = [f"{label}:{q}" for label, table in zip(labels, tables, strict=True) for q in table]
             rows = [row for table in tables for row in table.values()]

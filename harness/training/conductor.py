@@ -88,7 +88,9 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     base = _base(context)
     preflight.check(recipe, base.path, accelerator.num_processes)
     places = _places(context, base)
-    preflight.check_examples(recipe, lambda names: len(context.opened(names).positives))
+    # in the stages' order, in which all processes open them
+    asked = dict.fromkeys(names for stage in recipe.stages.values() if (names := stage.learns_from(recipe.data)))
+    preflight.check_examples(recipe, {names: len(context.opened(names).positives) for names in asked})
     learned = {name for stage in recipe.stages.values() for name in stage.learns_from(recipe.data)}
     if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")

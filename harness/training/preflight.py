@@ -1,7 +1,7 @@
 """What can be known to be wrong before hours are spent; what is wrong with a stage its kind says itself."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,12 +48,12 @@ def check(recipe: Recipe, base: Path, processes: int) -> None:
     _refuse(recipe, wrong)
 
 
-def check_examples(recipe: Recipe, count: Callable[[tuple[str, ...]], int]) -> None:
+def check_examples(recipe: Recipe, queries: Mapping[tuple[str, ...], int]) -> None:
     """Raise InputError that lists the stages that want more queries or negatives than there can be.
 
-    `count` tells how many training queries collections have.
+    `queries` says how many training queries the collections of each stage have together.
     """
-    outlook = Outlook(recipe.data, tuple(recipe.stages), queries=count)
+    outlook = Outlook(recipe.data, tuple(recipe.stages), queries=queries)
     wrong: list[str] = []
     for outlook.name, stage in recipe.stages.items():
         wrong += stage.check_examples(outlook)

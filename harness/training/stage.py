@@ -7,7 +7,7 @@ adds others through the entry-point group `harness.stages`. Nothing else in the 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -45,7 +45,7 @@ class Outlook:
     processes: int = 1
     projection: int | None = None  # D of the projection, once a stage makes one
     negatives: int = 0  # that a query has at most
-    queries: Callable[[tuple[str, ...]], int] = len  # that training collections have together
+    queries: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # that training collections have together
 
     @property
     def on_processes(self) -> str:
@@ -60,7 +60,7 @@ class Outlook:
 
     def too_few(self, batch: int, negatives: int, collections: tuple[str, ...]) -> Iterator[str]:
         """What is wrong where a batch takes so many queries, with so many negatives each."""
-        queries = self.queries(collections)
+        queries = self.queries[collections]
         if batch > queries:
             yield f"{self.name}: a batch of {batch:,} queries was asked for, and there are {queries:,}"
         if negatives > self.negatives:

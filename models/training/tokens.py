@@ -75,20 +75,20 @@ def write(
     lengths: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
     left_out = 0
     with (new / _IDS).open("wb") as file:
-        for rows in _tokenised(tokenizer, texts, length, split, done):
+        for count, rows in _tokenised(tokenizer, texts, length, split):
             kept = [row for row in rows if len(row) >= shortest]
             left_out += len(rows) - len(kept)
             file.write(np.array([token for row in kept for token in row], dtype=kind).tobytes())
             lengths.append(np.array([len(row) for row in kept], dtype=np.int64))
+            done(count)
     np.concatenate(lengths).cumsum().tofile(new / _OFFSETS)
     (new / _HEADER).write_text(json.dumps({"dtype": kind.name, "left_out": left_out}))
     new.rename(folder)
     return read(folder)
 
 
-def _tokenised(
-    tokenizer: Any, texts: Iterable[str], length: int, split: bool, done: Callable[[int], None] | None
-) -> Iterator[list[list[int]]]:
+def _tokenised(tokenizer: Any, texts: Iterable[str], length: int, split: bool) -> Iterator[tuple[int, list[list[int]]]]:
+    """Yield how many texts were read at once, and the rows of token ids that they gave."""
     source = iter(texts)
     while part := list(islice(source, _TEXTS_AT_ONCE)):
         limits = {} if split else {"truncation": True, "max_length": length}
@@ -100,9 +100,9 @@ def _tokenised(
             verbose=False,
             **limits,
         )["input_ids"]
-        yield [row[at : at + length] for row in found for at in range(0, max(1, len(row)), length)] if split else found
-        if done is not None:
-            done(len(part))
+        if split:
+            found = [row[at : at + length] for row in found for at in range(0, max(1, len(row)), length)]
+        yield len(part), found
 
 
 def read(folder: Path) -> Written:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import harness.cli
 from harness.cli import main, root
-from harness.runs import record_store, runner
+from harness.runs import record_store
 from tests.support.datasets import DOCS
 from tests.support.paths import ROOT
 
@@ -269,7 +269,7 @@ def test_a_bug_of_ours_is_not_disguised(beir, cli, monkeypatch):
     def bug(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(runner, "score", bug)
+    monkeypatch.setattr(record_store, "score", bug)
     monkeypatch.setattr(sys, "argv", ["harness", "run", "-r", "bm25", "-d", str(beir())])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -290,7 +290,7 @@ def test_an_interrupt_is_no_traceback(beir, cli, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "score", stop)
+    monkeypatch.setattr(record_store, "score", stop)
     answer = cli("run", "-r", "bm25", "-d", beir())
     assert answer.code == 130
     assert answer.err.endswith("interrupted; finished runs are kept\n")

@@ -376,7 +376,7 @@ def test_a_machine_with_another_collection_is_refused(place, go, together):
 
 
 def test_an_error_at_rank_0_leaves_no_record(go, together, place, monkeypatch):
-    monkeypatch.setattr("harness.runs.runner.score", lambda *a: (_ for _ in ()).throw(InputError("no space")))
+    monkeypatch.setattr("harness.runs.record_store.score", lambda *a: (_ for _ in ()).throw(InputError("no space")))
     failed, lost = together(lambda team: go())
     assert (str(failed), type(lost)) == ("no space", ProcessLost)
     assert not list(place.glob("results/*/*/*"))
