@@ -9,10 +9,10 @@ from harness.models.errors import CheckpointError
 from harness.reports.ablation.rows import BOTH, CLS, OT, ROWS, label, widths
 from harness.retrievers.errors import InputError
 from harness.training.recipe import Recipe
-from harness.training.stage import FINE_TUNED, SCORES, TEACHER
+from harness.training.schedule import Schedule
+from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, TEACHER
 from harness.training.stages.finetune import Finetune
 from harness.training.stages.pretrain import Objective, Pretrain
-from harness.training.stages.weigh import Weigh
 
 _SHORT = {CLS: "cls", OT: "ot", BOTH: "both"}
 
@@ -28,15 +28,15 @@ class Arm:
 
     @property
     def checkpoint(self) -> Path:
-        """What the last stage leaves: fine-tuning, or the weighing of its halves."""
-        return self.folders[list(self.recipe.stages)[-1]]
+        """The last encoder: of fine-tuning, or of what came after it, such as the weighing of its halves."""
+        return self.folders[[name for name, stage in self.recipe.stages.items() if ENCODER in stage.leaves][-1]]
 
 
 def stage_2(recipe: Recipe) -> Recipe:
     """The recipe without what comes after the paper's stage 2: pre-training, in-batch, mining, hard negatives.
 
     Of what follows the first fine-tuning on mined negatives everything that trains or mines is left out, and the
-    teacher and distillation wherever they stand; a stage that weighs the halves of what was trained stays.
+    teacher and distillation wherever they stand. What does neither stays, such as weighing the halves.
 
     Raises InputError for a recipe without pre-training, without mined negatives, or that pre-trains after fine-tuning;
     and for one that has nothing to be measured on.
@@ -45,11 +45,12 @@ def stage_2(recipe: Recipe) -> Recipe:
     ends = [n for n, s in recipe.of_kind(Finetune).items() if s.negatives and not s.distil]
     if not ends:
         raise _unfit(recipe, "has no fine-tuning on mined negatives (negatives: 1 or more, without distil)")
-    stage_1_and_2 = {*names[: names.index(ends[0]) + 1], *recipe.of_kind(Weigh)}
+    after = names[names.index(ends[0]) + 1 :]
     stages = {
         name: stage
         for name, stage in recipe.stages.items()
-        if name in stage_1_and_2 and not {TEACHER, SCORES} & {*stage.leaves, *stage.needs()}
+        if not {TEACHER, SCORES} & {*stage.leaves, *stage.needs()}
+        and not (name in after and (isinstance(stage, Schedule) or NEGATIVES in stage.leaves))
     }
     pretrained = [name for name in stages if name in recipe.of_kind(Pretrain)]
     if not pretrained:

@@ -103,9 +103,10 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
         try:
             for outcome in iterate(config, ["harness", *sys.argv[1:]]):
                 record = outcome.record
-                runs.append(outcome.run())
+                if len(runs) < len(collection.datasets):  # after its parts comes a composite
+                    runs.append(outcome.run().first(DEPTH))
         except EvaluatorsDisagree as error:
-            runs += [error.run] if error.run is not None else []
+            runs += [error.run.first(DEPTH)] if error.run is not None else []
             return Measured({}, {}, _top(collection, runs), str(error))
         weights = record.manifest.system.checkpoint_hash
         return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
@@ -119,8 +120,7 @@ def packages_of(entry: Entry) -> dict[str, str]:
 
 def _top(collection: Collection, runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
     top: dict[str, tuple[str, ...]] = dict.fromkeys(collection.topics, ())
-    for dataset, whole in zip(collection.datasets, runs, strict=False):  # the last may be that of a composite
-        run = whole.first(DEPTH)
+    for dataset, run in zip(collection.datasets, runs, strict=False):
         for number, query_id in enumerate(run.query_ids):
             documents = tuple(doc_id.decode() for doc_id in run.rows(number)[0].tolist())
             top[_key(dataset, query_id, collection.datasets)] = documents

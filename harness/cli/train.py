@@ -18,7 +18,10 @@ def train_command(
         Path | None, typer.Option("--output", "-O", help="Where the stages are kept. [trained/<recipe>]")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Check the recipe, print it as it came out, and stop.")] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what each stage will do, and the recipe as it came out; stop."),
+    ] = False,
     evaluate: Annotated[bool, typer.Option(help="Run each stage's checkpoint on the recipe's collections.")] = True,
 ) -> None:
     """Train a retriever by a recipe: pre-training, fine-tuning, mining, distillation; resumed where it stopped."""

@@ -61,8 +61,8 @@ def recipe(method: str, k: int | None, weights: Sequence[float] | None, norm: st
     foreign = {"weights": weights, "norm": norm} if method == "rrf" else {"k": k}
     if given_ := [name for name, value in foreign.items() if value is not None]:
         raise InputError(f"{', '.join(given_)}: the method {method} has no such option.")
-    if k is not None and k < 0:
-        raise InputError(f"k is {k}; want a whole number from 0 up ({fusion.RRF_K} is usual).")
+    if k is not None:
+        fusion.check_k(k)
     chosen: dict[str, Any] = {"k": k, "norm": norm, "weights": None if weights is None else tuple(weights)}
     return Recipe(method=method, **{name: value for name, value in chosen.items() if value is not None})
 

@@ -35,7 +35,7 @@ class Outcome:
         return trec.read(self.record.folder / records.RUN)
 
 
-class Place:
+class LockedFolder:
     """The folder of one record, held alone: `outcome` is what was found there, or None where it is to be made."""
 
     def __init__(self, store: "RecordStore", folder: Path, tag: str, dataset: Dataset, names: Sequence[str]) -> None:
@@ -98,13 +98,13 @@ class RecordStore:
         return records.read(folder)
 
     @contextlib.contextmanager
-    def lend(self, folder: Path, tag: str, dataset: Dataset, names: Sequence[str]) -> Iterator[Place]:
+    def lend(self, folder: Path, tag: str, dataset: Dataset, names: Sequence[str]) -> Iterator[LockedFolder]:
         """Hold the place of a run on `dataset` alone, to find its record there or to make it.
 
         A record that lacks only a metric of `names` is scored anew. `tag` is the last column of the run's TREC file.
         """
         with self.lock(folder):
-            yield Place(self, folder, tag, dataset, names)
+            yield LockedFolder(self, folder, tag, dataset, names)
 
     @contextlib.contextmanager
     def lock(self, folder: Path) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The conductor of a training: a recipe's stages in order, each from the one before; none is done twice."""
 
+import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from harness.training.context import Context
 from harness.training.data import corpora
 from harness.training.recipe import Recipe
 from harness.training.recipe_data import CorpusPart
-from harness.training.stage import Facts, Stage
+from harness.training.stage import ENCODER, Facts, Stage, package_of
 from harness.training.stage_folder import StageFolder
 
 _PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
@@ -89,17 +90,18 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     preflight.check(recipe, base.path, accelerator.num_processes)
     places = _places(context, base)
     # in the stages' order, in which all processes open them
-    asked = dict.fromkeys(names for stage in recipe.stages.values() if (names := stage.learns_from(recipe.data)))
+    asked = dict.fromkeys(names for stage in recipe.stages.values() if (names := recipe.learns_from(stage)))
     preflight.check_examples(recipe, {names: len(context.opened(names).positives) for names in asked})
-    learned = {name for stage in recipe.stages.values() for name in stage.learns_from(recipe.data)}
-    if leaked := learned & {*recipe.data.evaluate, recipe.data.validate_on}:
+    if leaked := {name for names in asked for name in names} & {*recipe.data.evaluate, recipe.data.validate_on}:
         context.job.warn(f"{', '.join(sorted(leaked))}: trained on, and scored on: the scores are not held out")
     for name, stage in recipe.stages.items():
-        if chosen := {*stage.chooses_by(recipe.data)} & {*recipe.data.evaluate}:
-            context.job.warn(f"{', '.join(sorted(chosen))}: {name} chooses by it, and it is scored on")
+        if chosen := {*recipe.chooses_by(stage)} & {*recipe.data.evaluate}:
+            shown = ", ".join(sorted(chosen))
+            context.job.warn(f"{shown}: {name} chooses by it, and it is scored on: the scores are not held out")
     for place in places.values():
         if not place.finished and place.begun:
-            _say(context, f"{place.partial} is unfinished; it goes on from its last saved state")
+            how = "goes on from its last saved state" if (place.partial / STATE).is_file() else "begins again"
+            _say(context, f"{place.partial} is unfinished; it {how}")
     return places
 
 
@@ -134,6 +136,8 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
             "data": _data(context, stage),
             "before": before,
         }
+        if (package := package_of(stage.kind)) is not None:
+            decides["package"] = package
         found[name] = StageFolder(context.place(name), decides)
         _ = found[name].finished or found[name].begun  # refuses what is another's
         before = found[name].key
@@ -144,17 +148,41 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     stage, job = context.recipe.stages[name], context.job
     job.restart()
     with context.accelerator.main_process_first():
-        folder = place.start() if context.main else place.partial
+        folder = place.start(anew=not (place.partial / STATE).is_file()) if context.main else place.partial
     began = time.perf_counter()
-    facts = stage.run(context, name, folder)
+    try:
+        facts = stage.run(context, name, folder)
+    except Exception as error:
+        error.add_note(f"in the stage {name} of the recipe {context.recipe.name}")
+        raise
     context.accelerator.wait_for_everyone()
     if context.main:
         if (folder / METRICS).is_file():
             training_curves.draw(folder / METRICS, folder / "curves.png", f"{context.recipe.name}: {name}")
         (folder / STATE).unlink(missing_ok=True)
-        place.finish(_facts(context, name, command, time.perf_counter() - began) | facts)
+        own = _facts(context, name, command, time.perf_counter() - began)
+        _check_outcome(stage, folder, facts, {*own, "key", "decides"})
+        place.finish(own | facts)
         _say(context, f"wrote {place.path}")
     context.accelerator.wait_for_everyone()
+
+
+def _check_outcome(stage: Stage, folder: Path, facts: object, taken: set[str]) -> None:
+    """Raise TypeError or ValueError for a kind that returns what no manifest can hold, or leaves no checkpoint.
+
+    Its work stays in `folder`, so that a corrected kind goes on from there.
+    """
+    where = f"{type(stage).__module__}.{type(stage).__qualname__}.run"
+    if not isinstance(facts, dict):
+        raise TypeError(f"{where} returned {facts!r:.60}; it must return a dictionary for the manifest")
+    if again := sorted(taken & facts.keys()):
+        raise ValueError(f"{where} returned {', '.join(again)}, which the manifest says of every stage already")
+    try:
+        json.dumps(facts, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{where} returned what JSON cannot hold: {error}") from error
+    if ENCODER in stage.leaves and not (folder / "config.json").is_file():
+        raise ValueError(f"{where} is to leave an encoder, and saved no checkpoint in {folder}")
 
 
 def _facts(context: Context, name: str, command: Sequence[str], seconds: float) -> Facts:
@@ -194,8 +222,8 @@ def _base(context: Context) -> StageFolder:
 def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
     """Where the base is to lie, and the corpora that its vocabulary is of."""
     recipe = context.recipe
-    own = (part for stage in recipe.stages.values() for part in stage.texts(recipe.data))
-    parts = tuple(dict.fromkeys(own)) or recipe.data.corpora
+    read = [recipe.texts(stage) for stage in recipe.stages.values()]
+    parts = tuple(part for own in read if own != recipe.data.corpora for part in own) or recipe.data.corpora
     decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
     if recipe.base.checkpoint is not None:
         decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
@@ -210,8 +238,8 @@ def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
 
 def _data(context: Context, stage: Stage) -> Any:
     """The contents that a stage learns from, or chooses by."""
-    data = context.recipe.data
-    parts, names = stage.texts(data), (*stage.learns_from(data), *stage.chooses_by(data))
+    recipe = context.recipe
+    parts, names = recipe.texts(stage), (*recipe.learns_from(stage), *recipe.chooses_by(stage))
     found: list[Any] = [context.stamp(parts)] if parts else []
     found += [digest(context.opened(names).stamp())] if names else []
     return found[0] if len(found) == 1 else found

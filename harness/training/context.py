@@ -33,7 +33,7 @@ class Context:
     _opened: dict[tuple[str, ...], Training] = field(default_factory=dict)
 
     def of(self, recipe: Recipe, output: Path, folders: dict[str, Path]) -> "Context":
-        """Another recipe on the same processes; what was opened is not opened again."""
+        """Another recipe of the same data, on the same processes; what was opened is not opened again."""
         return replace(self, recipe=recipe, output=output, folders=folders, latest={})
 
     def place(self, name: str) -> Path:
@@ -61,7 +61,7 @@ class Context:
 
     def dataset(self, name: str) -> Dataset:
         """A collection of the recipe by name, opened; of a composite the first part."""
-        dataset = resolve(self.recipe.place(name))[0]
+        dataset = resolve(self._collection(name))[0]
         dataset.open(self.job)
         return dataset
 

@@ -61,8 +61,8 @@ def _collections(context: Context) -> list[str]:
     recipe = context.recipe
     names = [recipe.data.validate_on] if recipe.data.validate_on else []
     for stage in recipe.stages.values():
-        names += [name for name in stage.learns_from(recipe.data) if name not in recipe.data.pseudo]
-        names += stage.chooses_by(recipe.data)
+        names += [name for name in recipe.learns_from(stage) if name not in recipe.data.pseudo]
+        names += recipe.chooses_by(stage)
     return list(dict.fromkeys(names))
 
 
@@ -71,8 +71,8 @@ def _parts(context: Context) -> tuple[CorpusPart, ...]:
     recipe = context.recipe
     parts: list[CorpusPart] = []
     for stage in recipe.stages.values():
-        parts += stage.texts(recipe.data)
-        for name in stage.learns_from(recipe.data):
+        parts += recipe.texts(stage)
+        for name in recipe.learns_from(stage):
             parts += recipe.data.pseudo[name].corpora if name in recipe.data.pseudo else ()
     return tuple(dict.fromkeys(parts))
 

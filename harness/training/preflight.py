@@ -11,7 +11,7 @@ from harness.retrievers.registry import get
 from harness.training.data import corpora
 from harness.training.recipe import Recipe
 from harness.training.recipe_data import Data
-from harness.training.stage import ENCODER, Outlook
+from harness.training.stage import Outlook, said
 
 
 def check_names(recipe: Recipe) -> None:
@@ -28,8 +28,8 @@ def check_names(recipe: Recipe) -> None:
     outlook = Outlook(data, tuple(recipe.stages))
     for outlook.name, stage in recipe.stages.items():
         stage.check_names(outlook)
-        if ENCODER in stage.leaves:
-            outlook.encoders.append(outlook.name)
+        for what in stage.leaves:
+            outlook.left.setdefault(what, []).append(outlook.name)
 
 
 def check(recipe: Recipe, base: Path, processes: int) -> None:
@@ -44,7 +44,7 @@ def check(recipe: Recipe, base: Path, processes: int) -> None:
     )
     wrong: list[str] = []
     for outlook.name, stage in recipe.stages.items():
-        wrong += stage.check_model(outlook)
+        wrong += said(stage, "check_model", outlook)
     _refuse(recipe, wrong)
 
 
@@ -56,7 +56,7 @@ def check_examples(recipe: Recipe, queries: Mapping[tuple[str, ...], int]) -> No
     outlook = Outlook(recipe.data, tuple(recipe.stages), queries=queries)
     wrong: list[str] = []
     for outlook.name, stage in recipe.stages.items():
-        wrong += stage.check_examples(outlook)
+        wrong += said(stage, "check_examples", outlook)
     _refuse(recipe, wrong)
 
 

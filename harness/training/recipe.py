@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_
 
 from harness.training import stage as stages_there
 from harness.training.recipe_data import CorpusPart, Data, Strict
-from harness.training.stage import Stage
+from harness.training.stage import Stage, said
 
 # the fields of BertConfig that shape or train the model
 _BERT = {
@@ -50,7 +50,7 @@ class Recipe(Strict):
     base: Base
     data: Data
     stages: dict[str, Annotated[SerializeAsAny[Stage], BeforeValidator(stages_there.of)]] = Field(min_length=1)
-    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)  # takes part in `==`, as private attributes do
 
     @model_validator(mode="after")
     def _order(self) -> "Recipe":
@@ -59,12 +59,17 @@ class Recipe(Strict):
         if not re.fullmatch(_NAME, self.name):
             wrong.append(f"name: {self.name!r} is not a plain name; take letters, digits, - and _")
         for name, stage in self.stages.items():
-            if not re.fullmatch(_NAME, name) or name in {*Recipe.model_fields, "results"}:
+            if not re.fullmatch(_NAME, name):
                 wrong.append(f"stages.{name}: not a name for a stage; take letters, digits, - and _")
-            wrong += [f"stages.{name}: {what}" for what in stage.wrong(self.data)]
-            for what in stage.needs():
+            if name in {*Recipe.model_fields, "results"}:
+                wrong.append(f"stages.{name}: not a name for a stage, since it means something else already")
+            if stage.on_queries and not self.learns_from(stage):
+                wrong.append(f"stages.{name}: data.train names no collection")
+            wrong += [f"stages.{name}: {what}" for what in said(stage, "wrong", self.data)]
+            for what in said(stage, "needs"):
                 if what not in left:
-                    able = " or ".join(stages_there.who_leaves(what)) or "nothing"
+                    others = [kind for kind in stages_there.who_leaves(what) if kind != stage.kind]
+                    able = " or ".join(others) or "no kind"
                     wrong.append(f"stages.{name}: needs {what}, which no stage before it leaves ({able} would)")
             left |= {*stage.leaves}
         if wrong:
@@ -75,10 +80,22 @@ class Recipe(Strict):
         """The stages of one kind, by name, in order."""
         return {name: stage for name, stage in self.stages.items() if isinstance(stage, kind)}
 
+    def learns_from(self, stage: Stage) -> tuple[str, ...]:
+        """The collections whose queries a stage learns from."""
+        return tuple(said(stage, "learns_from", self.data))
+
+    def chooses_by(self, stage: Stage) -> tuple[str, ...]:
+        """The collections by whose judgments a stage chooses."""
+        return tuple(said(stage, "chooses_by", self.data))
+
+    def texts(self, stage: Stage) -> tuple[CorpusPart, ...]:
+        """The corpora that a stage learns from."""
+        return tuple(said(stage, "texts", self.data))
+
     @property
     def corpora(self) -> list[CorpusPart]:
         """All corpora: those to pre-train on, and those that pseudo-queries are made of."""
-        of_stages = (part for stage in self.stages.values() for part in stage.texts(self.data))
+        of_stages = (part for stage in self.stages.values() for part in self.texts(stage))
         made_of = (part for pseudo in self.data.pseudo.values() for part in pseudo.corpora)
         return list(dict.fromkeys([*self.data.corpora, *of_stages, *made_of]))
 
@@ -86,7 +103,7 @@ class Recipe(Strict):
     def collections(self) -> list[str]:
         """The names of all collections; those of pseudo-queries, which are made, are left out."""
         data = self.data
-        own = (name for stage in self.stages.values() for name in (*stage.learns_from(data), *stage.chooses_by(data)))
+        own = (name for s in self.stages.values() for name in (*self.learns_from(s), *self.chooses_by(s)))
         held_out = [data.validate_on] if data.validate_on else []
         names = dict.fromkeys([*data.train, *own, *data.evaluate, *held_out])
         return [name for name in names if name not in data.pseudo]

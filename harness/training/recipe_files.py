@@ -64,7 +64,10 @@ def _read(name: str, seen: list[str]) -> tuple[Path, dict[str, Any]]:
     if not path.is_file():
         where = f" (which {seen[-1]} extends)" if seen else ""
         raise unknown("recipe", name, names(), f"Or name a YAML file.{where}")
-    values = _apart(read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}"))
+    try:
+        values = _apart(read_yaml(path, "stages: {pretrain: {kind: pretrain, …}}"))
+    except RecursionError as error:
+        raise InputError(f"the recipe {path.name} holds itself: a YAML alias stands inside what it names.") from error
     parent = values.pop("extends", None)
     if parent is None:
         return path, {"name": path.stem} | values
@@ -101,8 +104,11 @@ def as_yaml(recipe: Recipe) -> str:
 
 def as_plan(recipe: Recipe) -> str:
     """`as_yaml`, after what each stage is going to do, as comments."""
-    words = [f"# {number}. {name}: {one.words()}\n" for number, (name, one) in enumerate(recipe.stages.items(), 1)]
-    return "".join(words) + as_yaml(recipe)
+    lines = [
+        f"# {number}. {name}: {' '.join(str(one.words()).split())}\n"
+        for number, (name, one) in enumerate(recipe.stages.items(), 1)
+    ]
+    return "".join(lines) + as_yaml(recipe)
 
 
 def _apply(values: dict[str, Any], change: str) -> None:
@@ -113,6 +119,8 @@ def _apply(values: dict[str, Any], change: str) -> None:
         raise InputError(f"--set {change!r} is not PATH=VALUE, such as pretrain.steps=500.")
     value = read_value(text, f"--set {change}")
     stages = values.get("stages")
+    if keys[0] not in (known := [*(stages if isinstance(stages, dict) else ()), *Recipe.model_fields]):
+        raise unknown("stage or setting", keys[0], map(str, known), f"(in --set {change})")
     inner: Any = stages if isinstance(stages, dict) and keys[0] in stages else values
     for key in keys[:-1]:
         if isinstance(inner, dict) and not isinstance(inner.get(key), dict):
@@ -120,11 +128,11 @@ def _apply(values: dict[str, Any], change: str) -> None:
         inner = inner[key] if isinstance(inner, dict) else None
     if not isinstance(inner, dict):
         raise InputError(f"--set {change}: there is nothing at {place}.")
-    known = keys[-1] in inner
+    there_before = keys[-1] in inner
     inner[keys[-1]] = value
     if value is None:
         del inner[keys[-1]]
-        if keys[0] == "stages" and len(keys) == 2 and not known:
+        if keys[0] == "stages" and len(keys) == 2 and not there_before:
             there = ", ".join(stages) if isinstance(stages, dict) else "none"
             raise InputError(f"--set {change}: there is no stage {keys[1]} to take out; there is {there}.")
     if keys[-1] in ("steps", "epochs"):  # the one replaces the other
@@ -136,7 +144,8 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
     for problem in error.errors():
         where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ").rstrip(".")
         if problem["type"] == "extra_forbidden":
-            what = f"unknown; there is {', '.join(_fields(problem['loc'], values))}"
+            there = _fields(problem["loc"], values)
+            what = f"unknown; there is {', '.join(there)}" if there else "unknown"
         elif problem["type"] not in ("missing", "value_error"):
             what = f"{what}, got {problem['input']!r:.60}"
         lines.append(f"{where}: {what}" if where else what)
@@ -147,14 +156,17 @@ def _fields(place: tuple[int | str, ...], values: Any) -> list[str]:
     """The names that may stand where an unknown one was."""
     model: type[BaseModel] = Recipe
     key = False  # whether the next part is a key of a dictionary, and no field's name
-    for part in place[:-1]:
-        values = values[part]
-        if model is Stage:
-            model, key = stage.kinds()[values["kind"]], False
-        elif key or isinstance(part, int):
-            key = False
-        else:
-            model, key = _model_in(model.model_fields[part].annotation) or (model, False)
+    try:
+        for part in place[:-1]:
+            values = values[part]
+            if model is Stage:
+                model, key = stage.kinds()[values["kind"]], False
+            elif key or isinstance(part, int):
+                key = False
+            else:
+                model, key = _model_in(model.model_fields[part].annotation) or (model, False)
+    except (KeyError, IndexError, TypeError):  # a union's part of the place is no name in the file
+        return []
     return sorted(model.model_fields)
 
 

@@ -37,5 +37,8 @@ class Schedule(Stage):
     @property
     def length_in_words(self) -> str:
         """Such as `2,000 steps of 32`."""
-        length = f"{self.steps:,} steps" if self.steps else f"{self.epochs:g} epoch{'s' * (self.epochs != 1)}"
+        if self.steps:
+            length = f"{self.steps:,} step{'s' * (self.steps > 1)}"
+        else:
+            length = f"{self.epochs:g} epoch{'s' * (self.epochs != 1)}"
         return f"{length} of {self.batch:,}"

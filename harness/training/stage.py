@@ -2,14 +2,17 @@
 
 A kind is a class: its fields are the settings that a recipe may give, its methods say what the training has to know
 before it begins, and do the stage. Ours lie in `harness/training/stages/`, one module each, and an installed package
-adds others through the entry-point group `harness.stages`. Nothing else in the code knows the kinds.
+adds others through the entry-point group `harness.stages`. No other module of the training knows the kinds; the
+ablation does, which is of pre-training and fine-tuning, and `harness.reports.paper.rows`, which reads them in records.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
@@ -39,13 +42,18 @@ class Outlook:
     data: Data
     stages: tuple[str, ...]  # of the recipe, all
     name: str = ""  # of the stage that is checked
-    encoders: list[str] = field(default_factory=lambda: ["base"])  # where a later stage may start from
+    left: dict[str, list[str]] = field(default_factory=dict)  # what stages so far leave → the names of those stages
     hidden: int = 0  # H
     positions: int = 0  # tokens that the model can read
     processes: int = 1
     projection: int | None = None  # D of the projection, once a stage makes one
     negatives: int = 0  # that a query has at most
     queries: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # that training collections have together
+
+    @property
+    def encoders(self) -> list[str]:
+        """Where a later stage may start from: the base, or a stage so far that leaves an encoder."""
+        return ["base", *self.left.get(ENCODER, [])]
 
     @property
     def on_processes(self) -> str:
@@ -76,7 +84,7 @@ class Stage(Strict):
 
     if TYPE_CHECKING:  # each kind's own field
         kind: str
-    leaves: ClassVar[tuple[str, ...]] = ()  # ENCODER, NEGATIVES, … or a name of a package's own
+    leaves: ClassVar[tuple[str, ...]] = ()  # ENCODER, NEGATIVES, … or a word of a package's own
     on_queries: ClassVar[bool] = False  # whether it learns from the queries of `data.train`
     searches: ClassVar[bool] = False  # whether it searches with the recipe's `system`
 
@@ -98,10 +106,9 @@ class Stage(Strict):
         """The collections by whose judgments it chooses something."""
         return ()
 
-    def wrong(self, data: Data) -> Iterator[str]:
-        """What is wrong with it in a recipe of such data."""
-        if self.on_queries and not self.learns_from(data):
-            yield "data.train names no collection"
+    def wrong(self, data: Data) -> Iterable[str]:
+        """What does not go together with the data of its recipe, a line each."""
+        return ()
 
     def words(self) -> str:
         """What it is going to do, for a plan."""
@@ -112,13 +119,13 @@ class Stage(Strict):
     def check_names(self, outlook: Outlook) -> None:
         """Raise InputError for a name in its settings that nothing has; `outlook` knows stages and encoders alone."""
 
-    def check_model(self, outlook: Outlook) -> Iterator[str]:
-        """What it asks of the model or of the processes in vain."""
-        yield from ()
+    def check_model(self, outlook: Outlook) -> Iterable[str]:
+        """What it wants of the model or of the processes and cannot have, a line each."""
+        return ()
 
-    def check_examples(self, outlook: Outlook) -> Iterator[str]:
-        """What it asks of the training collections or of the stages before it in vain."""
-        yield from ()
+    def check_examples(self, outlook: Outlook) -> Iterable[str]:
+        """What it wants of the training collections or of the stages before it and cannot have, a line each."""
+        return ()
 
     # --- its turn
 
@@ -132,14 +139,20 @@ class Stage(Strict):
 
 
 _registered: dict[str, type[Stage]] = {}
+_packages: dict[str, str] = {}  # the name and version of the package that a kind comes with, where it is not ours
 
 
 def register(kind: type[Stage]) -> type[Stage]:
     """Class decorator: make a kind of stage known by the name that its field `kind` allows.
 
-    Raises InputError where another kind has that name, ValueError for a class that does not say its name.
+    Raises InputError where another kind has that name, ValueError for a class that does not say its name, has no `run`,
+    or calls a setting as something that every stage has.
     """
     name = name_of(kind)
+    if kind.run is Stage.run:
+        raise ValueError(f"{_origin(kind)} has no method run")
+    if taken := sorted(kind.model_fields.keys() & {*dir(Stage)}):
+        raise ValueError(f"{_origin(kind)} has a setting {', '.join(taken)}: that name means something to every stage")
     other = _registered.get(name)
     if other is not None and _origin(other) != _origin(kind):
         raise InputError(
@@ -168,21 +181,28 @@ def _find() -> tuple[dict[str, type[Stage]], dict[str, str]]:
     for module in pkgutil.iter_modules(importlib.import_module(_OURS).__path__):
         importlib.import_module(f"{_OURS}.{module.name}")
     broken = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _points(tuple(sys.path)):
         origin = f"the kind of stage {point.name!r} of {point.dist.name if point.dist else '?'} ({point.value})"
         try:
             kind = point.load()
             if not (isinstance(kind, type) and issubclass(kind, Stage)):
                 broken[point.name] = f"{origin} is not a subclass of harness.training.stage.Stage."
             elif name_of(kind) != point.name:
-                broken[point.name] = f"{origin} calls itself {name_of(kind)!r}."
+                broken[point.name] = f"{origin} calls itself {name_of(kind)!r}. Give both the same name."
             else:
                 register(kind)
+                _packages[point.name] = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         except InputError as error:
-            broken[point.name] = str(error)
-        except Exception as error:  # another package's import may fail in any way; name it instead of dying in it
+            broken[point.name] = f"{error} The second comes with the package {point.dist.name if point.dist else '?'}."
+        except (Exception, SystemExit) as error:  # another package's import may fail in any way; name it instead
             broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
     return dict(sorted(_registered.items())), broken
+
+
+@lru_cache(maxsize=1)
+def _points(_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """What installed packages announce; looked for once, since that takes 3 ms and each stage of a recipe asks."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
 def of(values: Any) -> Stage:
@@ -196,12 +216,33 @@ def of(values: Any) -> Stage:
     there, broken = _find()
     name = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(name, str):
-        raise ValueError(f"want a kind: {', '.join(there)}")
+        got = f"got kind {name!r:.40}" if isinstance(values, dict) else f"got {values!r:.40}"
+        raise ValueError(f"a stage needs a kind: {', '.join(there)}; {got}")
     if name in broken:
         raise ValueError(broken[name])
     if name not in there:
         raise ValueError(str(unknown("kind", name, there)))
     return there[name].model_validate(values)
+
+
+def package_of(kind: str) -> str | None:
+    """The name and version of the package that a kind comes with; None for ours."""
+    return _packages.get(kind)
+
+
+def said(stage: Stage, method: str, *arguments: Any) -> list[Any]:
+    """What one of a stage's methods lists. Raises TypeError, naming the method, where that is no list of such things.
+
+    A kind is other people's code: a single string instead of a list of them would be taken letter by letter.
+    """
+    found = getattr(stage, method)(*arguments)
+    wanted: type = CorpusPart if method == "texts" else str
+    several = isinstance(found, Iterable) and not isinstance(found, str | Mapping)
+    items = list(found) if several else []
+    if not several or not all(isinstance(item, wanted) for item in items):
+        where = f"{_origin(type(stage))}.{method}"
+        raise TypeError(f"{where} returned {found!r:.60}; it must return a list or a tuple of {wanted.__name__}")
+    return items
 
 
 def who_leaves(what: str) -> list[str]:

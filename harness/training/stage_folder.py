@@ -34,8 +34,13 @@ class StageFolder:
         """Whether an unfinished one is there to go on with. Raises InputError where it is another's."""
         return self._ours(self.partial, STARTED)
 
-    def start(self) -> Path:
-        """The folder to work in, made or found; after a kill it is there with what decides it, or not at all."""
+    def start(self, anew: bool = False) -> Path:
+        """The folder to work in, made or found; after a kill it is there with what decides it, or not at all.
+
+        With `anew` what an unfinished attempt left there is removed.
+        """
+        if self.begun and anew:
+            shutil.rmtree(self.partial)
         if not self.begun:
             new = self.partial.with_name(f".{self.partial.name}.new")
             shutil.rmtree(new, ignore_errors=True)
@@ -49,7 +54,9 @@ class StageFolder:
         _write(self.partial / MANIFEST, {"key": self.key, **facts, "decides": self.decides})
         mask = os.umask(0)
         os.umask(mask)
-        for file in self.partial.iterdir():
+        for file in self.partial.rglob("*"):
+            if file.is_dir():
+                continue
             file.chmod(0o666 & ~mask)  # some writers give the owner alone the right to read
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())

@@ -47,7 +47,7 @@ class Task(Protocol):
         ...
 
     def validate(self, accelerator: Any) -> Mapping[str, float]:
-        """Scores of the weights of now, by name, or none; the main process alone is asked, its model in eval mode."""
+        """Scores of the current weights, by name, or none; the main process alone is asked, its model in eval mode."""
         ...
 
 

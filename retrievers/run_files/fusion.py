@@ -26,6 +26,7 @@ from harness.retrievers.types import Run
 Method = Literal["rrf", "weighted"]
 Norm = Literal["min-max", "none"]
 RRF_K = 60  # Cormack et al. 2009
+_GREATEST_K = 1_000_000  # more than any rank
 _LEAST_SPREAD = 1e-9  # ranx's: scores that lie closer together are not spread to fill 0 to 1
 _QUERIES_AT_ONCE = 256  # bounds the memory of the sort that finds equal documents
 
@@ -46,8 +47,7 @@ def fuse(
     are to be added as they are.
     """
     chosen = checked_weights(weights, len(runs))
-    if k < 0:
-        raise InputError(f"k is {k}; want a whole number from 0 up ({RRF_K} is usual).")
+    check_k(k)
     if method == "weighted" and norm == "none":
         for number, run in enumerate(runs, 1):
             if len(run.scores) and float(run.scores.min()) < 0:
@@ -70,6 +70,12 @@ def fuse(
         ranked = ranked if top_k is None else ranked.first(top_k)
         blocks.append((low + _rows_query(ranked), ranked.doc_ids, ranked.scores))
     return Run.from_blocks(query_ids, blocks)
+
+
+def check_k(k: int) -> None:
+    """Raise InputError for a k that no fusion by reciprocal rank takes."""
+    if not 0 <= k <= _GREATEST_K:
+        raise InputError(f"k is {k}; want a whole number from 0 to {_GREATEST_K:,} ({RRF_K} is usual).")
 
 
 def checked_weights(weights: Sequence[float] | None, runs: int) -> list[float]:

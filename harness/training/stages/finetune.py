@@ -62,7 +62,7 @@ class Finetune(Schedule):
         how = f"{self.negatives} hard negative{'s' * (self.negatives > 1)}" if self.negatives else "in-batch"
         taught = ", distillation" if self.distil else ""
         data = f" on {', '.join(self.train)}" if self.train else ""
-        widths = "" if self.dense is None and self.lexical is None else f" {label(self.dense or 0, self.lexical or 0)}"
+        widths = "" if self.dense is None or self.lexical is None else f" {label(self.dense, self.lexical)}"
         return f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}"
 
     def check_model(self, outlook: Outlook) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The stage `mine`: hard negatives by our own search or another retriever."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,10 +43,10 @@ class Mine(Stage):
         if not self._by_the_model:
             registry.get(self.retriever)
 
-    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+    def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has so many negatives."""
         outlook.negatives = self.depth
-        yield from ()
+        return ()
 
     def run(self, context: "Context", _name: str, folder: Path) -> Facts:
         """Rank the training queries by our own search, or another retriever, and keep what is no positive."""

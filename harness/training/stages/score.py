@@ -1,6 +1,5 @@
 """The stage `score`: the teacher's scores of positives and some mined negatives."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,10 +30,10 @@ class Score(Stage):
         """How many."""
         return f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
 
-    def check_examples(self, outlook: Outlook) -> Iterator[str]:
+    def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has no more negatives than were scored."""
         outlook.negatives = min(outlook.negatives, self.candidates)
-        yield from ()
+        return ()
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
         """Let the teacher score positives and some mined negatives of each query; each process scores its share."""

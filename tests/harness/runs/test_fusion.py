@@ -151,6 +151,7 @@ def test_ranx_gives_the_same_to_the_last_bit():
         ({"weights": [0.0, 0.0]}, "from 0 up, not all of them 0"),
         ({"weights": [float("nan"), 1.0]}, "from 0 up, not all of them 0"),
         ({"k": -1}, "k is -1"),
+        ({"k": 10**20}, "want a whole number from 0 to 1,000,000"),
         ({"runs": [A, Run.of({"q1": {"d": -1.0}})], "method": "weighted", "norm": "none"}, "run 2 has scores below 0"),
     ],
 )

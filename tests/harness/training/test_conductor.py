@@ -125,7 +125,7 @@ def test_the_halves_are_weighed_by_what_a_held_out_collection_says(whole, monkey
     assert after.trained["weighed_on"] == ["mini"]
     weights = [load_file(folder / name / "model.safetensors") for name in ("in_batch", "weigh")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert "mini: weigh chooses by it, and it is scored on" in whole[2]
+    assert "mini: weigh chooses by it, and it is scored on: the scores are not held out" in whole[2]
     monkeypatch.chdir(whole[0])
     answer = cli("run", "--retriever", "dupmae", "--checkpoint", folder / "weigh", "--dataset", "mini")
     assert f"{best['NDCG@10 on mini']:.4f}" in answer.out

@@ -97,6 +97,33 @@ def test_set_changes_one_of_two_stages_that_an_alias_makes_alike(tmp_path):
     assert [stage.objective.kind for stage in recipe.stages.values()] == ["RetroMAE", "DupMAE"]
 
 
+def test_an_alias_inside_what_it_names(tmp_path):
+    (tmp_path / "round.yaml").write_text("base: {model: {hidden_size: 32}}\nstages: &all {one: *all}\n")
+    with pytest.raises(InputError, match=r"round\.yaml holds itself"):
+        recipe_files.load(str(tmp_path / "round.yaml"), [])
+
+
+def test_a_name_that_means_something_else(write):
+    values = SMALL | {"stages": {"seed": SMALL["stages"]["pretrain"], "a b": SMALL["stages"]["pretrain"]}}
+    with pytest.raises(InputError) as caught:
+        recipe_files.load(write(values), [])
+    assert "stages.seed: not a name for a stage, since it means something else already" in str(caught.value)
+    assert "stages.a b: not a name for a stage; take letters, digits, - and _" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "fine-tune, in-batch, 1 epoch of 4"),
+        (["tune.steps=1", "tune.dense=8"], "fine-tune, in-batch, 1 step of 4"),  # K is the checkpoint's
+        (["tune.steps=2000", "tune.dense=8", "tune.lexical=4"], "fine-tune CLS:8, OT:4, in-batch, 2,000 steps of 4"),
+        (["tune.epochs=0.5", "tune.train=[x, y]"], "fine-tune, in-batch on x, y, 0.5 epochs of 4"),
+    ],
+)
+def test_a_fine_tuning_in_words(write, changes, words):
+    assert recipe_files.load(write(SMALL), changes).stages["tune"].words() == words
+
+
 def test_every_mistake_is_reported_at_once(write):
     values = yaml.safe_load(yaml.safe_dump(SMALL))
     values["stages"]["pretrain"] |= {"learning_rate": "fast", "lenght": 3}
@@ -121,6 +148,7 @@ def test_every_mistake_is_reported_at_once(write):
     ("changes", "part"),
     [
         (["pretrain.steps"], "--set 'pretrain.steps' is not PATH=VALUE"),
+        (["nois.scale=1"], "unknown stage or setting 'nois'. There is: base, data, description, name, precision,"),
         (["pretrain.steps=[1"], "--set pretrain.steps=[1: the value cannot be read"),
         (["name.a.b=1"], "name: Input should be a valid string"),
         (["tune.negatives=2"], "stages.tune: needs mined negatives, which no stage before it leaves (mine would)"),
@@ -134,7 +162,10 @@ def test_every_mistake_is_reported_at_once(write):
             ["tune.kind=polish"],
             "stages.tune: unknown kind 'polish'. There is: finetune, mine, pretrain, score, teacher",
         ),
-        (["tune.kind=null"], "stages.tune: want a kind: finetune, mine, pretrain, score, teacher, weigh"),
+        (
+            ["tune.kind=null"],
+            "stages.tune: a stage needs a kind: finetune, mine, pretrain, score, teacher, weigh",
+        ),
         (["pretrain.objective.change.bow_positions=some"], "bow_positions is 'some'; there is unmasked, all_but_first"),
         (["pretrain.objective.change.colour=1"], "change: unknown colour; there is bow_loss_weight"),
     ],

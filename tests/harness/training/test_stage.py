@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from typing import Literal
 
 import pytest
 import torch
@@ -14,9 +16,12 @@ import yaml
 from safetensors.torch import load_file
 
 import harness.training.stages
+from harness.ablation.grid import stage_2
+from harness.cli import main
 from harness.models.checkpoints import checkpoint
 from harness.retrievers.errors import InputError
 from harness.training import recipe_files, stage
+from harness.training.recipe_data import Strict
 from harness.training.stage import Stage, register
 from tests.support.paths import ROOT
 from tests.support.recipes import RECIPE
@@ -95,18 +100,19 @@ STAGE = {"kind": "shrink", "steps": 30, "batch": 4, "learning_rate": 0.01, "save
 def _only_ours(monkeypatch):
     """What a test registers is forgotten after it."""
     stage.kinds()
-    monkeypatch.setattr(stage, "_registered", dict(stage._registered))
+    for name in ("_registered", "_packages"):
+        monkeypatch.setattr(stage, name, dict(getattr(stage, name)))
     yield
     for name in ("shrink", "twin", "soup", "harness.training.stages.shrink"):
         sys.modules.pop(name, None)
 
 
-def package(site, module, code, points):
+def package(site, module, code, points, version=1):
     """An installed package of one module, as pip leaves it."""
-    about = site / f"{module}-1.dist-info"
+    about = site / f"{module}-{version}.dist-info"
     about.mkdir(parents=True)
     (site / f"{module}.py").write_text(code)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: {version}\n")
     (about / "entry_points.txt").write_text("[harness.stages]\n" + "".join(f"{point}\n" for point in points))
 
 
@@ -131,7 +137,7 @@ def test_ours_are_there_each_in_the_module_of_its_name():
 
 
 def test_no_other_module_knows_a_kind():
-    """The ablation is of pre-training and fine-tuning, so it names these; nothing else names any."""
+    """In `harness` the ablation names some, since it is of pre-training and fine-tuning; no other room does."""
     for path in (ROOT / "harness").rglob("*.py"):
         name = path.relative_to(ROOT / "harness").as_posix()
         if path.resolve() == path and not name.startswith(("ablation/", "training/stages/")):
@@ -186,6 +192,13 @@ def test_a_kind_of_an_installed_package_is_resumed_after_a_kill(tmp_path, monkey
     assert [line["step"] for line in log] == [10, 20, 30]
 
 
+def main_with(*words):
+    """The command line without the tests' catching of errors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["harness", *words])
+        main()
+
+
 def block(language):
     text = (ROOT / "docs" / "new-stage.md").read_text(encoding="utf-8")
     return text.partition(f"```{language}\n")[2].partition("```")[0]
@@ -202,9 +215,7 @@ def test_the_page_of_the_docs_averages_two_stages(tmp_path, monkeypatch, cli, ba
     tune = RECIPE["stages"]["in_batch"] | {"dense": 8, "lexical": 4}
     path = recipe(tmp_path / "tiny.yaml", one=tune, two=tune, soup={"kind": "soup", "of": ["one", "two"]})
     words = ("train", "-R", path, "--threads", 1)
-    assert "soup.of: three leaves no encoder before it; there is base, one, two." in bad(
-        *words, "--set", "soup.of=[one, three]"
-    )
+    assert "soup.of: base is not fine-tuned before it; one, two is." in bad(*words, "--set", "soup.of=[one, base]")
     answer = cli(*words)
     assert answer.code == 0, answer.err
     for file in ("model.safetensors", checkpoint.PROJECTION):
@@ -222,9 +233,9 @@ def test_an_unknown_kind_and_one_that_is_not_said(tmp_path):
     found = message(path)
     assert "stages.small: unknown kind 'shrink'. There is: finetune, mine, pretrain, score, teacher, weigh" in found
     assert "Did you mean pretrain?" in message(path, "small.kind=pretrian")
-    assert "stages.small: want a kind: finetune, mine," in message(path, "small.kind=null")
-    assert "stages.small: want a kind: finetune, mine," in message(path, "small.kind=3")
-    assert "stages.small: want a kind: finetune, mine," in message(path, "stages.small=[1]")
+    for change, got in (("small.kind=null", "kind None"), ("small.kind=3", "kind 3"), ("stages.small=[1]", "[1]")):
+        there = "finetune, mine, pretrain, score, teacher, weigh"
+        assert f"stages.small: a stage needs a kind: {there}; got {got}." in message(path, change)
 
 
 def test_what_no_earlier_stage_leaves(tmp_path, monkeypatch):
@@ -233,8 +244,10 @@ def test_what_no_earlier_stage_leaves(tmp_path, monkeypatch):
     path = recipe(tmp_path / "tiny.yaml", small=STAGE, smaller=STAGE)
     needs = "stages.small: needs a teacher, which no stage before it leaves (teacher would)"
     assert needs in message(path, "small.asks=a teacher")
-    assert "needs luck, which no stage before it leaves (nothing would)" in message(path, "small.asks=luck")
-    assert "(shrink would)" in message(path, "small.asks=something small")
+    assert "needs luck, which no stage before it leaves (no kind would)" in message(path, "small.asks=luck")
+    assert "needs something small, which no stage before it leaves (no kind would)" in message(
+        path, "small.asks=something small"
+    )
     recipe_files.load(path, ["smaller.asks=something small"])
 
 
@@ -250,6 +263,131 @@ def test_two_kinds_of_one_name(tmp_path, monkeypatch):
         InputError, match=r"two kinds of stage are called 'mine': harness\.training\.stages\.mine\.Mine and"
     ):
         register(type("Other", (stage.kinds()["mine"],), {"__module__": "elsewhere"}))
+
+
+def test_another_version_of_a_package_does_not_find_what_the_first_left(tmp_path, monkeypatch, cli, bad):
+    sites = [tmp_path / f"site{version}" for version in (1, 2)]
+    for version, site in enumerate(sites, 1):
+        package(site, "shrink", SHRINK.replace("time.sleep(0.02)", ""), ["shrink = shrink:Shrink"], version)
+    path = recipe(tmp_path / "tiny.yaml", small=STAGE | {"steps": 1})
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(sites[0])
+        assert cli("train", "-R", path).code == 0
+        assert "found trained/tiny/small" in cli("train", "-R", path).err
+    monkeypatch.syspath_prepend(sites[1])
+    assert 'package was "shrink 1", is "shrink 2"' in bad("train", "-R", path)
+
+
+# --- mistakes of a kind's author
+
+
+def kind_of(body, **members):
+    """A kind made here and now, under the name `odd`."""
+    space = {"__module__": "odd", "__annotations__": {"kind": Literal["odd"]}, **members}
+    return type("Odd", (Stage,), space | {"run": body})
+
+
+def leaves_a_line(self, context, name, folder):
+    (folder / "inner").mkdir()
+    with (folder / "inner" / "out.txt").open("a") as file:
+        file.write("line\n")
+    if not (context.output / "again").exists():
+        raise RuntimeError("killed")
+    return {}
+
+
+def test_a_stage_that_was_stopped_begins_again_in_an_empty_folder(tmp_path, cli):
+    register(kind_of(leaves_a_line))
+    path = recipe(tmp_path / "tiny.yaml", small={"kind": "odd"})
+    with pytest.raises(RuntimeError, match="killed") as caught:
+        main_with("train", "-R", path, "-O", "made")
+    assert "in the stage small of the recipe tiny" in caught.value.__notes__
+    (tmp_path / "made" / "again").touch()
+    answer = cli("train", "-R", path, "-O", "made")
+    assert answer.code == 0, answer.err
+    assert "small.partial is unfinished; it begins again" in answer.err
+    assert (tmp_path / "made" / "small" / "inner" / "out.txt").read_text() == "line\n"
+
+
+@pytest.mark.parametrize(
+    ("returned", "members", "part"),
+    [
+        (None, {}, r"odd\.Odd\.run returned None; it must return a dictionary"),
+        ({"a": {1}}, {}, "returned what JSON cannot hold"),
+        ({"a": float("nan")}, {}, "returned what JSON cannot hold"),
+        ({"kind": "other", "key": 1}, {}, "returned key, kind, which the manifest says of every stage already"),
+        ({}, {"leaves": (stage.ENCODER,)}, "is to leave an encoder, and saved no checkpoint in"),
+    ],
+)
+def test_what_a_run_may_not_return(tmp_path, monkeypatch, returned, members, part):
+    monkeypatch.chdir(tmp_path)
+    register(kind_of(lambda self, context, name, folder: returned, **members))
+    with pytest.raises((TypeError, ValueError), match=part):
+        main_with("train", "-R", recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}))
+    assert not (tmp_path / "trained" / "tiny" / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "part"),
+    [
+        ("needs", "a teacher", "Odd.needs returned 'a teacher'; it must return a list or a tuple of str"),
+        ("learns_from", None, "Odd.learns_from returned None; it must return a list or a tuple of str"),
+        ("texts", ["a.txt"], "Odd.texts returned ['a.txt']; it must return a list or a tuple of CorpusPart"),
+        ("wrong", [3], "Odd.wrong returned [3]; it must return a list or a tuple of str"),
+    ],
+)
+def test_a_method_that_lists_something_returns_a_list(tmp_path, method, returned, part):
+    register(kind_of(lambda *_: {}, **{method: lambda *_: returned}))
+    with pytest.raises(TypeError, match=re.escape(part)):
+        recipe_files.load(recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}), [])
+
+
+def test_lists_and_generators_will_do(tmp_path):
+    register(kind_of(lambda *_: {}, learns_from=lambda self, data: ["mini"], wrong=lambda self, data: iter(["a", "b"])))
+    assert "stages.small: a; stages.small: b" in message(recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}))
+
+
+def test_words_are_one_line(tmp_path):
+    register(kind_of(lambda *_: {}, words=lambda self: "two\nlines"))
+    made = recipe_files.load(recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}), [])
+    assert recipe_files.as_plan(made).startswith("# 1. small: two lines\nname: tiny\n")
+
+
+def test_an_unknown_setting_within_a_choice_of_models(tmp_path):
+    class One(Strict):
+        a: int = 0
+
+    class Two(Strict):
+        b: int = 0
+
+    choice = {"__annotations__": {"kind": Literal["odd"], "part": One | Two}, "part": One()}
+    register(kind_of(lambda *_: {}, **choice))
+    path = recipe(tmp_path / "tiny.yaml", small={"kind": "odd", "part": {"c": 1}})
+    assert "c: unknown" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "part"),
+    [
+        ({"run": Stage.run}, "odd.Odd has no method run"),
+        (
+            {"__annotations__": {"kind": Literal["odd"], "searches": bool}, "searches": True},
+            "odd.Odd has a setting searches: that name means something to every stage",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Field name")
+def test_a_class_that_cannot_be_a_kind(members, part):
+    with pytest.raises(ValueError, match=part):
+        register(type("Odd", (kind_of(lambda *_: {}),), {"__module__": "odd", **members}))
+
+
+def test_an_ablation_keeps_what_neither_trains_nor_mines():
+    register(kind_of(lambda *_: {}, leaves=(stage.ENCODER,)))
+    changes = ["stages.last={kind: odd}", "stages.after={kind: mine}"]
+    found = stage_2(recipe_files.load(recipe_files.ablation("small"), changes))
+    assert "last" in found.stages
+    assert "after" not in found.stages
 
 
 @pytest.mark.parametrize(
