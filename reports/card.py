@@ -54,7 +54,7 @@ class Facts:
 def read_words(path: Path) -> Words:
     """The words in a YAML file. Raises RecordError for one that cannot be read, or lacks or mistakes a field."""
     try:
-        return Words.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Words.model_validate(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in error.errors())
         raise RecordError(f"{path}: {wrong}. It wants {', '.join(Words.model_fields)}.") from error

@@ -108,7 +108,7 @@ def _read_rows(path: Path, entries: Iterable[Entry]) -> dict[str, Rows]:
         return found
     metrics = {entry.name: list(entry.metrics) for entry in entries}
     try:
-        with beside.open(newline="", encoding="utf-8") as file:
+        with beside.open(newline="", encoding="utf-8-sig") as file:
             for line in csv.DictReader(file):
                 name = line["entry"]
                 if name in metrics:

@@ -1,14 +1,13 @@
 """Collections in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`, each plain or gzipped."""
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.text_files import text_lines
 from harness.retrievers.types import Document, Query
 
 _LONGEST_ID = 512  # bytes; ids are kept in arrays of their greatest width
@@ -23,28 +22,6 @@ def one_of(path: Path) -> Path | None:
 def is_collection(folder: Path) -> bool:
     """Whether `folder` looks like a collection in BEIR layout."""
     return one_of(folder / "corpus.jsonl") is not None
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of a UTF-8 text, gzipped or not; blank lines are passed over.
-
-    Raises InputError, with file and line, for bytes that are not UTF-8 or a damaged gzip file.
-    """
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, raw in enumerate(file, 1):  # read again in the handlers
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}). Convert the file to UTF-8.") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}, after line {number}: damaged gzip data ({error}). Fetch the file again.") from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

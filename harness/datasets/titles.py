@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.beir_folder import text_lines
 from harness.datasets.survey import CorpusSurvey, Source
 from harness.retrievers.errors import InputError
+from harness.retrievers.text_files import text_lines
 from harness.retrievers.types import Document, Job, Query
 
 

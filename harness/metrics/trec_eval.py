@@ -32,7 +32,9 @@ def by_trec_eval(
     found: dict[str, dict[str, float]] = {}
     for low in range(0, len(run), _CHECKED_AT_ONCE):
         results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
-        judged = {query_id: dict(qrels[query_id]) for query_id in results}
+        # trec_eval writes beside its arrays for a query with no grade above -2 (TREC's mark for junk); below 1 all
+        # grades count alike here
+        judged = {query_id: {doc: max(grade, 0) for doc, grade in qrels[query_id].items()} for query_id in results}
         for binary in (True, False):
             names = {trec_name(metric) for metric in metrics if metric.family.binary is binary}
             if not names or not results:

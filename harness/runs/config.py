@@ -11,6 +11,7 @@ from harness.metrics.names import DEFAULT_METRICS, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
 from harness.retrievers.rerank import RerankOptions
+from harness.retrievers.text_files import text
 
 
 class _Strict(BaseModel):
@@ -120,9 +121,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]:
     """Read a YAML mapping. Raises InputError with the line where it is malformed; `such_as` is an example."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:  # before ValueError, which the second is
-        raise InputError(f"the configuration {path} cannot be read: {error}.") from error
+        values = yaml.load(text(path), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):

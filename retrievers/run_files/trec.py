@@ -2,9 +2,6 @@
 
 import gzip
 import math
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -13,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.retrievers.errors import InputError
+from harness.retrievers.text_files import byte_lines
 from harness.retrievers.types import Run, Strings
 
 
@@ -57,7 +55,9 @@ class TrecFile:
 
 
 def read(path: Path) -> Run:
-    """Read a TREC run, gzipped or not; order is taken from the scores, as trec_eval does.
+    """Read a TREC run, plain, .gz or .xz; order is taken from the scores, as trec_eval does.
+
+    Lines that begin with # before the first result are comments.
 
     Raises InputError, with file and line, for a malformed line, a score that is no finite number, an id that is not
     UTF-8, or a document that a query holds twice; or where the file cannot be read.
@@ -77,42 +77,38 @@ def _read(path: Path, with_ranks: bool) -> TrecFile:
     scores: list[float] = []
     ranks: list[bytes] = []
     tag = b""
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            columns = line.split()  # at ASCII white space, as trec_eval does
-            try:
-                query, _, doc_id, rank, score, tag_here = columns
-                value = float(score)
-                query_id = query.decode()
-                doc_id.decode()
-            except ValueError as error:
-                raise _malformed(path, number, line, error) from error
-            if not math.isfinite(value):
-                raise InputError(f"{path}, line {number}: the score {score.decode()} is not a finite number.")
-            scores.append(value)
-            rows_query.append(index.setdefault(query_id, len(index)))
-            ids.append(doc_id)
-            if with_ranks:  # they take as much memory as the ids
-                ranks.append(rank)
-            tag = tag or tag_here
+    skipped = 0
+    for number, line in byte_lines(path):
+        columns = line.split()  # at ASCII white space, as trec_eval does
+        try:
+            query, _, doc_id, rank, score, tag_here = columns
+            value = float(score)
+            query_id = query.decode()
+            doc_id.decode()
+            if query == b"#" and not ids:
+                raise ValueError("a comment of as many words")
+        except ValueError as error:
+            if line.startswith(b"#") and not ids:  # what some tools write first, such as ir_metadata
+                skipped = number
+                continue
+            raise _malformed(path, number, line, error) from error
+        if not math.isfinite(value):
+            raise InputError(f"{path}, line {number}: the score {score.decode()} is not a finite number.")
+        scores.append(value)
+        rows_query.append(index.setdefault(query_id, len(index)))
+        ids.append(doc_id)
+        if with_ranks:  # they take as much memory as the ids
+            ranks.append(rank)
+        tag = tag or tag_here
     if not ids:
         return TrecFile(Run.from_blocks(list(index), []), "", 0)
     queries, documents = np.array(rows_query), np.array(ids, dtype=np.bytes_)
     try:
         run = Run.from_blocks(list(index), [(queries, documents, np.array(scores, dtype=np.float64))])
     except InputError as error:
-        raise InputError(f"{path}{_line_of(rows_query, ids)}: {error}") from error
+        raise InputError(f"{path}{_line_of(rows_query, ids, skipped)}: {error}") from error
     reordered = _reordered(run, queries, documents, ranks) if with_ranks else 0
     return TrecFile(run, tag.decode(errors="replace"), reordered)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
-            yield file
-    except (OSError, EOFError, zlib.error) as error:  # also a damaged gzip file, which is an OSError without a number
-        raise InputError(f"the run {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _malformed(path: Path, number: int, line: bytes, error: ValueError) -> InputError:
@@ -122,10 +118,10 @@ def _malformed(path: Path, number: int, line: bytes, error: ValueError) -> Input
     return InputError(f"{path}, line {number}: want six columns `query Q0 document rank score tag`, {got}.")
 
 
-def _line_of(rows_query: list[int], ids: list[bytes]) -> str:
+def _line_of(rows_query: list[int], ids: list[bytes], skipped: int) -> str:
     """Where a query holds a document for the second time; empty where none does."""
     met: set[tuple[int, bytes]] = set()
-    for number, row in enumerate(zip(rows_query, ids, strict=True), 1):
+    for number, row in enumerate(zip(rows_query, ids, strict=True), skipped + 1):
         if row in met:
             return f", line {number}"
         met.add(row)

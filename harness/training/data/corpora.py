@@ -1,22 +1,20 @@
 """Texts to pre-train on, from wherever they lie: ir_datasets, BEIR folders, JSON lines, plain lines."""
 
-import gzip
 import json
-import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness.reports.records.records import sha256
 from harness.retrievers.errors import InputError
+from harness.retrievers.text_files import ENDS, text_lines
 from harness.retrievers.types import Document
 from harness.training.recipe_data import CorpusPart
 
 _KINDS = (".jsonl", ".txt")
-_OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
-_ENDS = tuple(kind + end for kind in _KINDS for end in ("", *_OPEN))
+_ENDS = tuple(kind + end for kind in _KINDS for end in ENDS)
 
 
 def texts(part: CorpusPart, place: str) -> Iterator[str]:
@@ -75,9 +73,9 @@ def _all(name: str) -> Iterator[Document]:
         yield from _from_library(name)
         return
     for path in files:
-        plain = path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name
+        plain = path.name.removesuffix(path.suffix) if path.suffix in ENDS else path.name
         if plain.endswith(".txt"):
-            yield from (Document("", "", line) for line in _lines(path))
+            yield from (Document("", "", line.strip()) for _, line in text_lines(path))
         else:
             yield from _json_lines(path)
 
@@ -91,43 +89,29 @@ def _files(name: str) -> list[Path] | None:
         return [path]
     if not path.is_dir():
         return None
-    corpus = [path / f"corpus.jsonl{end}" for end in ("", *_OPEN)]
+    corpus = [path / f"corpus.jsonl{end}" for end in ENDS]
     files = [p for p in corpus if p.is_file()][:1] or sorted(p for p in path.iterdir() if p.name.endswith(_ENDS))
     if not files:
         raise InputError(f"the corpus {path} holds no .jsonl or .txt file, plain, .gz or .xz.")
     return files
 
 
-def _lines(path: Path) -> Iterator[str]:
-    open_ = _OPEN.get(path.suffix, open)
-    number = 0
-    try:
-        with open_(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 (read again in the handler)
-                if line.strip():
-                    yield line.strip()
-    except (UnicodeDecodeError, EOFError, OSError, lzma.LZMAError) as error:
-        raise InputError(
-            f"{path}, after line {number}: cannot be read ({error}). It must be UTF-8, and whole."
-        ) from error
-
-
 def _json_lines(path: Path) -> Iterator[Document]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in text_lines(path):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{path}, text {number}: not JSON ({error}). Each line must be one JSON object."
+                f"{path}, line {number}: not JSON ({error}). Each line must be one JSON object."
             ) from error
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str) or not isinstance(row.get("title") or "", str):
-            raise InputError(f"{path}, text {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
+            raise InputError(f"{path}, line {number}: no string `text` (and perhaps `title`). Got {line[:80]!r}.")
         document = Document("", row.get("title") or "", text)
         try:
             document.joined.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{path}, text {number}: holds half of a surrogate pair, which is no text.") from error
+            raise InputError(f"{path}, line {number}: holds half of a surrogate pair, which is no text.") from error
         yield document
 
 

@@ -66,9 +66,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
         ('{"text": 3}', "no string `text`"),
     ):
         (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{content}\n')
-        with pytest.raises(InputError, match=f"text 2: {part}"):
+        with pytest.raises(InputError, match=f"line 2: {part}"):
             read(tmp_path)
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 99)[:-9])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="damaged gzip data"):
         read(tmp_path)

@@ -1,0 +1,79 @@
+"""Text files as people have them: UTF-8 with or without a byte order mark, any line ending, plain or compressed."""
+
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from harness.retrievers.errors import InputError
+
+_OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+ENDS = ("", *_OPEN)  # of the names of files that can be read
+# UTF-32's begin with UTF-16's
+_MARKS = (
+    (codecs.BOM_UTF8, ""),
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, line) of a file, without a byte order mark and the lines' ends.
+
+    Raises InputError, with file and line, for a file that cannot be opened, is damaged, holds a NUL byte, or says that
+    it is in another encoding than UTF-8.
+    """
+    number = 0
+    try:
+        with _OPEN.get(path.suffix, open)(path, "rb") as file:
+            for number, raw in enumerate(file, 1):  # read again in the handlers
+                line = _without_mark(path, raw) if number == 1 else raw
+                if b"\0" in line:
+                    raise InputError(
+                        f"{path}, line {number}: holds a NUL byte, which no text has. Is the file damaged, or UTF-16? "
+                        "Convert it to UTF-8."
+                    )
+                yield number, line.rstrip(b"\r\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        data = f"damaged {'xz' if path.suffix == '.xz' else 'gzip'} data"
+        raise InputError(f"{path}, after line {number}: {data} ({error}). Fetch the file again.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _without_mark(path: Path, line: bytes) -> bytes:
+    for mark, encoding in _MARKS:
+        if line.startswith(mark):
+            if encoding:
+                raise InputError(f"{path} is in {encoding}. Convert it to UTF-8: iconv -f {encoding} -t UTF-8.")
+            return line.removeprefix(mark)
+    return line
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line) of a UTF-8 text; blank lines are passed over.
+
+    Raises InputError as `byte_lines`, and for bytes that are not UTF-8.
+    """
+    for number, raw in byte_lines(path):
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not UTF-8 ({error.reason}). Convert the file to UTF-8."
+            ) from error
+        if line.strip():
+            yield number, line
+
+
+def text(path: Path) -> str:
+    """A whole text, its lines ended by a line feed. Raises InputError as `text_lines`."""
+    found: list[str] = []
+    for number, line in text_lines(path):
+        found += [""] * (number - 1 - len(found)) + [line]  # blank lines, so that lines keep their numbers
+    return "".join(f"{line}\n" for line in found)

@@ -1,0 +1,106 @@
+"""Kinds of reports from the trackers of other evaluation tools, replayed on small inputs, a line on each."""
+
+import codecs
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.commands import run_process
+
+DOCS = [(f"d{n}", "", text) for n, text in enumerate(("apple pie", "pear tart", "plum", "fig"), 1)]
+QUERIES = [("q1", "apple"), ("q2", "pear")]
+QRELS = {"test": [("q1", "d1", 1), ("q2", "d2", 1)]}
+RUN = "q1 Q0 d1 1 3 t\nq1 Q0 d3 2 2 t\nq2 Q0 d2 1 5 t\n"
+
+
+@pytest.fixture
+def score(beir, cli, tmp_path):
+    """The means of a run file, by metric."""
+
+    def call(data, **parts):
+        (tmp_path / "run.trec").write_bytes(data)
+        folder = beir("small", **({"docs": DOCS, "queries": QUERIES, "qrels": QRELS} | parts))
+        answer = cli("score", "run.trec", "-d", folder, "-m", "mrr@10", "-m", "ndcg@10", "-m", "r@10", "--force")
+        assert answer.code == 0, answer.err
+        names, values = (line.split() for line in answer.out.splitlines()[:2])
+        return dict(zip(names[-3:], map(float, values[-3:]), strict=True))
+
+    return call
+
+
+def test_a_byte_order_mark_before_a_run(score):
+    """A file saved by a Windows editor: the first row's query became another one, MRR@10 0.5."""
+    assert score(codecs.BOM_UTF8 + RUN.encode())["MRR@10"] == 1.0
+
+
+def test_windows_line_ends(score):
+    """The tag, and in two columns the score, kept a carriage return."""
+    assert score(RUN.replace("\n", "\r\n").encode())["MRR@10"] == 1.0
+
+
+def test_a_header_of_comments_before_a_run(score):
+    """ir_metadata writes YAML behind # before the first row."""
+    header = "# ir_metadata.start\n# tag: t\n# run made in 2023 here\n#\n"
+    assert score((header + RUN).encode())["MRR@10"] == 1.0
+    assert score(RUN.replace("q1", "#q1").encode(), queries=[("#q1", "apple"), QUERIES[1]],
+                 qrels={"test": [("#q1", "d1", 1), ("q2", "d2", 1)]})["MRR@10"] == 1.0  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["# later", "q2 Q0 d3 2 4", "q2 Q0 d3 2 4 a tag"])
+def test_an_odd_line_later_on(beir, bad, tmp_path, line):
+    """Cut or edited by hand: other tools pass over it in silence."""
+    (tmp_path / "run.trec").write_text(f"# head\n{RUN}{line}\n")
+    assert "run.trec, line 5: want six columns" in bad("score", "run.trec", "-d", beir("small", docs=DOCS))
+
+
+def test_a_document_twice_behind_a_header_is_named_by_its_line(beir, bad, tmp_path):
+    (tmp_path / "run.trec").write_text(f"# head\n{RUN}q1 Q0 d1 3 1 t\n")
+    message = bad("score", "run.trec", "-d", beir("small", docs=DOCS, queries=QUERIES, qrels=QRELS))
+    assert "line 5: document 'd1' occurs twice" in message
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("grades", [(-2,), (-2, -2, -3), (-1000,), (-2, 0), (-1, -1)])
+def test_a_query_whose_only_grades_mark_junk(beir, tmp_path, grades):
+    """TREC's web tracks mark junk by -2; pytrec_eval wrote beside its arrays and the process died. It scores 0."""
+    judged = [("q1", f"d{n}", grade) for n, grade in enumerate(grades, 1)]
+    folder = beir("junk", docs=DOCS, queries=QUERIES, qrels={"test": [*judged, ("q2", "d2", 1)]})
+    (tmp_path / "run.trec").write_text(RUN)
+    answer = run_process("score", "run.trec", "-d", folder, "-m", "mrr@10", "-m", "ndcg@10", "-m", "r@10", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[1].split()[-3:] == ["0.5000", "0.5000", "0.5000"]
+
+
+FUZZ = """
+import numpy as np
+from harness.metrics.names import parse_metrics
+from harness.metrics.scoring import score
+from harness.retrievers.types import Run
+
+draw = np.random.default_rng(7)
+metrics = parse_metrics(["MRR@10", "R@100", "NDCG@10", "P@5", "MAP@100", "MRR@1000"])
+edges = [-1000, -999, -3, -2, -1, 0, 1, 2, 1000]
+names = ["d", "é" * 250, "x" * 512, "日本", "\\u00a0".strip() or "y", "q0", "-", "0", "#", "'", '"']
+for round in range(300):
+    lowest = edges[draw.integers(0, len(edges))]
+    docs = [f"{names[draw.integers(0, len(names))]}{n}"[:500] for n in range(draw.integers(1, 30))]
+    some = lambda: draw.choice(docs, draw.integers(0, len(docs) + 1), replace=False).tolist()
+    grade = lambda: int(lowest if draw.random() < 0.6 else edges[draw.integers(0, len(edges))])
+    qrels = {f"q{n}": {doc: grade() for doc in some()} or {docs[0]: lowest} for n in range(3)}
+    value = lambda: float(draw.choice([0.0, -1e38, 1e38, 1e-45, 3.0]))
+    run = Run.of({f"q{n}": {doc: value() for doc in some()} for n in range(4)})
+    found = score(run, qrels, metrics, int(draw.integers(1, 4)))
+    for query, values in zip(found.query_ids, zip(*found.values.values())):
+        if max(qrels[query].values()) < 1:
+            assert not any(values), (query, qrels[query], values)
+print("sound")
+"""
+
+
+@pytest.mark.process
+def test_whatever_the_loader_allows_the_evaluators_bear():
+    """The class of the above: grades to ±1000, long and odd ids, queries without results, the greatest scores."""
+    ran = subprocess.run([sys.executable, "-c", FUZZ], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, (ran.returncode, ran.stderr[-2000:])
+    assert ran.stdout == "sound\n"
