@@ -52,7 +52,7 @@ def dissect(
     scored, query_ids = [], tuple(sorted(dataset.qrels))
     with job.phase("score", len(runs) * len(query_ids), "queries") as meter:
         for view, (word, terms) in views.items():
-            scores = score(runs[view], dataset.qrels, metrics, dataset.rules.binary_level)
+            scores = score(runs[view], dataset.qrels, metrics, dataset.rules.levels)
             ours, paper = bytes_per_document(dense if view.dense else 0, terms)
             scored.append(Scored(word, terms, ours, paper, {m: v.tolist() for m, v in scores.values.items()}))
             meter.advance(len(query_ids))

@@ -87,7 +87,7 @@ def _cutoffs(text: str) -> list[int]:
 def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
     from harness.datasets.dataset import resolve
-    from harness.metrics.names import parse_metrics
+    from harness.metrics.names import Levels, parse_metrics
     from harness.metrics.scoring import score
     from harness.retrievers.run_files import trec
     from harness.runs.recorded_data import asked_name
@@ -110,7 +110,12 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
             "or leave out --cutoffs."
         )
     metrics = parse_metrics(f"R@{k}" for k in cutoffs)
-    values = score(trec.read(one.record.folder / records.RUN), dataset.qrels, metrics, data.rules.binary_level).mean()
+    values = score(
+        trec.read(one.record.folder / records.RUN),
+        dataset.qrels,
+        metrics,
+        Levels(data.rules.binary_level, data.rules.mrr_level),
+    ).mean()
     return {k: values[f"R@{k}"] for k in cutoffs}
 
 

@@ -47,7 +47,7 @@ def score(options: BenchOptions, say: Say) -> dict[str, Any]:
     evaluator = pytrec_eval.RelevanceEvaluator(qrels, {trec_eval.trec_name(metric) for metric in _METRICS})
 
     def one() -> dict[str, names.Values]:
-        return ranx.by_ranx(run, qrels, query_ids, _METRICS, 1)
+        return ranx.by_ranx(run, qrels, query_ids, _METRICS, names.PLAIN)
 
     def other() -> Any:
         return evaluator.evaluate(results)
@@ -89,7 +89,7 @@ def prepare(queries: int, k: int, way: str) -> Callable[[], object]:
     if way == "checked":
         return lambda: scoring.score(run, qrels, _METRICS)
     if way == "ours":
-        return lambda: ranx.by_ranx(run, qrels, query_ids, _METRICS, 1)
+        return lambda: ranx.by_ranx(run, qrels, query_ids, _METRICS, names.PLAIN)
     evaluator = peer("pytrec_eval", "pytrec-eval-terrier").RelevanceEvaluator(
         qrels, {trec_eval.trec_name(metric) for metric in _METRICS}
     )

@@ -189,9 +189,9 @@ def datasets_table(as_json: bool) -> None:
 
 
 def _remark(dataset_id: str) -> str:
-    from harness.datasets.rules import rules_for
+    from harness.datasets.rules import our_rules
 
-    rules = rules_for(dataset_id)
+    rules = our_rules(dataset_id)
     return "; ".join(
         text
         for wanted, text in (

@@ -26,6 +26,15 @@ def known_ids() -> list[str]:
     return [str(name) for name in _library().registry]
 
 
+@lru_cache(maxsize=256)
+def official_measures(dataset_id: str) -> tuple[str, ...]:
+    """The measures that `ir_datasets` calls official for an id, such as `RR(rel=2)`; none where it is silent."""
+    library = _library()
+    if dataset_id not in library.registry:
+        return ()
+    return tuple(map(str, library.load(dataset_id).documentation().get("official_measures") or ()))
+
+
 class IrDatasetsSource:
     """Documents, queries and judgments of one `ir_datasets` id.
 

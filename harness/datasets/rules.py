@@ -3,8 +3,11 @@
 Whatever of it touches a run is applied by the runner and named in the run's record.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.metrics.names import Levels
 from harness.retrievers.errors import InputError
 
 FORUMS = (
@@ -19,9 +22,20 @@ class Rules:
 
     drop_self: bool = False  # remove the document whose id is the query's; k+1 are retrieved first
     binary_level: int = 1  # the least grade that MRR, recall and the other binary metrics count as relevant
+    mrr_level: int | None = None  # of MRR, where a track sets it apart
     mean_of: tuple[str, ...] = ()  # the score is the mean of these collections' means
     titles_wanted: bool = False  # the paper's systems read this corpus with titles it does not carry
     source: str = "none: every judged query counts, grades from 1 up are relevant"
+
+    @property
+    def levels(self) -> Levels:
+        """As the metrics take them."""
+        return Levels(self.binary_level, self.mrr_level)
+
+    @property
+    def key(self) -> list[bool | int]:
+        """What of them decides a run or its scores."""
+        return [self.drop_self, self.binary_level, *([] if self.mrr_level is None else [self.mrr_level])]
 
 
 _BEIR = "BEIR (Thakur et al. 2021, arXiv:2104.08663)"
@@ -41,6 +55,12 @@ _DEV_SMALL = Rules(
     source="MS MARCO passage ranking (arXiv:1611.09268): MRR@10, cut at rank 10, over the 6,980 queries of dev/small",
 )
 
+_LATER_DEEP_LEARNING = Rules(
+    binary_level=2,
+    source="TREC 2022 and 2023 Deep Learning track overviews (trec.nist.gov/pubs.html): passages graded 2 or 3 are "
+    "relevant for binary metrics, as in the years before",
+)
+
 # by ir_datasets id
 RULES: dict[str, Rules] = {
     "beir/arguana": _SELF,
@@ -55,6 +75,11 @@ RULES: dict[str, Rules] = {
     "msmarco-passage/trec-dl-2020/judged": _DEEP_LEARNING,
     "msmarco-passage/trec-dl-2019": _DEEP_LEARNING,
     "msmarco-passage/trec-dl-2020": _DEEP_LEARNING,
+    **{
+        f"msmarco-passage-v2/trec-dl-{year}{part}": _LATER_DEEP_LEARNING
+        for year in (2022, 2023)
+        for part in ("", "/judged")
+    },
 }
 
 ALIASES: dict[str, str] = {
@@ -107,9 +132,40 @@ def canonical(name: str) -> str:
     return ALIASES.get(name) or BEIR_18.get(name) or name
 
 
-def rules_for(dataset_id: str) -> Rules:
-    """The rules of a canonical id; the plain ones where nothing is known."""
+def our_rules(dataset_id: str) -> Rules:
+    """The rules of a canonical id by our own table; the plain ones where it says nothing."""
     return RULES.get(dataset_id, Rules())
+
+
+def rules_for(dataset_id: str) -> Rules:
+    """The rules of a canonical id: ours, else by the official measures that ir_datasets names, else the plain ones."""
+    from harness.datasets.ir_datasets_source import official_measures
+
+    if dataset_id in RULES:
+        return RULES[dataset_id]
+    measures = official_measures(dataset_id)
+    levels = levels_of(measures)
+    if levels == Levels():
+        return Rules()
+    source = f"the official measures that ir_datasets names for {dataset_id}: {', '.join(measures)}"
+    return Rules(binary_level=levels.binary, mrr_level=levels.mrr, source=source)
+
+
+def levels_of(measures: Sequence[str]) -> Levels:
+    """The levels that measures such as `RR(rel=2)` and `AP@100` imply.
+
+    Recall, precision and MAP take the greatest level of AP, P and R, and MRR that of RR; where only one of the two is
+    there, both take it.
+    """
+    found: dict[str, int] = {}
+    for measure in measures:
+        family = re.split(r"[(@]", measure, maxsplit=1)[0]
+        level = re.search(r"\brel=(\d+)", measure)
+        found[family] = max(found.get(family, 1), int(level[1]) if level else 1)
+    others = [found[family] for family in ("AP", "P", "R") if family in found]
+    binary = max(others) if others else found.get("RR", 1)
+    mrr = found.get("RR", binary)
+    return Levels(binary, None if mrr == binary else mrr)
 
 
 def licensed_error(name: str, folder: object) -> InputError:

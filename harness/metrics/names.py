@@ -20,7 +20,7 @@ class Family:
     name: str
     ranx: str
     trec_eval: str
-    binary: bool  # counts grades from `binary_level` up; otherwise uses the grades themselves
+    binary: bool  # counts grades from a level up (`Levels`); otherwise uses the grades themselves
 
 
 FAMILIES = {
@@ -33,6 +33,26 @@ FAMILIES = {
         Family("NDCG", "ndcg", "ndcg_cut", binary=False),  # linear gain, as trec_eval's
     )
 }
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The least grade that counts as relevant, in the metrics that ask only whether a document is.
+
+    `binary` is of recall, precision and MAP, and of MRR too unless a track sets another for it.
+    """
+
+    binary: int = 1
+    mrr: int | None = None
+
+    def of(self, family: Family) -> int:
+        """The level for a metric; 1 for one that uses the grades themselves."""
+        if not family.binary:
+            return 1
+        return self.mrr if family.name == "MRR" and self.mrr is not None else self.binary
+
+
+PLAIN = Levels()
 _SYNONYMS = {"recall": "r", "precision": "p", "rr": "mrr"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.metrics.names import Metric, Values
+from harness.metrics.names import Levels, Metric, Values
 from harness.retrievers import compile_ahead
 from harness.retrievers.run_files.ranx_parts import part
 from harness.retrievers.types import Run
@@ -19,15 +19,19 @@ _UNJUDGED, _PADDING_GRADE = -1.0, -1.0
 
 
 def by_ranx(
-    run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
+    run: Run,
+    qrels: Mapping[str, Mapping[str, int]],
+    query_ids: Sequence[str],
+    metrics: Sequence[Metric],
+    levels: Levels,
 ) -> dict[str, Values]:
-    """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked; `level` is the binary level."""
+    """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked."""
     compile_ahead.wait(__name__)
     judged, ranked = ranx_arrays(run, qrels, query_ids)
     metric_switch = part("ranx.metrics").metric_switch
     found = {}
     for metric in metrics:
-        values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, level if metric.family.binary else 1)
+        values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, levels.of(metric.family))
         found[str(metric)] = np.asarray(values, np.float64)
     return found
 

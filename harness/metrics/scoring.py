@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.metrics.names import Metric, Values
+from harness.metrics.names import PLAIN, Levels, Metric, Values
 from harness.metrics.ranx import by_ranx
 from harness.metrics.trec_eval import by_trec_eval
 from harness.retrievers.types import Run
@@ -37,18 +37,20 @@ class Scores:
         return {name: float(np.mean(values)) for name, values in self.values.items()}
 
 
-def score(run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[Metric], binary_level: int = 1) -> Scores:
+def score(
+    run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[Metric], levels: Levels = PLAIN
+) -> Scores:
     """Score `run` by ranx, and check every value against trec_eval.
 
-    Queries of the run without judgments are left out; judged queries without results score 0. `binary_level` is the
-    least grade that counts as relevant for the binary metrics.
+    Queries of the run without judgments are left out; judged queries without results score 0. `levels` say from
+    which grade up a document is relevant.
 
     Raises EvaluatorsDisagree where the two differ by more than 1e-6.
     """
     query_ids = tuple(sorted(qrels))
-    values = by_ranx(run, qrels, query_ids, metrics, binary_level)
+    values = by_ranx(run, qrels, query_ids, metrics, levels)
     try:
-        check(query_ids, values, by_trec_eval(run, qrels, query_ids, metrics, binary_level))
+        check(query_ids, values, by_trec_eval(run, qrels, query_ids, metrics, levels))
     except EvaluatorsDisagree as error:
         error.run = run
         raise

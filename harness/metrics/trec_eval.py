@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from harness.metrics.names import Metric, Values
+from harness.metrics.names import Levels, Metric, Values
 from harness.retrievers.types import Run
 
 _CHECKED_AT_ONCE = 256  # queries that are held as trec_eval's dictionaries, which take fifteen times a run's bytes
@@ -24,9 +24,13 @@ def trec_results(run: Run, qrels: Mapping[str, object], numbers: Iterable[int]) 
 
 
 def by_trec_eval(
-    run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], metrics: Sequence[Metric], level: int
+    run: Run,
+    qrels: Mapping[str, Mapping[str, int]],
+    query_ids: Sequence[str],
+    metrics: Sequence[Metric],
+    levels: Levels,
 ) -> dict[str, Values]:
-    """Return metric → [Q] in the order of `query_ids`, by trec_eval alone; `level` is the binary level."""
+    """Return metric → [Q] in the order of `query_ids`, by trec_eval alone."""
     import pytrec_eval
 
     found: dict[str, dict[str, float]] = {}
@@ -35,11 +39,9 @@ def by_trec_eval(
         # trec_eval writes beside its arrays for a query with no grade above -2 (TREC's mark for junk); below 1 all
         # grades count alike here
         judged = {query_id: {doc: max(grade, 0) for doc, grade in qrels[query_id].items()} for query_id in results}
-        for binary in (True, False):
-            names = {trec_name(metric) for metric in metrics if metric.family.binary is binary}
-            if not names or not results:
-                continue
-            evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level if binary else 1)
+        for level in {levels.of(metric.family) for metric in metrics} if results else ():
+            names = {trec_name(metric) for metric in metrics if levels.of(metric.family) == level}
+            evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level)
             for query_id, values in evaluator.evaluate(results).items():
                 found.setdefault(query_id, {}).update(values)
     return trec_values(found, query_ids, metrics)

@@ -71,7 +71,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
         "schema": records.SCHEMA_VERSION,
         "run": digest(result),
         "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
-        "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
+        "rules": dataset.rules.key,
         "top_k": config.top_k,
     }
     system = manifest.given_system(spec.label, found.file)

@@ -113,7 +113,7 @@ def fuse_parts(
         "fusion": how.options,
         "runs": [fusion.digest(part.run) for part in parts],
         "hashes": [data.content_hash, data.queries_hash, data.qrels_hash],
-        "rules": [data.rules.drop_self, data.rules.binary_level],
+        "rules": data.rules.key,
         "top_k": config.top_k,
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.dataset import Dataset
-from harness.datasets.rules import canonical, rules_for
+from harness.datasets.rules import canonical, our_rules
 from harness.reports.records import records
 from harness.reports.records.origin import FusedPart, Reranking, RunFile
 from harness.reports.records.records import Manifest, Record
@@ -68,6 +68,7 @@ def data(dataset: Dataset, silent: int) -> records.Data:
         rules=records.AppliedRules(
             drop_self=rules.drop_self,
             binary_level=rules.binary_level,
+            mrr_level=rules.mrr_level,
             mean_of=rules.mean_of,
             source=rules.source,
             titles=_titles(dataset),
@@ -82,7 +83,7 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
     counts = {key: sum(m.manifest.data.counts[key] for m in members) for key in first.data.counts}
     phases = sorted({phase for m in members for phase in m.manifest.cost.seconds})
     seconds = {phase: round(sum(m.manifest.cost.seconds.get(phase, 0.0) for m in members), 3) for phase in phases}
-    rules = rules_for(canonical(name))
+    rules = our_rules(canonical(name))
     return first.model_copy(
         update={
             "created": now(),

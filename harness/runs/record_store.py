@@ -57,7 +57,7 @@ class LockedFolder:
     def score(self, run: Run) -> Scores:
         """Score a run by the collection's judgments."""
         with self.store.job.phase("score", len(self.dataset.qrels), "queries"):
-            return score(run, self.dataset.qrels, parse_metrics(self.names), self.dataset.rules.binary_level)
+            return score(run, self.dataset.qrels, parse_metrics(self.names), self.dataset.rules.levels)
 
     def write(self, run: Run, scores: Scores, made: Manifest) -> Outcome:
         """Write the record whole."""

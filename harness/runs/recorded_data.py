@@ -56,6 +56,7 @@ def differences(a: Data, b: Data) -> list[str]:
             ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
             ("drop_self", a.rules.drop_self, b.rules.drop_self),
             ("binary_level", a.rules.binary_level, b.rules.binary_level),
+            ("mrr_level", a.rules.mrr_level, b.rules.mrr_level),
         )
         if one != other
     ]

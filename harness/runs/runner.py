@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.datasets.dataset import Dataset, resolve
-from harness.datasets.rules import canonical, rules_for
+from harness.datasets.rules import canonical, our_rules
 from harness.metrics.names import parse_metrics
 from harness.metrics.ranx import compiling, start_compiling
 from harness.metrics.scoring import Scores
@@ -78,7 +78,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
                     else:
                         parts.append(maker.one(Search(spec, _of(spec, retrievers), dataset)))
                     yield parts[-1]
-                if rules_for(canonical(name)).mean_of:
+                if our_rules(canonical(name)).mean_of:
                     yield maker.mean(name, spec, parts)
     except GeneratorExit:  # the caller wants no more; after any other exception the others may not listen
         pass

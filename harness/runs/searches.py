@@ -42,7 +42,7 @@ class Searches:
             "fingerprint": retriever.fingerprint(),
             "packages": {name: version(name) for name in retriever.packages},
             "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
-            "rules": [dataset.rules.drop_self, dataset.rules.binary_level],
+            "rules": dataset.rules.key,
             "top_k": self.config.top_k,
         }
 

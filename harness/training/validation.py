@@ -92,7 +92,7 @@ class Validator:
             found = exact.named(exact.search(weighed, encoded.parts, _TOP, path, self.names, threads), self.names)
             blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
         run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
-        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.binary_level).mean()
+        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.levels).mean()
 
 
 class Validated(FinetuneTask):

@@ -24,7 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from harness.reports.errors import NewerRecordError, RecordError
 from harness.reports.records.origin import FusedPart, Reranking, RunFile
@@ -72,10 +79,18 @@ class AppliedRules(_Part):
 
     drop_self: bool
     binary_level: int
+    mrr_level: int | None = None  # where it is another than `binary_level`; else it is not written
     mean_of: tuple[str, ...]
     source: str
     titles: str  # "in the corpus", "none", "joined from FILE", or "none, though the paper's systems had them"
     titles_hash: str | None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.mrr_level is None:
+            found.pop("mrr_level", None)
+        return found
 
 
 class Data(_Part):

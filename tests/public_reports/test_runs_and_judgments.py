@@ -74,7 +74,7 @@ def test_a_query_whose_only_grades_mark_junk(beir, tmp_path, grades):
 
 FUZZ = """
 import numpy as np
-from harness.metrics.names import parse_metrics
+from harness.metrics.names import Levels, parse_metrics
 from harness.metrics.scoring import score
 from harness.retrievers.types import Run
 
@@ -90,7 +90,7 @@ for round in range(300):
     qrels = {f"q{n}": {doc: grade() for doc in some()} or {docs[0]: lowest} for n in range(3)}
     value = lambda: float(draw.choice([0.0, -1e38, 1e38, 1e-45, 3.0]))
     run = Run.of({f"q{n}": {doc: value() for doc in some()} for n in range(4)})
-    found = score(run, qrels, metrics, int(draw.integers(1, 4)))
+    found = score(run, qrels, metrics, Levels(int(draw.integers(1, 4)), mrr=int(draw.integers(1, 4))))
     for query, values in zip(found.query_ids, zip(*found.values.values())):
         if max(qrels[query].values()) < 1:
             assert not any(values), (query, qrels[query], values)

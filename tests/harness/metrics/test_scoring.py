@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harness.metrics import scoring, trec_eval
-from harness.metrics.names import DEFAULT_METRICS, parse_metrics
+from harness.metrics.names import DEFAULT_METRICS, Levels, parse_metrics
 from harness.metrics.scoring import score
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run
@@ -31,7 +31,15 @@ RUN = Run.of({"q": [("b", 5.0), ("n", 4.0), ("c", 3.0), ("a", 2.0)]})
     ],
 )
 def test_by_hand(name, level, expected):
-    assert score(RUN, QRELS, parse_metrics([name]), level).mean()[name] == pytest.approx(expected, abs=1e-12)
+    assert score(RUN, QRELS, parse_metrics([name]), Levels(level)).mean()[name] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_level_of_its_own_for_mrr():
+    """Of b(0) n(-) c(1) a(3): from grade 1 up c is first, at rank 3; from 2 up a, at rank 4. Recall stays."""
+    found = score(RUN, QRELS, parse_metrics(["MRR@10", "R@4", "NDCG@1"]), Levels(1, mrr=2)).mean()
+    assert found == pytest.approx({"MRR@10": 1 / 4, "R@4": 2 / 3, "NDCG@1": 0})
+    found = score(RUN, QRELS, parse_metrics(["MRR@10", "R@4"]), Levels(2, mrr=1)).mean()
+    assert found == pytest.approx({"MRR@10": 1 / 3, "R@4": 1 / 2})
 
 
 def _random_case(rng):
@@ -56,7 +64,7 @@ def test_ranx_and_trec_eval_agree_on_a_thousand_random_runs():
     seen = 0
     for _ in range(1000):
         run, qrels = _random_case(rng)
-        scores = score(run, qrels, metrics, binary_level=int(rng.integers(1, 4)))
+        scores = score(run, qrels, metrics, Levels(int(rng.integers(1, 4)), [None, 1, 2, 3][rng.integers(0, 4)]))
         assert scores.query_ids == tuple(sorted(qrels))
         seen += sum(float(values.sum()) > 0 for values in scores.values.values())
     assert seen > 5000  # the cases are not all zeros
@@ -67,7 +75,7 @@ def test_the_check_in_blocks_of_queries_misses_none(monkeypatch):
     monkeypatch.setattr(trec_eval, "_CHECKED_AT_ONCE", 2)
     run = Run.of({f"q{n}": [(f"d{m}", -float(m)) for m in range(6)] for n in range(5)})
     qrels = {f"q{n}": {f"d{n}": 1} for n in range(5)}
-    found = trec_eval.by_trec_eval(run, qrels, list(qrels), parse_metrics(["MRR@10", "NDCG@10"]), 1)
+    found = trec_eval.by_trec_eval(run, qrels, list(qrels), parse_metrics(["MRR@10", "NDCG@10"]), Levels())
     assert found["MRR@10"] == pytest.approx([1 / n for n in range(1, 6)])
     assert found["NDCG@10"] == pytest.approx([1 / np.log2(n + 1) for n in range(1, 6)])
 
