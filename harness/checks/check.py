@@ -134,10 +134,10 @@ def _significance(name: str, measured: Measured, rows: Rows | None) -> str:
     [found] = against_baseline("expected", {"expected": before, "measured": after}, _FLIPS, _SEED).systems
     verdict = "significant" if found.p_random < _LEVEL else "not significant"
     word = "drop" if found.difference < 0 else "rise"
+    t_test = p_value(found.p_t) or "none, since all differ alike"
     return (
         f"{word} of {abs(found.difference):.4f} is {verdict} at {_LEVEL} (paired randomisation p "
-        f"{p_value(found.p_random)}, t-test p {p_value(found.p_t)}); {found.wins} wins, {found.ties} ties, "
-        f"{found.losses} losses"
+        f"{p_value(found.p_random)}, t-test p {t_test}); {found.wins} wins, {found.ties} ties, {found.losses} losses"
     )
 
 

@@ -33,7 +33,8 @@ def differences(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str
                 edgecolor=style.INK, linewidth=0.4, hatch=hatch, label=label,
             )  # fmt: skip
     axes.axhline(0, color=style.INK, linewidth=0.8)
-    mean = f"mean {found.difference:+.4f} (paired t-test: p = {found.p_shown})".replace("= <", "< ")
+    p = f"p = {found.p_shown}" if found.p is not None else "no p, since all differ alike"
+    mean = f"mean {found.difference:+.4f} (paired t-test: {p})".replace("= <", "< ")
     axes.axhline(found.difference, color=style.VERMILION, linestyle="--", linewidth=1.4, label=mean)
     if found.ties:
         middle = found.wins + found.ties / 2

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def holm_of_those(p: Sequence[float | None]) -> list[float | None]:
+    """`holm` of the tests that have a p; the others, which say nothing, stay without."""
+    adjusted = iter(holm([value for value in p if value is not None]))
+    return [None if value is None else next(adjusted) for value in p]
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of the p-values of m tests (Holm 1979, Scandinavian Journal of Statistics 6).
 

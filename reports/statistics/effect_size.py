@@ -22,15 +22,15 @@ def cohens_d_z(differences: Sequence[float]) -> float | None:
     return float(np.mean(differences) / np.std(differences, ddof=1))
 
 
-def interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
     """Student's interval of the mean paired difference: mean ± t(n - 1) · sd / sqrt(n).
 
-    It is the mean itself, twice, where all differences are alike.
+    None, twice, where all differences are alike, for which it is not defined.
     """
     from scipy import stats
 
     mean = float(np.mean(differences))
     if alike(differences):
-        return mean, mean
+        return None, None
     half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * stats.sem(differences)
     return mean - float(half), mean + float(half)

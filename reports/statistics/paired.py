@@ -18,7 +18,7 @@ class Comparison:
 
     queries: int
     difference: float
-    p: float
+    p: float | None  # None where all differences are alike and not 0: without spread there is no t
     wins: int
     ties: int
     losses: int
@@ -32,15 +32,17 @@ class Comparison:
 def paired_t_test(a: PerQuery, b: PerQuery) -> Comparison:
     """Student's paired t-test over the queries' values of one metric.
 
-    Where no query differs p is 1. Raises RecordError where the two are not over the same queries, or over fewer than 2.
+    Where no query differs p is 1; where all differ by the same there is none. Raises RecordError where the two are not
+    over the same queries, or over fewer than 2.
     """
     from scipy import stats
 
     check_pair(a, b)
     differences = [b[query] - a[query] for query in a]
     mean = sum(differences) / len(differences)
+    p: float | None
     if effect_size.alike(differences):
-        p = 1.0 if abs(mean) <= SAME else 0.0
+        p = 1.0 if abs(mean) <= SAME else None
     else:
         p = float(stats.ttest_rel(list(b.values()), [a[query] for query in b]).pvalue)
     wins = sum(value > SAME for value in differences)
@@ -71,14 +73,14 @@ class Against:
     name: str
     value: float  # mean over the queries
     difference: float  # mean of system - baseline
-    low: float  # 95 % Student's interval of that mean
-    high: float
+    low: float | None  # 95 % Student's interval of that mean; None where all differences are alike
+    high: float | None
     d_z: float | None  # Cohen's d_z; None where all differences are alike
     wins: int
     ties: int
     losses: int
-    p_t: float
-    p_t_holm: float
+    p_t: float | None  # None as `Comparison.p`
+    p_t_holm: float | None
     p_random: float
     p_random_holm: float
     p_max_t: float
@@ -114,7 +116,7 @@ def against_baseline(
     ids = sorted(base)
     differences = {name: [rows[query] - base[query] for query in ids] for name, rows in others.items()}
     t_tests = {name: paired_t_test(base, rows) for name, rows in others.items()}
-    t_holm = corrections.holm([found.p for found in t_tests.values()])
+    t_holm = corrections.holm_of_those([found.p for found in t_tests.values()])
     randomised = randomisation.randomisation_test(list(differences.values()), permutations, seed)
     random_holm = corrections.holm(randomised.p)
     systems = []
