@@ -178,7 +178,7 @@ def _find() -> tuple[dict[str, type[Retriever]], dict[str, str]]:
         try:
             cls = point.load()
         except Exception as error:  # another package's import may fail in any way; name it instead of dying in it
-            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
+            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Correct the package, or uninstall it."
             continue
         if not (isinstance(cls, type) and issubclass(cls, Retriever)):
             broken[point.name] = f"{origin} is not a subclass of harness.Retriever."

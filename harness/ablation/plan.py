@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.ablation.grid import Arm
 from harness.training.conductor import open_context, survey
+from harness.training.stage import in_words
 from harness.training.stage_folder import StageFolder
 
 
@@ -27,7 +28,7 @@ def plan(chosen: Sequence[Arm], places: Sequence[dict[str, StageFolder]] | None)
             path = arm.folders[name]
             before = found[path].rows if path in found else ()
             state = _state(places[number][name]) if places else "to do"
-            found[path] = Planned(path, stage.words(), (*before, *arm.rows), state)
+            found[path] = Planned(path, in_words(stage), (*before, *arm.rows), state)
     return list(found.values())
 
 

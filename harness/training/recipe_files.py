@@ -105,8 +105,7 @@ def as_yaml(recipe: Recipe) -> str:
 def as_plan(recipe: Recipe) -> str:
     """`as_yaml`, after what each stage is going to do, as comments."""
     lines = [
-        f"# {number}. {name}: {' '.join(str(one.words()).split())}\n"
-        for number, (name, one) in enumerate(recipe.stages.items(), 1)
+        f"# {number}. {name}: {stage.in_words(one)}\n" for number, (name, one) in enumerate(recipe.stages.items(), 1)
     ]
     return "".join(lines) + as_yaml(recipe)
 

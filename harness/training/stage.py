@@ -195,7 +195,7 @@ def _find() -> tuple[dict[str, type[Stage]], dict[str, str]]:
         except InputError as error:
             broken[point.name] = f"{error} The second comes with the package {point.dist.name if point.dist else '?'}."
         except (Exception, SystemExit) as error:  # another package's import may fail in any way; name it instead
-            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Mend or uninstall it."
+            broken[point.name] = f"{origin} cannot be loaded: {error!r}. Correct the package, or uninstall it."
     return dict(sorted(_registered.items())), broken
 
 
@@ -243,6 +243,11 @@ def said(stage: Stage, method: str, *arguments: Any) -> list[Any]:
         where = f"{_origin(type(stage))}.{method}"
         raise TypeError(f"{where} returned {found!r:.60}; it must return a list or a tuple of {wanted.__name__}")
     return items
+
+
+def in_words(stage: Stage) -> str:
+    """What a stage is going to do, in one line."""
+    return " ".join(str(stage.words()).split())
 
 
 def who_leaves(what: str) -> list[str]:
