@@ -12,6 +12,7 @@ from harness.analysis.comparison import Compared, compare_records
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
+from harness.retrievers.ids import checked
 from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query
 from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
@@ -37,6 +38,7 @@ def run(
     top_k: int = 1000,
     results: _Folder = "results",
     titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
     threads: int | None = None,
     force: bool = False,
     **options: Any,
@@ -48,7 +50,17 @@ def run(
     mean is returned, and each has its record.
     """
     [spec] = reranked_by(rerank, None if rerank is None else depth, share_options([retriever], options))
-    config = _config([spec], dataset, metrics, top_k, results, titles_file=titles_file, threads=threads, force=force)
+    config = _config(
+        [spec],
+        dataset,
+        metrics,
+        top_k,
+        results,
+        titles_file=titles_file,
+        queries_with_text=queries_with_text,
+        threads=threads,
+        force=force,
+    )
     words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
     *_, last = iterate(config, ["harness.run", retriever, dataset, *words])
     return Result(last.record)
@@ -61,6 +73,7 @@ def retrieve(
     *,
     top_k: int = 1000,
     titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
     threads: int | None = None,
     **options: Any,
 ) -> Ranking:
@@ -69,17 +82,24 @@ def retrieve(
     `options` are the retriever's own. What is derived from the corpus (index, vectors) is kept and found again.
     """
     [spec] = share_options([retriever], options)
-    config = _config([spec], dataset, None, top_k, "results", titles_file=titles_file, threads=threads)
+    config = _config(
+        [spec],
+        dataset,
+        None,
+        top_k,
+        "results",
+        titles_file=titles_file,
+        queries_with_text=queries_with_text,
+        threads=threads,
+    )
     made = make_retriever(spec)
-    collection = one_dataset(dataset, config.titles)
+    collection = one_dataset(dataset, config.titles, queries_with_text)
     made.check()
     job = HarnessJob(cache(), config.threads)
     job.tell(made.notice)
     collection.open(job)
     if queries is not None:
-        if not queries:
-            raise InputError("queries is empty. Give {query id: text}, or leave it out for the collection's own.")
-        collection.queries = [Query(query_id, text) for query_id, text in queries.items()]
+        collection.queries = _queries(queries)
     search = Search(spec, made, collection)
     return Ranking(spec.label, Searches(config, [search], job).run(search))
 
@@ -93,6 +113,7 @@ def score(
     top_k: int = 1000,
     results: _Folder = "results",
     titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
     force: bool = False,
 ) -> Result:
     """`harness score`: score a run that was made elsewhere by our rules, and leave a record that says so.
@@ -103,7 +124,16 @@ def score(
     """
     found = given(run.run if isinstance(run, Ranking) else run)
     label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
-    config = _config([label], dataset, metrics, top_k, results, titles_file=titles_file, force=force)
+    config = _config(
+        [label],
+        dataset,
+        metrics,
+        top_k,
+        results,
+        titles_file=titles_file,
+        queries_with_text=queries_with_text,
+        force=force,
+    )
     command = ["harness.score", found.file.location, dataset, *_words({"name": name, "top_k": top_k})]
     return Result(score_given(config, found, command).record)
 
@@ -117,6 +147,7 @@ def fuse(
     dataset: str | None = None,
     metrics: Sequence[str] | None = None,
     top_k: int = 1000,
+    queries_with_text: bool = False,
     results: _Folder = "results",
     force: bool = False,
 ) -> Result:
@@ -128,7 +159,9 @@ def fuse(
     """
     how = recipe(method, k, weights, norm)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
-    config = _config([LABEL], dataset or "mini", metrics, top_k, results, force=force)
+    config = _config(
+        [LABEL], dataset or "mini", metrics, top_k, results, queries_with_text=queries_with_text, force=force
+    )
     words = [str(one.folder) if isinstance(one, Record) else str(one)[:200] for one in parts]
     command = ["harness.fuse", *words, *_words(how.options)]
     return Result(fuse_parts(parts, how, config, command, dataset).record)
@@ -180,20 +213,35 @@ def _config(
     results: _Folder,
     *,
     titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
     threads: int | None = None,
     force: bool = False,
 ) -> RunConfig:
     values = {
         "retrievers": list(retrievers),
         "datasets": [dataset],
-        "metrics": None if metrics is None else list(metrics),
+        "metrics": None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics),
         "top_k": top_k,
         "results": Path(results),
         "titles": None if titles_file is None else Path(titles_file),
+        "queries_with_text": queries_with_text,
         "threads": threads,
         "force": force,
     }
     return build(values, "harness")
+
+
+def _queries(given: object) -> list[Query]:
+    """Queries as a user has them. Raises InputError for what is not {query id: text}."""
+    want = "want {query id: text}, or leave it out for the collection's own"
+    if not isinstance(given, Mapping):
+        raise InputError(f"queries is a {type(given).__name__}; {want}.")
+    if not given:
+        raise InputError(f"queries is empty; {want}.")
+    for query_id, text in given.items():
+        if not isinstance(text, str):
+            raise InputError(f"the text of query {query_id!r} is {text!r:.60}; {want}.")
+    return [Query(checked(query_id, "queries: the query id"), text) for query_id, text in given.items()]
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

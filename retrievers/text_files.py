@@ -71,6 +71,13 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def without_quotes(value: str) -> str:
+    """A value as it was before a csv writer put quotes around it; one without such quotes as it is."""
+    inner = value[1:-1]
+    quoted = len(value) > 2 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if quoted else value
+
+
 def text(path: Path) -> str:
     """A whole text, its lines ended by a line feed. Raises InputError as `text_lines`."""
     found: list[str] = []

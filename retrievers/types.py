@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from harness.retrievers import ids
 from harness.retrievers.errors import InputError
 from harness.retrievers.ordering import best_first, repeated
 
@@ -126,8 +127,8 @@ class Run:
 
     Make one with `Run.of` or `Run.from_rows`, which sort; the constructor only checks.
 
-    Raises InputError for a score that is not finite or a document that a query holds twice, ValueError for arrays
-    that do not fit together.
+    Raises InputError for an id that no TREC file can carry, a score that is not finite or a document that a query holds
+    twice, ValueError for arrays that do not fit together.
     """
 
     query_ids: tuple[str, ...]
@@ -148,6 +149,9 @@ class Run:
             raise ValueError("doc_ids, scores and the last offset must be of one length")
         if self.scores.dtype != np.float32 or self.doc_ids.dtype.kind != "S":
             raise ValueError("scores must be float32 and doc_ids UTF-8 bytes")
+        for query_id in self.query_ids:
+            if wrong := ids.fault(query_id):
+                raise InputError(f"the query id {wrong}.")
         for array in (self.offsets, self.doc_ids, self.scores):
             array.setflags(write=False)
 
@@ -189,15 +193,21 @@ class Run:
 
     @classmethod
     def of(cls, results: Mapping[str, Mapping[str, float] | Iterable[tuple[str, float]]]) -> "Run":
-        """Make a run from {query id: {document id: score}} or {query id: [(document id, score), …]}."""
-        query_ids, rows_query, ids, scores = list(results), [], [], []
-        for index, rows in enumerate(results.values()):
-            for doc_id, score in rows.items() if isinstance(rows, Mapping) else rows:
+        """Make a run from {query id: {document id: score}} or {query id: [(document id, score), …]}.
+
+        Ids may be whole numbers. Raises InputError for results that are neither, and as the class.
+        """
+        query_ids, rows_query, doc_ids, scores = [], [], [], []
+        for index, (query_id, rows) in enumerate(results.items()):
+            query_ids.append(ids.checked(query_id, "the query id"))
+            for doc_id, score in _pairs(query_ids[-1], rows):
                 rows_query.append(index)
-                ids.append(doc_id.encode())
-                scores.append(score)
-        columns = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
-        return cls.from_blocks(query_ids, [columns] if ids else [])
+                doc_ids.append(ids.checked(doc_id, f"query {query_ids[-1]!r}: the document id").encode())
+                scores.append(_number(score, query_ids[-1], doc_id))
+        if len(set(query_ids)) != len(query_ids):
+            raise InputError("two query ids are alike once numbers are written as texts.")
+        columns = (np.array(rows_query), np.array(doc_ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
+        return cls.from_blocks(query_ids, [columns] if doc_ids else [])
 
     def _refuse_duplicates(self, rows_query: npt.NDArray[np.integer]) -> None:
         row = repeated(rows_query, self.doc_ids)
@@ -218,9 +228,7 @@ class Run:
         wrong = ((letters <= ord(" ")) & (letters > 0)).any(axis=1) | (letters[:, 0] == 0)
         if wrong.any():
             doc_id = self.doc_ids[int(np.flatnonzero(wrong)[0])].decode()
-            raise InputError(
-                f"the document id {doc_id!r} is empty or holds white space, which a TREC run cannot carry."
-            )
+            raise InputError(f"the document id {ids.fault(doc_id)}.")
 
     def rows(self, index: int) -> tuple[Strings, Floats]:
         """Document ids and scores of query number `index`, best first."""
@@ -246,3 +254,26 @@ class Run:
         first = rank < top_k
         offsets = np.concatenate(([0], np.cumsum(np.minimum(counts, top_k)))).astype(np.int64)
         return Run(self.query_ids, offsets, doc_ids[first], scores[first])
+
+
+def _pairs(query_id: str, rows: object) -> Iterable[tuple[object, object]]:
+    """The (document id, score) of a query. Raises InputError for results in another form."""
+    if isinstance(rows, Mapping):
+        return rows.items()
+    want = "want {document id: score} or [(document id, score), …]"
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise InputError(f"the results of query {query_id!r} are {rows!r:.60}; {want}.")
+    found = list(rows)
+    for row in found:
+        if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
+            raise InputError(f"the results of query {query_id!r} hold {row!r:.60}; {want}.")
+    return found
+
+
+def _number(score: object, query_id: str, doc_id: object) -> float:
+    try:
+        if not isinstance(score, str | bytes):
+            return float(score)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"the score of document {doc_id!r} for query {query_id!r} is {score!r:.60}; want a number.")

@@ -33,7 +33,8 @@ FLOORS = {
     ],
     "harness.retrievers": [
         {"compile_ahead", "errors", "ordering"},
-        {"text_files", "types"},
+        {"ids", "text_files"},
+        {"types"},
         {"encoding", "registry", "run_files"},
         {"lexical", "mining", "rerank", "search"},
         {"neural"},

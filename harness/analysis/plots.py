@@ -97,7 +97,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:
         raise InputError(f"--cutoffs {', '.join(map(str, deep))}: the run {one.record.folder} has {top_k:,} results.")
-    found = resolve(asked_name(data))
+    found = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text)
     if len(found) > 1:
         raise InputError(
             f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."

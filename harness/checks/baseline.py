@@ -43,6 +43,7 @@ class Entry(_Part):
     options: dict[str, Any] = {}
     dataset: str
     titles: Path | None = None
+    queries_with_text: bool = Field(False, strict=True)
     note: str = ""
     top_k: int = Field(0, ge=0, le=1_000_000, strict=True)  # 0: as many as the metrics need
     metrics: dict[str, Expected] = Field(min_length=1)

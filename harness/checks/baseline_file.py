@@ -113,7 +113,7 @@ def _read_rows(path: Path, entries: Iterable[Entry]) -> dict[str, Rows]:
                 name = line["entry"]
                 if name in metrics:
                     scores = {metric: float(line[metric]) for metric in metrics[name]}
-                    row = Row(scores, line["text"], line["judgments"], tuple(line["top_10"].split()))
+                    row = Row(scores, line["text"], line["judgments"], tuple(filter(None, line["top_10"].split(" "))))
                     found.setdefault(name, {})[line["query_id"]] = row
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
         return {}

@@ -66,6 +66,7 @@ def run_config(entry: Entry, results: Path, threads: int | None) -> RunConfig:
         "metrics": list(entry.metrics),
         "results": results,
         "titles": entry.titles,
+        "queries_with_text": entry.queries_with_text,
         "threads": threads,
         "force": True,
     }
@@ -76,7 +77,7 @@ def run_config(entry: Entry, results: Path, threads: int | None) -> RunConfig:
 
 def open_collection(entry: Entry, threads: int | None) -> Collection:
     """Read an entry's collection. Raises InputError where it is unknown or unusable."""
-    datasets = resolve(entry.dataset, entry.titles)
+    datasets = resolve(entry.dataset, entry.titles, entry.queries_with_text)
     job = HarnessJob(cache(), threads)
     topics: dict[str, Topic] = {}
     for dataset in datasets:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.interrupt import interruptible
-from harness.cli.options import Json
+from harness.cli.options import Json, WithText
 
 
 def dissect_command(
@@ -34,6 +34,7 @@ def dissect_command(
     titles: Annotated[
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
     ] = None,
+    queries_with_text: WithText = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
@@ -69,7 +70,8 @@ def dissect_command(
     options = {"checkpoint": checkpoint, "lexical": lexical, "device": device, "precision": precision}
     retriever = make_retriever(RetrieverSpec(name="dupmae", options=options))
     assert isinstance(retriever, Neural)
-    datasets = [part for name in dict.fromkeys(dataset or ["mini"]) for part in resolve(name, titles)]
+    names = dict.fromkeys(dataset or ["mini"])
+    datasets = [part for name in names for part in resolve(name, titles, queries_with_text)]
     if spec := hybrid.read(retriever.folder):  # of a checkpoint of ours, before torch is imported
         views.check(spec.replace(lexical=lexical), widths or [], retriever.folder)
     retriever.check()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import Json, WithText
 
 
 def fuse_command(
@@ -29,6 +29,7 @@ def fuse_command(
         list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
     ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
+    queries_with_text: WithText = False,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     force: Annotated[bool, typer.Option("--force", help="Redo what is finished.")] = False,
     as_json: Json = False,
@@ -43,6 +44,7 @@ def fuse_command(
         "retrievers": [LABEL],
         "datasets": [dataset or "mini"],  # replaced by what the records say
         "metrics": metric or None,
+        "queries_with_text": queries_with_text,
         "results": results,
         "force": force,
     } | ({} if top_k is None else {"top_k": top_k})

@@ -14,6 +14,9 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: what each phase took.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: warnings and errors alone, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
+WithText = Annotated[
+    bool, typer.Option("--queries-with-text", help="Leave out judged queries that have no text; else each scores 0.")
+]
 
 _asked: set[str] = set()  # of one command, before its name and after it
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.interrupt import interruptible
-from harness.cli.options import Json
+from harness.cli.options import Json, WithText
 
 
 def run_command(
@@ -56,6 +56,7 @@ def run_command(
     titles: Annotated[
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
     ] = None,
+    queries_with_text: WithText = False,
     results: Annotated[Path | None, typer.Option("--results", help="Where records are kept. [results]")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads to use. [all cores]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
@@ -75,8 +76,7 @@ def run_command(
         "threads": threads,
     }
     values |= {name: value for name, value in given.items() if value is not None}
-    if force:
-        values["force"] = True
+    values |= {name: True for name, asked in (("force", force), ("queries_with_text", queries_with_text)) if asked}
     flags: dict[str, Any] = {
         "fields": fields,
         "k1": k1,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import Json, WithText
 
 
 def score_command(
@@ -22,6 +22,7 @@ def score_command(
     titles: Annotated[
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
     ] = None,
+    queries_with_text: WithText = False,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     force: Annotated[bool, typer.Option("--force", help="Redo what is finished.")] = False,
     as_json: Json = False,
@@ -37,6 +38,7 @@ def score_command(
         "datasets": [dataset],
         "metrics": metric or None,
         "titles": titles,
+        "queries_with_text": queries_with_text,
         "results": results,
         "force": force,
     } | ({} if top_k is None else {"top_k": top_k})

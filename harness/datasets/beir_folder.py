@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.text_files import text_lines
+from harness.retrievers.ids import fault
+from harness.retrievers.text_files import text_lines, without_quotes
 from harness.retrievers.types import Document, Query
 
-_LONGEST_ID = 512  # bytes; ids are kept in arrays of their greatest width
 _GREATEST_GRADE = 1000  # trec_eval makes a table of a row for each grade
 
 
@@ -53,10 +53,8 @@ def _identifier(row: dict[str, Any], place: str) -> str:
 
 
 def _sound_id(value: str, place: str) -> str:
-    if value.split() != [value] or "\0" in value:
-        raise InputError(f"{place}: the id {value!r} is empty or holds white space, which a TREC run cannot carry.")
-    if len(value.encode()) > _LONGEST_ID:
-        raise InputError(f"{place}: the id {value[:40]!r}… is longer than {_LONGEST_ID} bytes.")
+    if wrong := fault(value):
+        raise InputError(f"{place}: the id {wrong}.")
     return value
 
 
@@ -83,8 +81,14 @@ class FolderSource:
         return path
 
     def _split(self, wanted: str | None) -> tuple[str, Path]:
-        paths = sorted((self.folder / "qrels").glob("*.tsv")) + sorted((self.folder / "qrels").glob("*.tsv.gz"))
-        splits = {p.name.removesuffix(".gz").removesuffix(".tsv"): p for p in reversed(paths) if p.is_file()}
+        try:
+            paths = sorted((self.folder / "qrels").iterdir())  # glob would pass over a folder that cannot be read
+        except FileNotFoundError:
+            paths = []
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read: {error.strerror}. It holds the judgments.") from error
+        ends = (".tsv.gz", ".tsv")  # the plain one comes first where both are there
+        splits = {p.name.removesuffix(end): p for end in ends for p in paths if p.name.endswith(end) and p.is_file()}
         if not splits:
             raise InputError(f"{self.folder} has no judgments: no qrels/<split>.tsv or .tsv.gz.")
         if wanted is not None:
@@ -128,6 +132,7 @@ class FolderSource:
             header, first = first and not any(letter.isdigit() for letter in columns[2]), False
             if header:
                 continue
+            columns[2] = without_quotes(columns[2])
             if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", columns[2]) or abs(int(columns[2])) > _GREATEST_GRADE:
                 raise InputError(
                     f"{place}: the score {columns[2][:40]!r} is not a whole number between -{_GREATEST_GRADE} and "

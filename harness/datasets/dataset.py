@@ -1,7 +1,7 @@
 """The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -22,11 +22,14 @@ from harness.datasets.rules import (
 from harness.datasets.survey import CorpusSurvey, Source, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
+from harness.retrievers.ids import fault
+from harness.retrievers.text_files import without_quotes
 from harness.retrievers.types import Document, Job, Query
 from harness.runtime.paths import home
 
 MINI = Path(__file__).parents[1] / "data" / "mini"
 Qrels = dict[str, dict[str, int]]
+_MOST_WITHOUT_TEXT = 0.1  # of the judged queries; beyond it the mean would say more of them than of a retriever
 
 
 def names() -> list[str]:
@@ -53,12 +56,22 @@ class Counts(BaseModel):
 class Dataset:
     """A collection with its judgments, as a `Corpus` for the retrievers.
 
-    `name` is what the user wrote (a folder: its name and split), `dataset_id` what it stands for. `open` must be called
-    before anything else; it reads and checks everything.
+    `name` is what the user wrote (a folder: its name and split), `dataset_id` what it stands for. With
+    `queries_with_text` the judgments of queries that have no text are left out. `open` must be called before anything
+    else; it reads and checks everything.
     """
 
-    def __init__(self, name: str, dataset_id: str, source: Source, rules: Rules, titles: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        dataset_id: str,
+        source: Source,
+        rules: Rules,
+        titles: Path | None = None,
+        queries_with_text: bool = False,
+    ) -> None:
         self.name, self.dataset_id, self.source, self.rules, self.titles = name, dataset_id, source, rules, titles
+        self.queries_with_text = queries_with_text
         self.queries: list[Query] = []
         self.qrels: Qrels = {}
         self.warnings: list[str] = []
@@ -75,27 +88,44 @@ class Dataset:
         if self.titles is not None:
             self.source = TitledSource(self.source, self.titles, job)
         texts, duplicate_queries = self._unique_queries()
-        self.qrels, judgments, duplicate_judgments = self._unique_qrels()
-        self.queries = [Query(q, text) for q, text in texts.items() if q in self.qrels]
-        if not self.qrels:
+        rows = list(self.source.qrels())
+        if not rows:
             raise InputError(
                 f"{self.name}: there are no judgments in {self.source.location}, so nothing can be scored."
             )
-        if not self.queries:
-            raise InputError(
-                f"{self.name}: not one of its {len(texts):,} queries is among the {len(self.qrels):,} judged ones, so "
-                f"there is nothing to score. Do the ids in {self.source.location} belong together?"
+        self.qrels, duplicate_judgments = self._unique_qrels(rows)
+        judged_queries, judged_documents = self.qrels.keys(), {row[1] for row in rows}
+        plain_queries = _unquoted(judged_queries, texts.keys())
+        lacking = len({plain_queries.get(query_id, query_id) for query_id in judged_queries} - texts.keys())
+        self._check_texts(len(judged_queries), lacking, len(texts))
+        wanted = judged_documents | {without_quotes(doc_id) for doc_id in judged_documents}
+        found = survey(self.source, self.name, wanted, job)
+        plain_documents = _unquoted(judged_documents, wanted - set(found.missing))
+        if plain_queries or plain_documents:
+            self.qrels, duplicate_judgments = self._unique_qrels(
+                (plain_queries.get(query_id, query_id), plain_documents.get(doc_id, doc_id), grade)
+                for query_id, doc_id, grade in rows
             )
-        judged = {doc_id for grades in self.qrels.values() for doc_id in grades}
-        self._survey = survey(self.source, self.name, judged, job)
+        if self.queries_with_text:
+            self.qrels = {query_id: grades for query_id, grades in self.qrels.items() if query_id in texts}
+        self.queries = [Query(q, text) for q, text in texts.items() if q in self.qrels]
         self._tolerated = {
-            "judgments": judgments,
+            "judgments": sum(map(len, self.qrels.values())),
             "duplicate_queries": duplicate_queries,
             "duplicate_judgments": duplicate_judgments,
             "queries_without_judgments": len(texts) - len(self.queries),
-            "judged_queries_without_text": len(self.qrels) - len(self.queries),
+            "judged_queries_without_text": lacking,
+            "judged_documents_missing": len(
+                {doc_id for grades in self.qrels.values() for doc_id in grades} & set(found.missing)
+            ),
         }
-        self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts)]
+        self._survey = found
+        self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts, self.queries_with_text)]
+        if plain_queries or plain_documents:
+            self.warnings.append(
+                f"{self.name}: {len(plain_queries) + len(plain_documents):,} ids of the judgments stand in a csv "
+                f"writer's quotes, such as {[*plain_queries, *plain_documents][0]}; they are read without them"
+            )
         if isinstance(self.source, TitledSource) and (message := self.source.check(self._survey)):
             self.warnings.append(f"{self.name}: {message}")
 
@@ -103,6 +133,8 @@ class Dataset:
         texts: dict[str, str] = {}
         duplicates = 0
         for query in self.source.queries():
+            if wrong := fault(query.query_id):
+                raise InputError(f"{self.name}, queries of {self.source.location}: the id {wrong}.")
             if texts.setdefault(query.query_id, query.text) != query.text:
                 raise InputError(
                     f"{self.name}: the query id {query.query_id!r} has two different texts in {self.source.location}: "
@@ -111,18 +143,33 @@ class Dataset:
             duplicates += 1
         return texts, duplicates - len(texts)
 
-    def _unique_qrels(self) -> tuple[Qrels, int, int]:
+    def _check_texts(self, judged: int, lacking: int, texts: int) -> None:
+        """Raise InputError where no judged query, or not enough of them, has a text."""
+        if lacking == judged:
+            raise InputError(
+                f"{self.name}: not one of its {texts:,} queries is among the {judged:,} judged ones, so there is "
+                f"nothing to score. Do the ids in {self.source.location} belong together?"
+            )
+        if lacking > _MOST_WITHOUT_TEXT * judged and not self.queries_with_text:
+            raise InputError(
+                f"{self.name}: {lacking:,} of its {judged:,} judged queries have no text in "
+                f"{self.source.location}, and each would score 0. Is the file of the queries whole? To score the "
+                f"{judged - lacking:,} others alone, give --queries-with-text (queries_with_text in YAML and Python); "
+                "the record says so."
+            )
+
+    def _unique_qrels(self, judged: Iterable[tuple[str, str, int]]) -> tuple[Qrels, int]:
+        """The judgments, and how many rows were there once more. Raises InputError for two grades of one document."""
         qrels: Qrels = {}
         rows = 0
-        for query_id, doc_id, grade in self.source.qrels():
+        for query_id, doc_id, grade in judged:
             rows += 1
             if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
                 raise InputError(
                     f"{self.name}: document {doc_id!r} has two grades for query {query_id!r}, "
                     f"{qrels[query_id][doc_id]} and {grade}. Keep one."
                 )
-        judgments = sum(map(len, qrels.values()))
-        return qrels, judgments, rows - judgments
+        return qrels, rows - sum(map(len, qrels.values()))
 
     @property
     def found(self) -> CorpusSurvey:
@@ -162,7 +209,6 @@ class Dataset:
             duplicate_documents=self.found.duplicates,
             empty_texts=self.found.empty_texts,
             documents_without_title=self.found.without_title,
-            judged_documents_missing=self.found.judged_missing,
             **self._tolerated,
         )
 
@@ -185,21 +231,28 @@ def _digest(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _warnings(counts: Counts) -> Iterator[str]:
+def _unquoted(written: Iterable[str], there: Container[str]) -> dict[str, str]:
+    """{id as written: without a csv writer's quotes}, of those that are `there` only without."""
+    plain = {one: without_quotes(one) for one in written if one.startswith('"') and one not in there}
+    return {one: other for one, other in plain.items() if other != one and other in there}
+
+
+def _warnings(counts: Counts, queries_with_text: bool) -> Iterator[str]:
+    lacking = "left out, as queries_with_text asks" if queries_with_text else "each scores 0"
     for value, message in (
         (counts.duplicate_documents, "identical duplicates of documents dropped"),
         (counts.duplicate_queries, "identical duplicates of queries dropped"),
         (counts.duplicate_judgments, "identical duplicates of judgments dropped"),
         (counts.empty_texts, "documents without any text kept"),
         (counts.queries_without_judgments, "queries without judgments not run"),
-        (counts.judged_queries_without_text, "judged queries have no text; each scores 0"),
+        (counts.judged_queries_without_text, f"judged queries have no text; {lacking}"),
         (counts.judged_documents_missing, "judged documents are not in the corpus; they stay in the denominator"),
     ):
         if value:
             yield f"{value:,} {message}"
 
 
-def resolve(name: str, titles: Path | None = None) -> list[Dataset]:
+def resolve(name: str, titles: Path | None = None, queries_with_text: bool = False) -> list[Dataset]:
     """The collections behind a user's name: one, or the 12 forums of `beir/cqadupstack`.
 
     A name of ours or of `ir_datasets` comes before a folder (write `./name` for the folder). A folder under
@@ -212,22 +265,31 @@ def resolve(name: str, titles: Path | None = None) -> list[Dataset]:
     except UnicodeEncodeError as error:
         raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
     if name == "mini":
-        return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles)]
+        return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles, queries_with_text)]
     full = BEIR_SYNONYMS.get(name, name)
     dataset_id = canonical(full)
     rules = rules_for(dataset_id)
     if rules.mean_of:
-        return [dataset for part in rules.mean_of for dataset in resolve(part, titles)]
+        return [dataset for part in rules.mean_of for dataset in resolve(part, titles, queries_with_text)]
     own = home() / "datasets" / full
     if full.startswith("beir/") and is_collection(own):
-        return [Dataset(name, dataset_id, FolderSource(own), rules, titles)]
+        return [Dataset(name, dataset_id, FolderSource(own), rules, titles, queries_with_text)]
     if full in LICENSED:
         raise licensed_error(name, own)
     if name.startswith((".", "/", "~")) or dataset_id not in known_ids():
         folder = _folder(name)
         if folder is not None:
-            return [Dataset(f"{folder.folder.name}/{folder.split}", str(folder.folder), folder, Rules(), titles)]
-    return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles)]
+            return [
+                Dataset(
+                    f"{folder.folder.name}/{folder.split}",
+                    str(folder.folder),
+                    folder,
+                    Rules(),
+                    titles,
+                    queries_with_text,
+                )
+            ]
+    return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles, queries_with_text)]
 
 
 def _folder(name: str) -> FolderSource | None:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from harness.retrievers.errors import InputError
+from harness.retrievers.ids import fault
 from harness.retrievers.types import Document, Job, Query
 
-_FORMAT = 1
+_FORMAT = 2  # of a finding that is kept
 _HASHES_IN_MEMORY = 1 << 20
 _BUCKETS = 256
 Hashes = npt.NDArray[np.uint64]  # [n]
@@ -61,7 +62,7 @@ class CorpusSurvey(BaseModel):
     without_title: int
     repeated_ids: list[str]  # ids that occur more than once, always with the same text
     duplicates: int  # rows dropped for that
-    judged_missing: int  # judged documents that the corpus lacks
+    missing: list[str]  # of the judged ids that were looked for, those that the corpus lacks
 
 
 class _SeenIds:
@@ -113,7 +114,8 @@ def _repeats(hashes: Hashes) -> set[int]:
 def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurvey:
     """Read the corpus once and check it; the finding is kept in the cache until the source's stamp changes.
 
-    Raises InputError for an empty corpus or one id with two different texts.
+    `judged` are the ids to look for. Raises InputError for an empty corpus, an id that no run can carry, or one id with
+    two different texts.
     """
     key = json.dumps(
         [_FORMAT, source.kind, source.stamp(), hashlib.sha256("\n".join(sorted(judged)).encode()).hexdigest()]
@@ -142,6 +144,8 @@ def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) 
         meter = stack.enter_context(job.phase("survey", source.count_hint, "documents"))
         for doc in itertools.chain([first], documents):
             total += 1
+            if wrong := fault(doc.doc_id):
+                raise InputError(f"{name}, document {total:,} of {source.location}: the id {wrong}.")
             empty += not (doc.title.strip() or doc.text.strip())
             untitled += not doc.title
             missing.discard(doc.doc_id)
@@ -157,7 +161,7 @@ def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) 
         without_title=untitled,
         repeated_ids=repeated,
         duplicates=duplicates,
-        judged_missing=len(missing),
+        missing=sorted(missing),
     )
 
 

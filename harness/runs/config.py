@@ -45,6 +45,7 @@ class RunConfig(_Strict):
     metrics: list[str] | None = Field(None, min_length=1)
     results: Path = Path("results")
     titles: Path | None = None
+    queries_with_text: bool = Field(False, strict=True)
     threads: int | None = Field(None, ge=1, le=1024, strict=True)
     force: bool = False
 

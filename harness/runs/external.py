@@ -59,7 +59,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     Raises InputError where the run and the collection do not belong together.
     """
     [spec], [name] = config.retrievers, config.datasets
-    dataset = one_dataset(name, config.titles)
+    dataset = one_dataset(name, config.titles, config.queries_with_text)
     check_writable(config.results)
     job = HarnessJob(cache(), config.threads)
     dataset.open(job)
@@ -83,9 +83,9 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
         return place.write(result, scores, manifest.of_made(config, command, job, dataset, result, system))
 
 
-def one_dataset(name: str, titles: Path | None) -> Dataset:
+def one_dataset(name: str, titles: Path | None, queries_with_text: bool = False) -> Dataset:
     """The collection `name`. Raises InputError for one that is the mean of several."""
-    datasets = resolve(name, titles)
+    datasets = resolve(name, titles, queries_with_text)
     if len(datasets) != 1:
         raise InputError(
             f"{name} is {len(datasets)} collections, and a run is of one: {', '.join(d.name for d in datasets)}."

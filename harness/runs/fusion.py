@@ -157,10 +157,14 @@ def check_one_collection(firsts: Sequence[Record]) -> None:
 def dataset_of(firsts: Sequence[Record], named: str | None, config: RunConfig) -> Dataset:
     """The collection that is `named`, else that of the records. Raises InputError where it is not here."""
     if named is not None or not firsts:
-        return one_dataset(str(named), config.titles)
+        return one_dataset(str(named), config.titles, config.queries_with_text)
     before = firsts[0].manifest
     titles = before.config.get("titles")
-    return one_dataset(recorded_data.asked_name(before.data), config.titles or (Path(titles) if titles else None))
+    return one_dataset(
+        recorded_data.asked_name(before.data),
+        config.titles or (Path(titles) if titles else None),
+        config.queries_with_text or before.data.rules.queries_with_text,
+    )
 
 
 def check_unchanged(record: Record, dataset: Dataset) -> None:

@@ -73,6 +73,7 @@ def data(dataset: Dataset, silent: int) -> records.Data:
             source=rules.source,
             titles=_titles(dataset),
             titles_hash=records.sha256(dataset.titles) if dataset.titles else None,
+            queries_with_text=dataset.queries_with_text and dataset.counts.judged_queries_without_text > 0,
         ),
     )
 

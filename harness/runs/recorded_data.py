@@ -7,6 +7,8 @@ from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Query
 from harness.runtime.hashing import joint
+from harness.runtime.job import HarnessJob
+from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,13 @@ class Topics:
 
 
 def topics(manifest: Manifest) -> Topics:
-    """Read the queries and judgments of the record with that manifest; the corpus is not read.
+    """Read the queries and judgments of the record with that manifest; the corpus only where ids stand in quotes.
 
     The ids of a composite are `<part>:<query id>`, as in its record. Raises InputError where the collection cannot be
     read here, or has other queries or judgments than the record's hashes say.
     """
     data = manifest.data
-    datasets = resolve(asked_name(data))
+    datasets = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text)
     for dataset in datasets:
         _read(dataset)
     if _hashes(datasets) != (data.queries_hash, data.qrels_hash):
@@ -54,6 +56,7 @@ def differences(a: Data, b: Data) -> list[str]:
             ("titles", a.rules.titles, b.rules.titles),
             ("queries", a.queries_hash[:10], b.queries_hash[:10]),
             ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
+            ("queries_with_text", a.rules.queries_with_text, b.rules.queries_with_text),
             ("drop_self", a.rules.drop_self, b.rules.drop_self),
             ("binary_level", a.rules.binary_level, b.rules.binary_level),
             ("mrr_level", a.rules.mrr_level, b.rules.mrr_level),
@@ -72,7 +75,12 @@ def _read(dataset: Dataset) -> None:
     for query in dataset.source.queries():
         texts.setdefault(query.query_id, query.text)
     for query_id, doc_id, grade in dataset.source.qrels():
-        dataset.qrels.setdefault(query_id, {})[doc_id] = grade
+        if query_id[:1] == '"' or doc_id[:1] == '"':  # whether the quotes are the id's own, only the corpus says
+            dataset.qrels.clear()
+            dataset.open(HarnessJob(cache()))
+            return
+        if query_id in texts or not dataset.queries_with_text:
+            dataset.qrels.setdefault(query_id, {})[doc_id] = grade
     dataset.queries = [Query(query_id, text) for query_id, text in texts.items() if query_id in dataset.qrels]
 
 

@@ -47,7 +47,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
     specs = _once([stage for spec in config.retrievers for stage in spec.stages])
     retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
     rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
-    plan = [(name, resolve(name, config.titles)) for name in _once(config.datasets)]
+    plan = [(name, resolve(name, config.titles, config.queries_with_text)) for name in _once(config.datasets)]
     if team.main:
         check_writable(config.results)
         _start_compiler(config)

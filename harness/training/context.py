@@ -61,7 +61,7 @@ class Context:
 
     def dataset(self, name: str) -> Dataset:
         """A collection of the recipe by name, opened; of a composite the first part."""
-        dataset = resolve(self._collection(name))[0]
+        dataset = resolve(self._collection(name), queries_with_text=True)[0]
         dataset.open(self.job)
         return dataset
 

@@ -84,12 +84,15 @@ class AppliedRules(_Part):
     source: str
     titles: str  # "in the corpus", "none", "joined from FILE", or "none, though the paper's systems had them"
     titles_hash: str | None
+    queries_with_text: bool = False  # the judged queries without a text were left out; written only where it is so
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = dump(self)
         if self.mrr_level is None:
             found.pop("mrr_level", None)
+        if not self.queries_with_text:
+            found.pop("queries_with_text", None)
         return found
 
 

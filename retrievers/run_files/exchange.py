@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.retrievers.errors import InputError
+from harness.retrievers.ids import checked
 from harness.retrievers.types import Run
 
 if TYPE_CHECKING:
@@ -72,19 +73,20 @@ def to_ranx(run: Run, name: str = "run") -> "ranx.Run":
 def of_any(found: Any) -> Run:
     """A run from a Run, a ranx Run, a DataFrame or {query id: {document id: score}}.
 
-    Raises InputError for anything else, for a DataFrame that lacks a column, or as `Run.of`.
+    Raises InputError for anything else, for a DataFrame that lacks a column or an id, or as `Run.of`.
     """
     if isinstance(found, Run):
         return found
     if isinstance(found, Mapping):
         return Run.of(found)
     kind = f"{type(found).__module__}.{type(found).__qualname__}"  # neither library is imported to ask
-    if kind.startswith("pandas."):
+    if kind.startswith("pandas.") and kind.endswith(".DataFrame"):
         return _of_frame(found)
-    if kind.startswith("ranx."):
+    if kind.startswith("ranx.") and kind.endswith(".Run"):
         return Run.of(found.to_dict())
+    judgments = ", but judgments" if kind.endswith(".Qrels") else ""
     raise InputError(
-        f"a {kind} is no run. Give a harness.Run, a ranx.Run, a pandas.DataFrame with "
+        f"a {kind} is no run{judgments}. Give a harness.Run, a ranx.Run, a pandas.DataFrame with "
         "query_id, document_id and score, {query id: {document id: score}}, or the path of a TREC file."
     )
 
@@ -101,6 +103,7 @@ def _of_frame(frame: "pandas.DataFrame") -> Run:
         names[wanted] = here[0]
     found: dict[str, list[tuple[str, float]]] = {}
     columns = (frame[names[wanted]].tolist() for wanted in ("query_id", "document_id", "score"))
-    for query_id, doc_id, score in zip(*columns, strict=True):
-        found.setdefault(str(query_id), []).append((str(doc_id), float(score)))
+    for number, (query_id, doc_id, score) in enumerate(zip(*columns, strict=True)):
+        query = checked(query_id, f"row {number} of the DataFrame: the query id")
+        found.setdefault(query, []).append((checked(doc_id, f"row {number} of the DataFrame: the document id"), score))
     return Run.of(found)

@@ -81,11 +81,11 @@ def _read(path: Path, with_ranks: bool) -> TrecFile:
     for number, line in byte_lines(path):
         columns = line.split()  # at ASCII white space, as trec_eval does
         try:
-            query, _, doc_id, rank, score, tag_here = columns
+            query, fixed, doc_id, rank, score, tag_here = columns
             value = float(score)
             query_id = query.decode()
             doc_id.decode()
-            if query == b"#" and not ids:
+            if query == b"#" and fixed != b"Q0" and not ids:
                 raise ValueError("a comment of as many words")
         except ValueError as error:
             if line.startswith(b"#") and not ids:  # what some tools write first, such as ir_metadata

@@ -1,17 +1,28 @@
 """Kinds of reports from the trackers of other evaluation tools, replayed on small inputs, a line on each."""
 
 import codecs
+import csv
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from harness.reports.records import records
+from harness.retrievers import text_files
+from harness.runs import recorded_data
 from tests.support.commands import run_process
 
 DOCS = [(f"d{n}", "", text) for n, text in enumerate(("apple pie", "pear tart", "plum", "fig"), 1)]
 QUERIES = [("q1", "apple"), ("q2", "pear")]
 QRELS = {"test": [("q1", "d1", 1), ("q2", "d2", 1)]}
 RUN = "q1 Q0 d1 1 3 t\nq1 Q0 d3 2 2 t\nq2 Q0 d2 1 5 t\n"
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
 
 
 @pytest.fixture
@@ -104,3 +115,67 @@ def test_whatever_the_loader_allows_the_evaluators_bear():
     ran = subprocess.run([sys.executable, "-c", FUZZ], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, (ran.returncode, ran.stderr[-2000:])
     assert ran.stdout == "sound\n"
+
+
+def test_ids_in_the_quotes_of_a_csv_writer(beir, cli, tmp_path):
+    """DBpedia's `"Heroes"_(album)` came out of a csv writer; its document was "missing" and the score halved."""
+    docs = [('"Heroes"_(album)', "", "heroes album bowie"), ("d2", "", "pear tart"), ('"d3"', "", "plum"), *DOCS[3:]]
+    judged = [('"q""1"""', '"""Heroes""_(album)"', '"1"'), ("q2", '"d2"', 1), ("q2", '"d3"', 1), ("q2", '"gone"', 1)]
+    queries = [('q"1"', "heroes album"), ("q2", "pear plum")]
+    folder = beir("quoted", docs=docs, queries=queries, qrels={"test": judged})
+    answer = cli("run", "-r", "bm25", "-d", folder, "-m", "ndcg@10", "-m", "r@10", "--json")
+    assert answer.code == 0, answer.err
+    # `"d3"` is the corpus's own id and stays; `gone` is missing with or without quotes
+    assert json.loads(answer.out)[0]["metrics"]["R@10"] == pytest.approx((1 + 2 / 3) / 2)
+    assert "3 ids of the judgments stand in a csv writer's quotes, such as \"q" in answer.err
+    assert "1 judged documents are not in the corpus" in answer.err
+    # the record's judgments are found again, though the corpus has to say which quotes are an id's own
+    [folder] = tmp_path.glob("results/*/*/*")
+    texts = recorded_data.topics(records.read(folder).manifest)
+    assert texts.qrels == {'q"1"': {'"Heroes"_(album)': 1}, "q2": {"d2": 1, '"d3"': 1, '"gone"': 1}}
+
+
+def test_two_grades_once_the_quotes_are_gone(beir, bad):
+    judged = [("q1", '"d1"', 1), ("q1", "d1", 2), ("q2", "d2", 1)]
+    message = bad("run", "-r", "bm25", "-d", beir("q", docs=DOCS, queries=QUERIES, qrels={"test": judged}))
+    assert "document 'd1' has two grades for query 'q1', 1 and 2" in message
+
+
+@pytest.mark.parametrize(("value", "plain"), [
+    ('"a"', "a"), ('"a""b"', 'a"b'), ('"""a"""', '"a"'), ('"a"b"', '"a"b"'), ('"', '"'), ('""', '""'), ("a", "a"),
+    ('""a"', '""a"'), ('"a', '"a'),
+])  # fmt: skip
+def test_what_a_csv_writer_quotes_is_what_a_csv_reader_reads(value, plain):
+    assert text_files.without_quotes(value) == plain
+    if plain != value:
+        assert next(csv.reader([value], strict=True)) == [plain]
+
+
+def test_judged_queries_without_texts(beir, cli, bad, tmp_path):
+    """Topics of one year with the judgments of all: 652 of 702 scored 0, and the mean was 14 times too low."""
+    judged = [("q1", "d1", 1), ("q2", "d2", 1), *((f"old{n}", "d3", 1) for n in range(18))]
+    folder = beir("part", docs=DOCS, queries=QUERIES, qrels={"test": judged})
+    message = bad("run", "-r", "bm25", "-d", folder)
+    assert "18 of its 20 judged queries have no text" in message
+    assert "To score the 2 others alone, give --queries-with-text" in message
+    assert "18 of its 20" in bad("score", write(tmp_path / "run.trec", RUN), "-d", folder)
+    for words in (("run", "-r", "bm25"), ("score", "run.trec")):
+        answer = cli(*words, "-d", folder, "-m", "mrr@10", "--queries-with-text", "--json")
+        [found] = json.loads(answer.out)
+        assert found["metrics"] == {"MRR@10": 1.0}
+        rules = records.read(Path(found["record"])).manifest.data.rules
+        assert rules.queries_with_text is True
+        assert "18 judged queries have no text; left out, as queries_with_text asks" in answer.err
+        assert set(recorded_data.topics(records.read(Path(found["record"])).manifest).qrels) == {"q1", "q2"}
+    fused = cli("fuse", *(found for found in tmp_path.glob("results/*/*/*")), "-m", "mrr@10")
+    assert fused.code == 0, fused.err
+
+
+def test_a_tenth_of_them_is_borne(beir, cli):
+    queries = [*QUERIES, *((f"m{n}", "fig") for n in range(7))]
+    judged = [(query, "d4", 1) for query, _ in queries]
+    folder = beir("nearly", docs=DOCS, queries=queries, qrels={"test": [*judged, ("lost", "d1", 1)]})
+    answer = cli("run", "-r", "bm25", "-d", folder, "-m", "r@4")
+    assert answer.code == 0, answer.err
+    assert "1 judged queries have no text; each scores 0" in answer.err
+    assert cli("run", "-r", "bm25", "-d", folder, "--queries-with-text").code == 0

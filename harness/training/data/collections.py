@@ -83,7 +83,7 @@ class Training:
 def opened(places: Iterable[str], job: Job) -> Iterator[Dataset]:
     """The collections at these places, each opened when it comes to it. Raises InputError as the loader."""
     for place in places:
-        for dataset in resolve(place):
+        for dataset in resolve(place, queries_with_text=True):  # nothing is learnt from a query without text
             dataset.open(job)
             yield dataset
 

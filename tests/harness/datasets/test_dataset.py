@@ -103,16 +103,16 @@ def test_counts_of_what_is_tolerated(beir, job):
     dataset = opened(
         beir(
             docs=[*DOCS, DOCS[0], ("d4", "", " "), DOCS[0]],
-            queries=[*QUERIES, QUERIES[1], ("q3", "never judged")],
-            qrels={"test": [*QRELS, QRELS[0], ("q1", "gone", 1), ("q9", "d1", 1)]},
+            queries=[*QUERIES, QUERIES[1], ("q3", "never judged"), *((f"m{n}", "more") for n in range(7))],
+            qrels={"test": [*QRELS, QRELS[0], ("q1", "gone", 1), *((f"m{n}", "d1", 1) for n in range(8))]},
         ),
         job,
     )
     counts = dataset.counts
     assert [doc.doc_id for doc in dataset.documents()] == ["d1", "d2", "d3", "d4"]
     assert (counts.documents, counts.duplicate_documents, counts.empty_texts) == (4, 2, 1)
-    assert (counts.queries, counts.duplicate_queries, counts.queries_without_judgments) == (2, 1, 1)
-    assert (counts.judgments, counts.duplicate_judgments) == (5, 1)
+    assert (counts.queries, counts.duplicate_queries, counts.queries_without_judgments) == (9, 1, 1)
+    assert (counts.judgments, counts.duplicate_judgments) == (12, 1)
     assert (counts.judged_documents_missing, counts.judged_queries_without_text) == (1, 1)
     assert counts.documents_without_title == 1
     assert len(dataset.warnings) == 7
