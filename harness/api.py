@@ -173,15 +173,17 @@ def compare(
     metric: str = "NDCG@10",
     permutations: int = 100_000,
     seed: int = 42,
+    allow_shallow: bool = False,
 ) -> Compared:
     """`harness compare`: other records against a baseline, query by query, in one metric.
 
     `significance.systems` has of each other system the mean difference, its interval, p by paired t-test and by
-    randomisation, both corrected for several systems, and the queries won, tied and lost. Raises InputError where the
-    records are of different collections or rules, or one lacks the metric.
+    randomisation, both corrected for several systems, and the queries won, tied and lost. Raises InputError where
+    the records are of different collections or rules, one lacks the metric, or one's run was cut before the metric's
+    rank and another's was not (`allow_shallow` marks it instead).
     """
     every = [one if isinstance(one, Result) else read(one) for one in (baseline, *others)]
-    return compare_records([one.record for one in every], metric, permutations, seed)
+    return compare_records([one.record for one in every], metric, permutations, seed, allow_shallow=allow_shallow)
 
 
 def read(folder: _Folder) -> Result:

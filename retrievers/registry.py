@@ -84,6 +84,8 @@ class Retriever(ABC):
     # whether several processes share its work through `job`: all call `search`, and what it returns at rank 0 counts;
     # otherwise rank 0 alone is asked
     distributed: ClassVar[bool] = False
+    # options whose values the variant of its identity says; a record's label adds the others that are not defaults
+    told: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, options: Any) -> None:
         self.options = options

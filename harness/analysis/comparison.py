@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from harness.metrics.names import parse_metrics
 from harness.reports.records import records
+from harness.reports.records.comparable import marked
+from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.reports.statistics import paired
 from harness.reports.statistics.paired import Change, Judged, Significance
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import trec
 from harness.runs import recorded_data
-from harness.runs.lookup import check_collections, values_of
+from harness.runs.lookup import check_collections, check_depths, values_of
 
 CUTOFF = 10  # of Judged@k
 
@@ -32,12 +34,18 @@ class Compared:
 
 
 def compare_records(
-    found: Sequence[Record], metric: str = "NDCG@10", permutations: int = 100_000, seed: int = 42, most_changed: int = 5
+    found: Sequence[Record],
+    metric: str = "NDCG@10",
+    permutations: int = 100_000,
+    seed: int = 42,
+    most_changed: int = 5,
+    allow_shallow: bool = False,
 ) -> Compared:
     """Compare every record with the first, in one metric that all of them have.
 
-    Raises InputError or RecordError for fewer than two records, one that is given twice, records of different
-    collections or rules, a metric that one of them lacks, or other queries in one than in its pair.
+    Runs of different depths, where the metric looks deeper, need `allow_shallow`, and are marked. Raises InputError or
+    RecordError for fewer than two records, one that is given twice, records of different collections, rules or depths,
+    a metric that one of them lacks, or other queries in one than in its pair.
     """
     if len(found) < 2:
         raise InputError(
@@ -55,12 +63,15 @@ def compare_records(
                 f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. "
                 f"Run it again with --metric {name} (nothing is searched anew), or choose another --metric."
             )
-    labels = _labels(found)
+    depths = check_depths(found, name, allow_shallow)
+    labels = [marked(own, depth) for own, depth in zip(_labels(found), depths, strict=True)]
     by_name = dict(zip(labels, found, strict=True))
     values = {label: values_of(record, name) for label, record in by_name.items()}
     significance = paired.against_baseline(labels[0], values, permutations, seed)
     changes = {label: paired.changes(values[labels[0]], values[label], most_changed) for label in labels[1:]}
     warnings = []
+    if any(depths):
+        warnings.append(f"runs of different depths: {name} counts only what a run that was cut still has")
     manifest = found[0].manifest
     if manifest.parts:
         warnings.append(
@@ -87,10 +98,7 @@ def compare_records(
 
 def _labels(found: Sequence[Record]) -> list[str]:
     """Retriever and variant, and the hash where several are alike in these."""
-    short = [
-        f"{system.retriever} ({system.variant})" if system.variant else system.retriever
-        for system in (record.manifest.system for record in found)
-    ]
+    short = [label(record.manifest) for record in found]
     labels = [
         f"{name} {record.folder.name}" if short.count(name) > 1 else name
         for name, record in zip(short, found, strict=True)

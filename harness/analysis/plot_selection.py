@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.reports.records import records
+from harness.reports.records.labels import label, options
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.runs.lookup import find
@@ -26,7 +27,7 @@ def choose(
     retrievers: Sequence[str] | None,
     labels: Sequence[str] | None,
 ) -> list[Named]:
-    """The records to draw: those named, or all under `results`; of those of one name on one collection the newest.
+    """The records to draw: those named, or all under `results`; of those that differ in nothing but time the newest.
 
     `words` name records as `harness.runs.lookup.find` has it. What is left out, or cannot be read, is said on standard
     error. Raises InputError where none is left, or a word names none.
@@ -80,10 +81,10 @@ def _newest(found: Sequence[Named], named: bool) -> list[Named]:
         if other is None:
             best[key] = one
             continue
-        if named:
+        if named or _unlike(other.record, one.record):
             raise InputError(
                 f"{other.record.folder} and {one.record.folder} are both {one.label} on {manifest.data.name}. Name "
-                "one, or tell them apart by --label FOLDER=TEXT."
+                "the records to draw, or tell them apart by --label FOLDER=TEXT."
             )
         newer, older = sorted((other, one), key=lambda n: n.record.manifest.created, reverse=True)
         best[key] = newer
@@ -92,6 +93,12 @@ def _newest(found: Sequence[Named], named: bool) -> list[Named]:
             f"{older.record.folder} is left out; --label FOLDER=TEXT tells them apart"
         )
     return list(best.values())
+
+
+def _unlike(one: Record, other: Record) -> bool:
+    """Whether two records of one name are of different systems: other options, weights, depths or files."""
+    a, b = one.manifest, other.manifest
+    return (a.system, a.top_k) != (b.system, b.top_k)
 
 
 def labelled(found: Sequence[Record], labels: Sequence[str] | None) -> list[Named]:
@@ -146,13 +153,12 @@ def _parsed(labels: Sequence[str] | None) -> dict[str, str]:
 
 def _printed(record: Record) -> str:
     """The system as `harness run`, `list` and `compare` print it."""
-    system = record.manifest.system
-    return f"{system.retriever} ({system.variant})" if system.variant else system.retriever
+    return label(record.manifest)
 
 
 def _name(record: Record) -> str:
     system = record.manifest.system
     # a checkpoint is known by its folder's or hub id's last word
     word = f"hf:{Path(system.retriever).name}" if system.retriever.startswith("hf:") else system.system
-    more = ", ".join(part for part in (system.stage, system.variant) if part)
+    more = ", ".join(filter(None, [system.stage, system.variant, *options(record.manifest)]))
     return f"{word} ({more})" if more else word

@@ -9,18 +9,25 @@ from harness.reports.errors import RecordError
 from harness.reports.plots import scores as score_plots
 from harness.reports.plots import style
 from harness.reports.records import records
+from harness.reports.records.comparable import marked
 from harness.reports.tables.beside_paper import mean_interval, printed
 from harness.retrievers.errors import InputError
-from harness.runs.lookup import check_collections, find, values_of
+from harness.runs.lookup import check_collections, check_depths, check_names, find, values_of
 
 
 def differences(
-    first: str, second: str, results: Path, metric: str, labels: Sequence[str] | None, output: Path
+    first: str,
+    second: str,
+    results: Path,
+    metric: str,
+    labels: Sequence[str] | None,
+    output: Path,
+    allow_shallow: bool = False,
 ) -> None:
     """Draw the differences of two records, each named as `harness.runs.lookup.find` has it.
 
-    Raises InputError where they are one record, or not of one collection and its rules; RecordError where one lacks the
-    metric.
+    Raises InputError where they are one record, not of one collection and its rules, or one's run is too shallow for
+    the metric; RecordError where one lacks it.
     """
     from harness.reports.plots import differences as difference_plot
 
@@ -36,7 +43,9 @@ def differences(
         named = [
             Named(f"{one.label} {one.record.folder if same else one.record.folder.name}", one.record) for one in named
         ]
-    a, b = (values_of(one.record, metric) for one in _with(named, metric))
+    check_depths([one.record for one in _with(named, metric)], metric, allow_shallow)  # whatever they call it
+    named = _deep(named, metric, allow_shallow)
+    a, b = (values_of(one.record, metric) for one in named)
     names = named[0].label, named[1].label
     with style.styled():
         title = f"{pair[0].manifest.data.name}: {style.short(names[1], 80)} minus {style.short(names[0], 80)}"
@@ -54,16 +63,33 @@ def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
     return chosen
 
 
-def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path) -> None:
-    """Draw recall by cutoff: of the records' own R@k, or scored anew from their runs at `cutoffs` ("1,10,100")."""
+def _deep(chosen: Sequence[Named], metric: str, allow_shallow: bool) -> list[Named]:
+    """The same records, of each collection's those that are shallower than the others marked, if they may be."""
+    found = list(chosen)
+    for name in dict.fromkeys(one.record.manifest.data.name for one in chosen):
+        here = [n for n, one in enumerate(chosen) if one.record.manifest.data.name == name]
+        depths = check_depths([chosen[n].record for n in here], metric, allow_shallow)
+        for n, depth in zip(here, depths, strict=True):
+            found[n] = Named(marked(chosen[n].label, depth), chosen[n].record)
+    return found
+
+
+def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path, allow_shallow: bool = False) -> None:
+    """Draw recall by cutoff: of the records' own R@k, or scored anew from their runs at `cutoffs` ("1,10,100").
+
+    Raises InputError as `bars`.
+    """
     style.check_output(output)
+    check_names([one.record for one in chosen])
     if cutoffs is None:
-        lines = [_line(one, _known(one)) for one in chosen]
-        if empty := [one for one, line in zip(chosen, lines, strict=True) if not line.at]:
+        found = [_known(one) for one in chosen]
+        if empty := [one for one, at in zip(chosen, found, strict=True) if not at]:
             raise RecordError(f"{empty[0].record.folder} has no R@k. Name --cutoffs, or run with --metric R@10.")
     else:
         wanted = _cutoffs(cutoffs)
-        lines = [_line(one, _scored(one, wanted)) for one in chosen]
+        found = [_scored(one, wanted) for one in chosen]
+    deepest = max(k for at in found for k in at)
+    lines = [_line(one, at) for one, at in zip(_deep(chosen, f"R@{deepest}", allow_shallow), found, strict=True)]
     with style.styled():
         style.save(score_plots.recall(lines), output)
 
@@ -119,24 +145,29 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     return {k: values[f"R@{k}"] for k in cutoffs}
 
 
-def bars(chosen: Sequence[Named], metric: str, output: Path) -> None:
-    """Draw `plots.bars` of the records."""
+def bars(chosen: Sequence[Named], metric: str, output: Path, allow_shallow: bool = False) -> None:
+    """Draw `plots.bars` of the records.
+
+    Raises InputError where two collections have one name, or one's run is too shallow for the metric, unless
+    `allow_shallow` marks it.
+    """
     style.check_output(output)
-    points = _points(chosen, metric)
+    points = _points(chosen, metric, allow_shallow)
     with style.styled():
         style.save(score_plots.bars(points, metric), output)
 
 
-def cost(chosen: Sequence[Named], metric: str, output: Path) -> None:
-    """Draw `plots.cost` of the records."""
+def cost(chosen: Sequence[Named], metric: str, output: Path, allow_shallow: bool = False) -> None:
+    """Draw `plots.cost` of the records. Raises InputError as `bars`."""
     style.check_output(output)
-    points = _points(chosen, metric)
+    points = _points(chosen, metric, allow_shallow)
     with style.styled():
         style.save(score_plots.cost(points, metric), output)
 
 
-def _points(chosen: Sequence[Named], metric: str) -> list[score_plots.Point]:
-    return [_point(one, metric) for one in _with(chosen, metric)]
+def _points(chosen: Sequence[Named], metric: str, allow_shallow: bool) -> list[score_plots.Point]:
+    check_names([one.record for one in chosen])
+    return [_point(one, metric) for one in _deep(_with(chosen, metric), metric, allow_shallow)]
 
 
 def _point(one: Named, metric: str) -> score_plots.Point:

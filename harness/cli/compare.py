@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import AllowShallow, Json
 
 
 def compare_command(
@@ -26,6 +26,7 @@ def compare_command(
     ] = 100_000,
     changes: Annotated[int, typer.Option("--changes", min=0, help="Queries to show that changed most.")] = 5,
     output: Annotated[str, typer.Option("--format", "-f", help="md, csv (without the queries) or json.")] = "md",
+    allow_shallow: AllowShallow = False,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     as_json: Json = False,
 ) -> None:
@@ -46,7 +47,9 @@ def compare_command(
             "a comparison needs a baseline and another run: harness compare RUN_A RUN_B [...]. "
             f"`harness list runs --results {results}` shows what there is."
         )
-    found = compare_records([find(word, results) for word in runs or []], metric, permutations, seed, changes)
+    found = compare_records(
+        [find(word, results) for word in runs or []], metric, permutations, seed, changes, allow_shallow
+    )
     for warning in found.warnings:
         log.logger.warning(warning)
     tested = found.significance

@@ -71,19 +71,16 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
     if as_json:
         print_json([_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes])
         return
+    from harness.reports.records.labels import label
+
     names = _metrics([outcome.record for outcome in outcomes])
     rows = []
     for outcome in outcomes:
         manifest = outcome.record.manifest
-        label = _label(manifest.system.retriever, manifest.system.variant)
-        rows.append((manifest.data.name, label, *_cells(outcome.record, names)))
+        rows.append((manifest.data.name, label(manifest), *_cells(outcome.record, names)))
     _show(("dataset", "retriever", *names), rows, len(names))
     for outcome in outcomes:
         _console().print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
-
-
-def _label(retriever: str, variant: str | None) -> str:
-    return f"{retriever} ({variant})" if variant else retriever
 
 
 def _metrics(records: Sequence["Record"]) -> list[str]:
@@ -92,11 +89,19 @@ def _metrics(records: Sequence["Record"]) -> list[str]:
 
 
 def _cells(record: "Record", names: Sequence[str]) -> list[str]:
-    return [f"{record.metrics[name]:.4f}" if name in record.metrics else "" for name in names]
+    """The scores; those of a metric that looks deeper than the run goes are marked."""
+    from harness.reports.records.comparable import depth, marked
+
+    def cell(name: str) -> str:
+        return marked(f"{record.metrics[name]:.4f}", depth(record, int(name.rpartition("@")[2])))
+
+    return [cell(name) if name in record.metrics else "" for name in names]
 
 
 def _facts(record: "Record") -> dict[str, Any]:
     """What JSON says of a record."""
+    from harness.reports.records.comparable import depth
+
     manifest = record.manifest
     return {
         "dataset": manifest.data.name,
@@ -105,6 +110,7 @@ def _facts(record: "Record") -> dict[str, Any]:
         "record": str(record.folder),
         "created": manifest.created,
         "metrics": record.metrics,
+        "cut_at": depth(record, max((int(name.rpartition("@")[2]) for name in record.metrics), default=0)),
     }
 
 
@@ -206,12 +212,14 @@ def _remark(dataset_id: str) -> str:
 
 def runs_table(results: Path, as_json: bool) -> None:
     """Every record under `results`; what cannot be read is named on standard error."""
+    from harness.reports.records.comparable import unlike_of_a_name
+    from harness.reports.records.labels import label
     from harness.reports.records.records import find
 
     if not results.is_dir():
         raise InputError(f"there is no folder {results}. Run something first, or name the folder with --results.")
     records, problems = find(results)
-    for problem in problems:
+    for problem in problems + unlike_of_a_name(records):
         log.logger.warning(problem)
     if as_json:
         print_json([_facts(record) for record in records])
@@ -221,8 +229,8 @@ def runs_table(results: Path, as_json: bool) -> None:
     for record in records:
         manifest = record.manifest
         made = manifest.created.replace("+00:00", "Z")
-        label = _label(manifest.system.retriever, manifest.system.variant)
-        rows.append((f"{manifest.data.name} {record.folder.name}", label, made, *_cells(record, names)))
+        cells = _cells(record, names)
+        rows.append((f"{manifest.data.name} {record.folder.name}", label(manifest), made, *cells))
     if records:
         _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:

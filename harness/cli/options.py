@@ -1,5 +1,6 @@
 """Options that several commands have: `-v` and `-q`, before the command's name or after it, and `--json`."""
 
+import copy
 import functools
 import inspect
 import logging
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from harness.runtime import log
 
@@ -17,8 +19,45 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 WithText = Annotated[
     bool, typer.Option("--queries-with-text", help="Leave out judged queries that have no text; else each scores 0.")
 ]
+AllowShallow = Annotated[
+    bool,
+    typer.Option(
+        "--allow-shallow", help="Also where a run was cut before the metric's rank and another was not; marked."
+    ),
+]
 
 _asked: set[str] = set()  # of one command, before its name and after it
+
+
+class Once(TyperCommand):
+    """A command whose options of one value are given once: of two, the parser would keep the last in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as ever. Raises InputError for an option of one value that is given twice."""
+        if not ctx.resilient_parsing:
+            self._refuse_repeated(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
+        from harness.retrievers.errors import InputError
+
+        parser = self.make_parser(ctx)
+        single = [p for p in self.get_params(ctx) if p.param_type_name == "option" and not (p.multiple or p.is_flag)]  # type: ignore[attr-defined]
+        for option in single:
+            twin = copy.copy(option)
+            twin.multiple = True  # so that the parser keeps every value
+            twin.add_to_parser(parser, ctx)
+        values = parser.parse_args(args=list(args))[0]
+        for option in single:
+            given = values.get(option.name, ())
+            if len(given) > 1:
+                raise InputError(
+                    f"{option.opts[0]} is given {_times(len(given))}, as {' and as '.join(given)}. Give it once."
+                )
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
 
 
 def begin() -> None:

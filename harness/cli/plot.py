@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import AllowShallow
+
 plot_app = typer.Typer(
     help="Draw pictures from records, as PNG or SVG.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
 )
@@ -36,13 +38,14 @@ def bars_command(
     retriever: Retrievers = None,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    allow_shallow: AllowShallow = False,
 ) -> None:
     """Scores by collection with 95 % intervals, beside what is published."""
     from harness.analysis import plots
     from harness.analysis.plot_selection import choose
 
     chosen = choose(folders, results, dataset, retriever, label)
-    plots.bars(chosen, metric, output)
+    plots.bars(chosen, metric, output, allow_shallow)
     _wrote(output)
 
 
@@ -55,13 +58,14 @@ def cost_command(
     retriever: Retrievers = None,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    allow_shallow: AllowShallow = False,
 ) -> None:
     """Scores against bytes per document, in both countings, and against queries per second."""
     from harness.analysis import plots
     from harness.analysis.plot_selection import choose
 
     chosen = choose(folders, results, dataset, retriever, label)
-    plots.cost(chosen, metric, output)
+    plots.cost(chosen, metric, output, allow_shallow)
     _wrote(output)
 
 
@@ -73,11 +77,12 @@ def differences_command(
     results: Results = _RESULTS,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    allow_shallow: AllowShallow = False,
 ) -> None:
     """The difference B - A of each query, sorted, with wins, ties and losses."""
     from harness.analysis import plots
 
-    plots.differences(first, second, results, metric, label, output)
+    plots.differences(first, second, results, metric, label, output, allow_shallow)
     _wrote(output)
 
 
@@ -93,13 +98,14 @@ def recall_command(
         typer.Option("--cutoffs", help="Such as 1,10,100: score the runs at these. [the R@k of the records]"),
     ] = None,
     label: Labels = None,
+    allow_shallow: AllowShallow = False,
 ) -> None:
     """Recall by cutoff, from the records' R@k, or from their runs and the collections' judgments."""
     from harness.analysis import plots
     from harness.analysis.plot_selection import choose
 
     chosen = choose(folders, results, dataset, retriever, label)
-    plots.recall(chosen, cutoffs, output)
+    plots.recall(chosen, cutoffs, output, allow_shallow)
     _wrote(output)
 
 

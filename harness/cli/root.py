@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import HELP_NAMES, Quiet, Verbose, begin, choose, of_group, with_loudness
+from harness.cli.options import HELP_NAMES, Once, Quiet, Verbose, begin, choose, of_group, with_loudness
 
 # One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
@@ -64,7 +64,7 @@ def build(commands: Sequence[str] = COMMANDS) -> typer.Typer:
             made.add_typer(_with_loudness(group), name=name, context_settings=HELP_NAMES)
         else:
             command = with_loudness(getattr(module, f"{name}_command"))
-            made.command(name, context_settings=HELP_NAMES)(command)
+            made.command(name, cls=Once, context_settings=HELP_NAMES)(command)
     return made
 
 
@@ -74,7 +74,7 @@ def _with_loudness(group: typer.Typer) -> typer.Typer:
     made.callback(help=group.info.help)(of_group)
     for one in group.registered_commands:
         assert one.callback is not None
-        made.command(one.name, context_settings=HELP_NAMES)(with_loudness(one.callback))
+        made.command(one.name, cls=Once, context_settings=HELP_NAMES)(with_loudness(one.callback))
     return made
 
 

@@ -168,14 +168,17 @@ class Raw(str):
 def pairs(words: list[str]) -> dict[str, Any]:
     """Split each NAME=VALUE of `--option`; what a value means is up to the option's type.
 
-    Raises InputError for a word without a name or an equals sign.
+    Raises InputError for a word without a name or an equals sign, or a name that is given twice.
     """
     found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise InputError(f"--option {word!r} is not NAME=VALUE.")
-        found[name.strip().replace("-", "_")] = Raw(value)
+        name = name.strip().replace("-", "_")
+        if name in found:
+            raise InputError(f"--option {name} is given twice, as {found[name]} and as {value}. Give it once.")
+        found[name] = Raw(value)
     return found
 
 

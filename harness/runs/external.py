@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.datasets.dataset import Dataset, resolve
 from harness.reports.records import records
+from harness.reports.records.comparable import cut_at
 from harness.reports.records.origin import RunFile
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import exchange, trec
@@ -40,10 +43,12 @@ def given(found: Any) -> Given:
         reordered = content.reordered
     else:
         run, tag, location, sha, reordered = exchange.of_any(found), "", "in memory", None, 0
-    deepest = max((high - low for low, high in zip(run.offsets, run.offsets[1:], strict=False)), default=0)
+    counts = np.diff(run.offsets)
+    deepest = int(max(counts, default=0))
     if not deepest:
         raise InputError(f"the run {location} holds no results. Was it written whole?")
-    return Given(run, RunFile(location=location, sha256=sha, tag=tag, deepest=int(deepest)), reordered)
+    cut = cut_at(counts.tolist())
+    return Given(run, RunFile(location=location, sha256=sha, tag=tag, deepest=deepest, cut_at=cut), reordered)
 
 
 def label_of(name: str | None, found: Given) -> str:

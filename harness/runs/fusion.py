@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.datasets.dataset import Dataset
 from harness.reports.records import records
+from harness.reports.records.comparable import differences
+from harness.reports.records.labels import label
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError, unknown
@@ -147,7 +149,7 @@ def check_one_collection(firsts: Sequence[Record]) -> None:
                 f"{record.folder} is the mean of {len(record.manifest.parts)} collections. Fuse their runs one by one."
             )
         a, b = firsts[0].manifest.data, record.manifest.data
-        if other := recorded_data.differences(a, b):
+        if other := differences(a, b):
             raise InputError(
                 f"{firsts[0].folder} ({a.name}) and {record.folder} ({b.name}) are not of one collection: they differ "
                 f"in {', '.join(other)}. Fuse runs of the same collection."
@@ -185,9 +187,8 @@ def part_of(
     """Read a part, with the collection's queries in their order. Raises InputError as `harness.runs.external`."""
     query_ids = [query.query_id for query in dataset.queries]
     if record is not None:
-        system = record.manifest.system
         named = FusedPart(
-            name=f"{system.retriever} ({system.variant})" if system.variant else system.retriever,
+            name=label(record.manifest),
             record=record.folder.name,
             location=str(record.folder.absolute()),
             run_hash=record.manifest.files[records.RUN],

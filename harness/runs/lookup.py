@@ -1,14 +1,14 @@
-"""Records found by what a user calls them, and checked to be of one collection."""
+"""Records found by what a user calls them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.reports.errors import RecordError
-from harness.reports.records import records
+from harness.reports.records import comparable, records
+from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
-from harness.runs import recorded_data
 from harness.runs.record_store import slug
 
 _SHORTEST = 4  # letters of a hash
@@ -54,19 +54,30 @@ def _described(folder: Path) -> str:
         manifest = records.read(folder).manifest
     except RecordError:
         return f"{folder.name} (not readable)"
-    options = ", ".join(f"{key}={value}" for key, value in manifest.system.options.items())
-    return f"{folder.name} ({options or 'no options'}; {manifest.created[:16]})"
+    return f"{folder.name}, {label(manifest)}, of {manifest.created[:16]}"
 
 
 def check_collections(found: Sequence[Record]) -> None:
     """Raise InputError where records differ in corpus, titles, queries, judgments or rules."""
-    first = found[0]
-    for record in found[1:]:
-        if parts := recorded_data.differences(first.manifest.data, record.manifest.data):
-            raise InputError(
-                f"{first.folder} ({first.manifest.data.name}) and {record.folder} ({record.manifest.data.name}) are "
-                f"not of one collection. They differ in {', '.join(parts)}. Compare runs of the same collection."
-            )
+    if fault := comparable.unlike(found):
+        raise InputError(f"{fault} Compare runs of the same collection.")
+
+
+def check_names(found: Sequence[Record]) -> None:
+    """Raise InputError where two collections of one name would stand side by side."""
+    for fault in comparable.unlike_of_a_name(found):
+        raise InputError(f"{fault} Name the records of one of them alone, or keep the others in another --results.")
+
+
+def check_depths(found: Sequence[Record], metric: str, allow_shallow: bool) -> list[int | None]:
+    """The depth of each record where the metric looks deeper, None elsewhere; all None where they are alike.
+
+    Raises InputError where they are not alike and `allow_shallow` is not set; who sets it marks what it shows.
+    """
+    fault = comparable.unlike_depths(found, metric)
+    if fault and not allow_shallow:
+        raise InputError(fault)
+    return [comparable.depth(one, int(metric.rpartition("@")[2])) if fault else None for one in found]
 
 
 def values_of(record: Record, metric: str) -> dict[str, float]:

@@ -30,6 +30,7 @@ def of_run(
 ) -> Manifest:
     """The manifest of one retriever on one dataset; `files` is filled in when it is written."""
     identity = retriever.identity()
+    chosen = retriever.options.model_dump(mode="json", exclude_defaults=True, exclude=set(retriever.told))
     return Manifest(
         schema_version=records.SCHEMA_VERSION,
         created=now(),
@@ -38,6 +39,7 @@ def of_run(
         system=records.System(
             retriever=spec.name,
             options=retriever.resolved(),
+            asked=chosen,
             **identity.model_dump(exclude={"paper_rows"}),
             paper_rows=tuple(records.PaperRow(table=row.table, row=row.row) for row in identity.paper_rows),
         ),

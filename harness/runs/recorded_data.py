@@ -47,24 +47,6 @@ def part_label(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def differences(a: Data, b: Data) -> list[str]:
-    """In what two collections differ, as far as it decides a run or its scores; empty where they are one."""
-    return [
-        f"{name} ({one} against {other})"
-        for name, one, other in (
-            ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
-            ("titles", a.rules.titles, b.rules.titles),
-            ("queries", a.queries_hash[:10], b.queries_hash[:10]),
-            ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
-            ("queries_with_text", a.rules.queries_with_text, b.rules.queries_with_text),
-            ("drop_self", a.rules.drop_self, b.rules.drop_self),
-            ("binary_level", a.rules.binary_level, b.rules.binary_level),
-            ("mrr_level", a.rules.mrr_level, b.rules.mrr_level),
-        )
-        if one != other
-    ]
-
-
 def asked_name(data: Data) -> str:
     """What to ask the loader for; of a folder, the name is its own and its split's alone."""
     return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name

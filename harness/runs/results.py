@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import exchange, trec
@@ -98,7 +99,5 @@ class Result(Ranking):
         return frame.rename_axis(index="query_id")
 
     def __repr__(self) -> str:
-        system = self.manifest.system
-        label = f"{system.retriever} ({system.variant})" if system.variant else system.retriever
         values = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        return f"<{label} on {self.manifest.data.name}: {values}>"
+        return f"<{label(self.manifest)} on {self.manifest.data.name}: {values}>"

@@ -44,7 +44,10 @@ def load(name: str, changes: list[str]) -> Recipe:
     no folder.
     """
     path, values = _read(name, [])
-    for change in changes:
+    places = [change.partition("=")[0].strip() for change in changes]
+    for number, change in enumerate(changes):
+        if places[number] in places[:number]:
+            raise InputError(f"--set {places[number]} is given twice. Give it once.")
         _apply(values, change)
     try:
         recipe = Recipe.model_validate(values)

@@ -38,3 +38,4 @@ class RunFile(_Origin):
     sha256: str | None  # of the file; None for what was never one
     tag: str  # the last column of its first line
     deepest: int  # most documents of a query
+    cut_at: int | None = None  # where most queries have exactly as many; not there in records of before

@@ -60,6 +60,7 @@ class System(_Part):
     variant: str | None
     paper_rows: tuple[PaperRow, ...]
     options: dict[str, Any]
+    asked: dict[str, Any] = {}  # options that are not their defaults, without those that `variant` says
     checkpoint: str | None
     checkpoint_hash: str | None
     seed: int | None

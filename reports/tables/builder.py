@@ -21,6 +21,8 @@ from harness.reports.errors import RecordError
 from harness.reports.paper import claims, rows
 from harness.reports.paper.collections import COLLECTIONS, LICENSED, Collection, against
 from harness.reports.paper.published import AVERAGE, PublishedTable, published
+from harness.reports.records.comparable import unlike
+from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.reports.statistics.bootstrap import SEED, Values, interval, means
 from harness.reports.tables.cells import COMPARABLE, Cell, Status
@@ -85,10 +87,21 @@ class _Builder:
             cell = cells[system, test]
             return cell.measured if cell.ranks else None
 
+        for test in tests:
+            self._check_column([cells[system, test] for system in self.printed.systems])
         notes = [*claims.flags(self.printed), *claims.verdicts(self.printed, measured)]
         self._tell_unused()
         remarks = tuple(dict.fromkeys(self.remarks))
         return Table(self.printed, cells, tests, tuple(notes), remarks, self.tolerance, self.instead)
+
+    def _check_column(self, cells: Sequence[Cell]) -> None:
+        """Raise RecordError for cells of different collections, unless a cell says already what is against it."""
+        place = self.instead.get(collection_and_metric(self.printed, cells[0].test)[0])
+        silent = [cell.record for cell in cells if cell.record is not None and (place or not cell.reasons)]
+        if fault := unlike(silent):
+            raise RecordError(
+                f"{fault} Keep the records of one of them in a folder of their own, and name it --results."
+            )
 
     def _cell(self, system: str, test: str) -> Cell:
         name, metric = collection_and_metric(self.printed, test)
@@ -207,9 +220,7 @@ def _why(record: Record) -> str:
 
 
 def _label(record: Record) -> str:
-    system = record.manifest.system
-    variant = f" ({system.variant})" if system.variant else ""
-    return f"{system.retriever}{variant} on {record.manifest.data.name}"
+    return f"{label(record.manifest)} on {record.manifest.data.name}"
 
 
 def _status(reasons: Sequence[str], difference: float | None, tolerance: float | None) -> Status:

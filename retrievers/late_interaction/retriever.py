@@ -84,6 +84,7 @@ class LateInteraction(OnCheckpoint):
     entry = entries()["colbertv2"]
     Options = LateOptions
     aside = (*OnCheckpoint.aside, "first_stage", "first_stage_options", "depth", "exhaustive_gib")
+    told = frozenset({"first_stage", "depth"})
     options: LateOptions
 
     def __init__(self, options: LateOptions) -> None:

@@ -35,6 +35,7 @@ class BM25(Retriever):
     Options = BM25Options
     summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b"
     packages = ("pyserini",)
+    told = frozenset({"fields"})
     options: BM25Options
 
     @classmethod

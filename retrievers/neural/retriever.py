@@ -57,6 +57,7 @@ class Neural(OnCheckpoint):
 
     Options = NeuralOptions
     aside = (*OnCheckpoint.aside, "engine")
+    told = frozenset({"dense", "lexical"})
     options: NeuralOptions
     distributed = True
     _terms: float | None = None  # of a document, on average, where it is not K

@@ -48,7 +48,7 @@ def test_as_scipy_has_it(cli, mini):
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     base = np.array(column(records[0]))
-    assert found["baseline"] == "coordination"
+    assert found["baseline"] == "coordination (top_k=100)"
     assert found["systems"][0]["value"] == pytest.approx(records[0].metrics["NDCG@10"])
     for record, system in zip(records[1:], found["systems"][1:], strict=True):
         values = np.array(column(record))
@@ -97,14 +97,15 @@ def test_the_tables(cli, mini):
         "| system | NDCG@10 | difference | 95 % interval | d_z | wins/ties/losses | p (t-test) | p (randomisation) "
         "| Judged@10 | unjudged |"
     )
-    assert [line.split(" | ")[0] for line in systems.splitlines()[2:]] == ["| coordination", "| bm25 (flat)"]
+    names = [line.split(" | ")[0] for line in systems.splitlines()[2:]]
+    assert names == ["| coordination (top_k=100)", "| bm25 (flat, top_k=100)"]
     assert f"| {records[0].metrics['NDCG@10']:.4f} |" in systems
     assert len(changes.splitlines()) == 3
     assert "100 queries; baseline coordination" in two.err
     three = cli("compare", *hashes(records), "--results", results, *FEW).out
     assert "p (randomisation, max-T)" in three
     assert "p (t-test, Holm)" in three
-    assert f"| bm25 (flat) {records[2].folder.name} |" in three  # two of one name go by their hashes
+    assert "| bm25 (flat, b=0, top_k=100) |" in three
     only = cli("compare", *hashes(records), "--results", results, "--correction", "max-t", *FEW).out
     assert "Holm" not in only
     assert "max-T" in only
@@ -141,7 +142,7 @@ def test_bad_words(bad, mini, tmp_path):
     assert "is given twice" in go(one.folder.name, one.folder)
     message = go("mini/bm25", one.folder.name)
     assert "is 2 records. Name one by its hash" in message
-    assert f"{three.folder.name} (k1=0.9, b=0.0, fields=flat;" in message
+    assert f"{three.folder.name}, bm25 (flat, b=0, top_k=100), of 20" in message
     message = go("mini/bm26", one.folder.name)
     assert "no record 'mini/bm26'" in message
     assert str(two.folder) in message
@@ -186,7 +187,8 @@ def test_other_queries_than_its_pair(bad, mini, tmp_path):
     _, (one, two, _) = mini
     other = forge(two, tmp_path / "other", lambda text: text.replace("q017", "q917"))
     message = bad("compare", one.folder, other)
-    assert "coordination lacks 1 of the other's (q917); bm25 (flat) lacks 1 of the other's (q017)" in message
+    assert "coordination (top_k=100) lacks 1 of the other's (q917)" in message
+    assert "bm25 (flat, top_k=100) lacks 1 of the other's (q017)" in message
     broken = forge(two, tmp_path / "broken", lambda text: text.replace("q017,", "q017,x", 1))
     assert "no number for MRR@10 at every query" in bad("compare", one.folder, broken, "--metric", "MRR@10")
 

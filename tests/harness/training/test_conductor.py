@@ -186,7 +186,7 @@ def test_what_is_finished_is_found_and_what_was_left_runs_as_any_checkpoint(whol
     assert before == {path: path.stat().st_mtime_ns for path in (whole[0] / "trained").rglob("*.safetensors")}
     record = cli("run", "-r", "dupmae", "--checkpoint", "trained/tiny/distil", "-d", "mini")
     assert record.code == 0, record.err
-    assert "dupmae (CLS:16, OT:16)" in record.out
+    assert "dupmae (CLS:16, OT:16, checkpoint=distil)" in record.out
     teacher = cli("run", "-r", "dupmae", "--checkpoint", "trained/tiny/teacher", "-d", "mini")
     assert teacher.code == 2
     assert "is a cross-encoder" in teacher.err

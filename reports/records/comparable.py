@@ -1,0 +1,104 @@
+"""Which records may stand side by side: those of one collection, of runs that reach as deep as the metric looks."""
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.reports.records.records import RUN, Data, Record
+
+_FEWEST = 10  # queries with results, before their number says that a run was cut
+
+
+def differences(a: Data, b: Data) -> list[str]:
+    """In what two collections differ, as far as it decides a run or its scores; empty where they are one."""
+    return [
+        f"{name} ({one} against {other})"
+        for name, one, other in (
+            ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
+            ("titles", a.rules.titles, b.rules.titles),
+            ("queries", a.queries_hash[:10], b.queries_hash[:10]),
+            ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
+            ("queries_with_text", a.rules.queries_with_text, b.rules.queries_with_text),
+            ("drop_self", a.rules.drop_self, b.rules.drop_self),
+            ("binary_level", a.rules.binary_level, b.rules.binary_level),
+            ("mrr_level", a.rules.mrr_level, b.rules.mrr_level),
+        )
+        if one != other
+    ]
+
+
+def unlike(found: Sequence[Record]) -> str | None:
+    """What is wrong where records are not of one collection, its titles, queries, judgments and rules included."""
+    for other in found[1:]:
+        if parts := differences(found[0].manifest.data, other.manifest.data):
+            return (
+                f"{_called(found[0])} and {_called(other)} are not of one collection. They differ in "
+                f"{', '.join(parts)}."
+            )
+    return None
+
+
+def unlike_of_a_name(found: Iterable[Record]) -> list[str]:
+    """`unlike` of the records of each name that a collection goes by."""
+    groups: dict[str, list[Record]] = {}
+    for record in found:
+        groups.setdefault(record.manifest.data.name, []).append(record)
+    return [fault for group in groups.values() if (fault := unlike(group))]
+
+
+def _called(record: Record) -> str:
+    return f"{record.folder} ({record.manifest.data.name})"
+
+
+def cut_at(counts: Sequence[int]) -> int | None:
+    """At how many results a run was cut, by those of each query; None where nothing says that it was.
+
+    Most of ten queries or more must have exactly as many.
+    """
+    some = [count for count in counts if count]
+    for count in set(some) if len(some) >= _FEWEST else ():
+        if 2 * some.count(count) > len(some):
+            return count
+    return None
+
+
+def depth(record: Record, cutoff: int) -> int | None:
+    """How many results of a query a record's run has, where `cutoff` looks deeper; None where that is deep enough.
+
+    Of a run of ours this is `top_k`; of one that was given, what `cut_at` says, unless the corpus has no more.
+    """
+    manifest = record.manifest
+    known = [manifest.top_k]
+    if (file := manifest.system.file) is not None:
+        cut = file.cut_at if "cut_at" in file.model_fields_set else cut_at(_counts(record))
+        known += [cut] if cut and cut < manifest.data.counts["documents"] else []
+    return min(known) if min(known) < cutoff else None
+
+
+def _counts(record: Record) -> list[int]:
+    """Results of each query, from the record's run."""
+    with gzip.open(record.folder / RUN, "rb") as file:
+        return list(Counter(line.split(maxsplit=1)[0] for line in file).values())
+
+
+def unlike_depths(found: Sequence[Record], metric: str) -> str | None:
+    """What is wrong where the metric looks deeper into the run of one record than into that of another."""
+    cutoff = int(metric.rpartition("@")[2])
+    first = depth(found[0], cutoff)
+    for record in found[1:]:
+        if (other := depth(record, cutoff)) != first:
+            return (
+                f"{found[0].folder} {_reach(first)} and {record.folder} {_reach(other)}, so {metric} is not the same "
+                f"of both. Choose a metric up to rank {min(d for d in (first, other) if d):,}, or mark the shallow by "
+                "--allow-shallow."
+            )
+    return None
+
+
+def marked(text: str, depth: int | None) -> str:
+    """A name or a value, marked where its run is shallow."""
+    return text if depth is None else f"{text} (cut at {depth:,})"
+
+
+def _reach(depth: int | None) -> str:
+    return "goes deep enough" if depth is None else f"was cut at {depth:,} results of a query"

@@ -1,0 +1,29 @@
+"""What a record is called wherever it is shown."""
+
+from typing import Any
+
+from harness.reports.records.records import Manifest
+
+_TOP_K = 1000  # where nothing else was asked for
+_LONGEST = 40  # letters of an option's value
+
+
+def label(manifest: Manifest) -> str:
+    """Retriever, variant, and each option that is not its default: `bm25 (flat, k1=2, b=0.75)`."""
+    more = ", ".join(filter(None, [manifest.system.variant, *options(manifest)]))
+    return f"{manifest.system.retriever} ({more})" if more else manifest.system.retriever
+
+
+def options(manifest: Manifest) -> list[str]:
+    """NAME=VALUE of each option that is not its default and that the variant does not say."""
+    given = manifest.system.asked | ({} if manifest.top_k == _TOP_K else {"top_k": manifest.top_k})
+    return [f"{name}={_short(name, value)}" for name, value in given.items()]
+
+
+def _short(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    if name.endswith("checkpoint"):  # of a path or a hub id the last word
+        text = text.rstrip("/").rpartition("/")[2] or text
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
