@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from harness.models.checkpoints import packaged
+from harness.models.checkpoints.adapters import refuse_adapter
 from harness.models.checkpoints.modules_json import module_folders
 from harness.models.errors import CheckpointError, first_line
 
@@ -21,12 +22,13 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def locate(name: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint: a packaged model's name, a path, or a hub id, fetched into the Hugging Face cache.
 
-    Raises CheckpointError that says what is missing, how to fetch it and where to put it.
+    Raises CheckpointError that says what is missing, how to fetch it and where to put it; and for an adapter.
     """
     if name in packaged.NAMES:
         return packaged.chosen(name)
     path = Path(name).expanduser()
     if path.is_dir():
+        refuse_adapter(path)
         if not any((path / name).is_file() for name in ("config.json", "modules.json")):
             raise CheckpointError(f"the checkpoint {path} has no config.json. Name a Hugging Face model folder.")
         return path
@@ -62,6 +64,7 @@ def locate(name: str, revision: str | None = None) -> Path:
             "(--checkpoint FOLDER, --rerank FOLDER, hf:FOLDER, base.checkpoint in a recipe; a gated model needs "
             "`hf auth login` first)."
         ) from error
+    refuse_adapter(folder)
     return folder
 
 

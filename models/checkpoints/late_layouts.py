@@ -21,7 +21,14 @@ from typing import Any
 from torch import nn
 
 from harness.models.checkpoints import projection_layers
-from harness.models.checkpoints.layouts import Place, text_settings
+from harness.models.checkpoints.adapters import refuse_adapter
+from harness.models.checkpoints.layouts import (
+    Place,
+    activation_of,
+    refuse_foreign,
+    text_settings,
+    transformer_settings,
+)
 from harness.models.checkpoints.modules_json import MODULES, json_in, modules_in
 from harness.models.checkpoints.projection_layers import Build
 from harness.models.checkpoints.weights import names_in
@@ -152,7 +159,9 @@ def _sentence_transformers(folder: Path) -> LateLayout:
         raise _impossible(folder, kinds, "it has not one Transformer first and one MultiVectorMask")
     if config.get("similarity_fn_name") not in (None, "maxsim"):
         raise CheckpointError(f"{folder} compares by {config['similarity_fn_name']}; there is maxsim.")
+    refuse_foreign(folder)
     backbone = folder / modules[0][1]
+    refuse_adapter(backbone)
     layers: list[Build] = []
     said: dict[str, Any] = {"unit": False}
     for place, (kind, path) in enumerate(modules[1:], 1):
@@ -163,7 +172,9 @@ def _sentence_transformers(folder: Path) -> LateLayout:
         if kind == "MultiVectorMask":
             said["skipped"] = _skipped(folder, kinds, own)
         elif kind == "Dense":
-            layers.append(projection_layers.dense(folder / path, "linear", str(own.get("activation_function", "Tanh"))))
+            dense = json_in(folder / path / "config.json")
+            activation = activation_of(dense, folder / path)
+            layers.append(projection_layers.dense(folder / path, "linear", activation, dense.get("bias")))
         elif kind == "Normalize" and place >= len(modules) - 2 and kinds[place + 1 :] in ([], ["MultiVectorMask"]):
             said["unit"] = True
         elif kind == "Normalize":
@@ -178,9 +189,7 @@ def _sentence_transformers(folder: Path) -> LateLayout:
 
 def _query_and_passage(backbone: Path, texts: dict[str, Any]) -> dict[str, Any]:
     """Lengths, and how queries are filled up."""
-    settings: dict[str, Any] = {}
-    for path in sorted(backbone.glob("sentence_*_config.json")):
-        settings |= json_in(path, {})
+    settings = transformer_settings(backbone)
     longest = texts.get("passage_length", 512)
     query, passage = settings.get("query_length") or longest, settings.get("document_length") or longest
     expansion = settings.get("query_expansion")

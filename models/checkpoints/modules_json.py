@@ -7,6 +7,7 @@ from typing import Any
 from harness.models.errors import CheckpointError
 
 MODULES = "modules.json"
+SETTINGS = "config_sentence_transformers.json"
 
 
 def module_folders(folder: Path) -> list[Path]:
@@ -50,3 +51,28 @@ def json_in(path: Path, default: Any = None, wanted: type | None = None) -> Any:
     if not isinstance(found, wanted):
         raise CheckpointError(f"{path} holds a {type(found).__name__}, not a {wanted.__name__}.")
     return found
+
+
+def prompts_in(folder: Path) -> dict[str, Any]:
+    """The prompts by name. Raises CheckpointError for a default one that is not among them, as the library does."""
+    config = json_in(folder / SETTINGS, {})
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise CheckpointError(f"{folder / SETTINGS}: prompts is {prompts!r:.60}; want texts by name.")
+    default = config.get("default_prompt_name")
+    if default is not None and default not in {"query", "document", *prompts}:
+        there = ", ".join(prompts) or "none"
+        raise CheckpointError(f"{folder / SETTINGS}: default_prompt_name is {default!r}; there is {there}.")
+    return prompts
+
+
+def unused_prompt(folder: Path) -> str:
+    """A note on a prompt that is meant for passages and that the library does not put before them."""
+    prompts = prompts_in(folder)
+    name = next((name for name in ("passage", "corpus") if prompts.get(name)), None)
+    if name is None or prompts.get("document"):
+        return ""
+    return (
+        f"{folder} has a prompt for {name!r} and none for 'document'; sentence-transformers' encode_document puts none "
+        f"before passages, and neither is one put here. --option 'passage_prefix={prompts[name]}' does."
+    )

@@ -26,10 +26,11 @@ class Normalised(nn.Module):
         return functional.normalize(vectors, dim=-1)
 
 
-def dense(folder: Path, name: str, activation: str | None = None) -> Build:
+def dense(folder: Path, name: str, activation: str | None = None, with_bias: bool | None = None) -> Build:
     """A layer W x + b from the tensors `name`.weight [D,H] and, where it is there, `name`.bias; then the activation.
 
-    Raises CheckpointError for an activation that is not known; when built, for tensors that are missing or do not fit.
+    Raises CheckpointError for an activation that is not known; when built, for tensors that are missing or do not fit,
+    or a bias that is there or not, other than `with_bias` says.
     """
     kind = (activation or "Identity").rpartition(".")[2]
     if kind not in _ACTIVATIONS:
@@ -43,6 +44,8 @@ def dense(folder: Path, name: str, activation: str | None = None) -> Build:
             raise CheckpointError(
                 f"{folder} holds {got} of {name}; what comes before it is {width} wide: want [D, {width}]."
             )
+        if with_bias is not None and with_bias != (bias is not None):
+            raise CheckpointError(f"{folder}: config.json says bias is {with_bias}, and the weights are otherwise.")
         layer = nn.Linear(width, weight.shape[0], bias=bias is not None)
         layer.load_state_dict({key: value for key, value in found.items() if key in ("weight", "bias")})
         return layer if kind == "Identity" else nn.Sequential(layer, _ACTIVATIONS[kind]())

@@ -62,6 +62,13 @@ class Neural(OnCheckpoint):
     distributed = True
     _terms: float | None = None  # of a document, on average, where it is not K
 
+    @property
+    def notice(self) -> str:
+        """That a packaged model stands in, or that a folder's prompt is not used, where that is so."""
+        from harness.models.checkpoints.modules_json import unused_prompt
+
+        return super().notice or ("" if self.options.passage_prefix is not None else unused_prompt(self.folder))
+
     @cached_property
     def spec(self) -> "HybridSpec":
         """The resolved choice of halves: options, `hybrid.json`, else the entry, the folder's other files, defaults.

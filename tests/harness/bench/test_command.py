@@ -217,7 +217,8 @@ def sentence_transformers(folder, pooling, *more):
     modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    said = {"embedding_dimension": 32} | pooling if isinstance(pooling, dict) else pooling
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
     return folder
 
 

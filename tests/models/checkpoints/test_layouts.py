@@ -211,7 +211,7 @@ def test_modules_that_do_not_fit(tmp_path):
     refused(folder, r"holds a weight \[8, 31\] of linear; what comes before it is 32 wide")
     (folder / "2_Dense" / "config.json").write_text('{"activation_function": "torch.nn.modules.Softmax2d"}')
     refused(folder, "the activation Softmax2d is not known; there is Identity, Tanh")
-    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken", "embedding_dimension": 32}')
     refused(folder, "pools by lasttoken; there is cls, mean")
 
 

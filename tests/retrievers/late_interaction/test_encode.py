@@ -259,7 +259,7 @@ def test_chains_that_cannot_be_made(tmp_path, theirs):
         (1, "TokenPooling", "TokenPooling is not"),
     ):
         new = [dict(module) for module in modules]
-        new[place]["type"] = kind
+        new[place]["type"] = f"sentence_transformers.models.{kind}"
         (tmp_path / "st" / "modules.json").write_text(json.dumps(new))
         refused(tmp_path / "st", said)
 
