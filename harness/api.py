@@ -4,6 +4,7 @@ Wrong input raises InputError (`harness.retrievers.errors`), RecordError (`harne
 (`harness.models.errors`). All three are ValueErrors.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import checked
+from harness.retrievers.places import cache, expanded, prepare
 from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query
 from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
@@ -22,10 +24,12 @@ from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
 _Folder = str | Path
+
+with contextlib.suppress(InputError):  # of no home at all, which is said when something is to be kept
+    prepare()  # before ir_datasets and huggingface_hub are imported, whose homes they are
 
 
 def run(
@@ -188,7 +192,7 @@ def compare(
 
 def read(folder: _Folder) -> Result:
     """The record in `folder`, as `run`, `score` and `fuse` return it. Raises RecordError where there is none whole."""
-    return Result(records.read(Path(folder).expanduser()))
+    return Result(records.read(expanded(folder)))
 
 
 def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Path:
@@ -202,7 +206,7 @@ def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Pa
     from harness.models.checkpoints.export_dense import export_dense
     from harness.models.checkpoints.export_float16 import export_float16
 
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)
     return place
 

@@ -6,7 +6,6 @@ that its arguments (words) ask for, with arrays of the types that they will get.
 """
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from harness.retrievers.places import compiled_code
 
 _running: dict[tuple[str, ...], "subprocess.Popen[bytes] | None"] = {}
 
@@ -31,18 +32,12 @@ def start(module: str, *words: str) -> None:
         _running[key] = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
-def ever(package: str, folder: str) -> bool:
-    """Whether loops in a package's folder were compiled here before, by a quick look that does not import anything.
+def ever(folder: str) -> bool:
+    """Whether loops in a folder of that name were compiled here before, by a quick look that does not import anything.
 
-    False also where numba keeps what it compiles elsewhere, as beside a package that cannot be written to.
+    False also where numba had to keep what it compiled elsewhere.
     """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        places = list(Path(os.environ["NUMBA_CACHE_DIR"]).glob(f"{folder}_*"))
-    else:
-        spec = importlib.util.find_spec(package)
-        roots = (spec.submodule_search_locations if spec else None) or []
-        places = [Path(root) / folder / "__pycache__" for root in roots]
-    return any(any(place.glob("harness-*.compiled")) for place in places)
+    return any(compiled_code().glob(f"{folder}_*/harness-*.compiled"))
 
 
 def running(module: str) -> bool:

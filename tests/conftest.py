@@ -20,11 +20,14 @@ import torch
 
 import harness
 from harness.cli import main
-from harness.retrievers import compile_ahead
+from harness.retrievers import compile_ahead, places
 from harness.runtime import log
 from harness.runtime.job import HarnessJob
 from tests.support.datasets import write_beir
 from tests.support.paths import ROOT, SHARED
+
+# what numba compiles outlives the session, whose HARNESS_HOME does not
+os.environ.setdefault(places.NUMBA, str(places.compiled_code()))
 
 
 def pytest_configure() -> None:

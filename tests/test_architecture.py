@@ -32,8 +32,9 @@ FLOORS = {
         {"__main__"},
     ],
     "harness.retrievers": [
-        {"compile_ahead", "errors", "ordering"},
-        {"ids", "text_files"},
+        {"errors", "ordering"},
+        {"ids", "places", "text_files"},
+        {"compile_ahead", "jit"},
         {"types"},
         {"encoding", "registry", "run_files"},
         {"lexical", "mining", "rerank", "search"},

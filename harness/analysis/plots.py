@@ -115,10 +115,10 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.datasets.dataset import resolve
     from harness.metrics.names import Levels, parse_metrics
     from harness.metrics.scoring import score
+    from harness.retrievers.places import cache
     from harness.retrievers.run_files import trec
     from harness.runs.recorded_data import asked_name
     from harness.runtime.job import HarnessJob
-    from harness.runtime.paths import cache
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:

@@ -19,10 +19,10 @@ from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.store import Header
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import cache
 from harness.retrievers.search import quantised
 from harness.retrievers.types import Document, Query
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 from harness.training.data.corpora import texts
 from harness.training.recipe_data import CorpusPart
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.checks.baseline import DEPTH, Entry, Inputs, Row, Rows, short_hash
 from harness.datasets.dataset import Dataset, resolve
 from harness.metrics.scoring import EvaluatorsDisagree
+from harness.retrievers.places import cache
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig, build, make_retriever
 from harness.runs.recorded_data import part_label
@@ -16,7 +17,6 @@ from harness.runs.runner import iterate
 from harness.runtime.environment import packages
 from harness.runtime.hashing import joint
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)

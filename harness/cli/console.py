@@ -178,7 +178,7 @@ def _said(value: Any) -> str:
 def datasets_table(as_json: bool) -> None:
     """The names of our own; any ir_datasets id or folder works as well."""
     from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES
-    from harness.runtime.paths import home
+    from harness.retrievers.places import home
 
     rows = [("mini", "embedded", "about 300 passages and 100 queries, needs no network; the default")]
     rows += [(alias, dataset_id, _remark(dataset_id)) for alias, dataset_id in ALIASES.items()]

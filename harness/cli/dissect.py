@@ -48,10 +48,10 @@ def dissect_command(
     from harness.retrievers.errors import InputError
     from harness.retrievers.neural import views
     from harness.retrievers.neural.retriever import Neural
+    from harness.retrievers.places import cache
     from harness.runs.config import RetrieverSpec, make_retriever
     from harness.runtime import log
     from harness.runtime.job import HarnessJob
-    from harness.runtime.paths import cache
 
     if not checkpoint:
         raise InputError(

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command runs: `harness --help` answers at once."""
 
 import atexit
+import contextlib
 import errno
 import gc
 import io
@@ -95,6 +96,11 @@ def main() -> None:
     # them for garbage again and again, and once more at exit, takes a third of the time of a small run.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
+    from harness.retrievers.places import keep_fonts, prepare
+
+    with contextlib.suppress(InputError):  # of no home at all, which is said when something is to be kept
+        prepare()
+        keep_fonts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail

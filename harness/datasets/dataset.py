@@ -23,9 +23,9 @@ from harness.datasets.survey import CorpusSurvey, Source, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import fault
+from harness.retrievers.places import expanded, home
 from harness.retrievers.text_files import without_quotes
 from harness.retrievers.types import Document, Job, Query
-from harness.runtime.paths import home
 
 MINI = Path(__file__).parents[1] / "data" / "mini"
 Qrels = dict[str, dict[str, int]]
@@ -295,7 +295,7 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
 def _folder(name: str) -> FolderSource | None:
     if not name.strip():
         return None
-    path = Path(name).expanduser()
+    path = expanded(name)
     if is_collection(path):
         return FolderSource(path)
     if is_collection(path.parent) and not path.is_dir():

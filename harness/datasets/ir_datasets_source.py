@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.places import cache, prepare
 from harness.retrievers.types import Document, Query
 
 T = TypeVar("T")
@@ -14,7 +15,16 @@ T = TypeVar("T")
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    import ir_datasets
+    """ir_datasets. Raises InputError where its home cannot be used, as another user's or one that cannot be made."""
+    prepare()
+    try:
+        import ir_datasets
+    except OSError as error:  # it makes its home when it is imported
+        cache()  # where its home was to be under HARNESS_HOME, that is what is wrong
+        raise InputError(
+            f"ir_datasets cannot use {error.filename or 'its home'}: {error.strerror}. IR_DATASETS_HOME names another "
+            "place."
+        ) from error
 
     # warnings and download bars stay; the notes of each opened file would run through our own progress bars
     ir_datasets.log.easy().logger().setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ from harness.reports.records import records
 from harness.reports.records.comparable import cut_at
 from harness.reports.records.origin import RunFile
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import cache, expanded
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
@@ -19,7 +20,6 @@ from harness.runs import manifest
 from harness.runs.config import RunConfig
 from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def given(found: Any) -> Given:
     Raises InputError for a malformed file, what is no run, or a run without any result.
     """
     if isinstance(found, str | Path):
-        path = Path(found).expanduser()
+        path = expanded(found)
         content = trec.read_file(path)
         run, tag, location, sha = content.run, content.tag, str(path.absolute()), records.sha256(path)
         reordered = content.reordered

@@ -14,6 +14,7 @@ from harness.reports.records.labels import label
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.places import cache
 from harness.retrievers.run_files import fusion, trec
 from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
@@ -23,7 +24,6 @@ from harness.runs.external import fitted, given, one_dataset
 from harness.runs.lookup import record_of
 from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 
 LABEL = "fusion"
 

@@ -9,6 +9,7 @@ from harness.reports.records import comparable, records
 from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import expanded
 from harness.runs.record_store import slug
 
 _SHORTEST = 4  # letters of a hash
@@ -19,7 +20,7 @@ def find(word: str, results: Path) -> Record:
 
     Raises InputError for none or several, naming them; RecordError for a record that cannot be read.
     """
-    path = Path(word).expanduser()
+    path = expanded(word)
     if (path / records.MANIFEST).exists():
         return records.read(path)
     every = [folder for folder in sorted(results.glob("[!.]*/[!.]*/[!.]*")) if folder.is_dir()]
@@ -98,6 +99,6 @@ def record_of(found: Any, results: Path) -> Record | None:
     """
     if isinstance(found, Record):
         return found
-    if not isinstance(found, str | Path) or Path(found).expanduser().is_file():
+    if not isinstance(found, str | Path) or expanded(found).is_file():
         return None
     return find(str(found), results)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from harness.datasets.dataset import Dataset, Qrels, resolve
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import cache
 from harness.retrievers.types import Query
 from harness.runtime.hashing import joint
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 
 
 @dataclass(frozen=True)

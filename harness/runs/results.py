@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import expanded
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
 
@@ -37,7 +38,7 @@ class Ranking:
 
         A file of that name is replaced when this one is whole. Raises InputError where it cannot be written.
         """
-        place = Path(path).expanduser()
+        place = expanded(path)
         new = place.with_name(f".new-{place.name}")  # the suffix says whether it is gzipped
         try:
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from harness.metrics.scoring import Scores
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers import compile_ahead
+from harness.retrievers.places import cache
 from harness.retrievers.registry import Retriever
 from harness.retrievers.rerank import Reranker
 from harness.retrievers.run_files import trec
@@ -25,7 +26,6 @@ from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runs.searches import Search, Searches
 from harness.runtime.environment import git_commit
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 from harness.runtime.processes import Processes
 
 
@@ -87,7 +87,7 @@ def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
 
 def _start_compiler(config: RunConfig) -> None:
     """Have ranx's functions compiled on a fresh machine: before anything else, since that takes longest."""
-    if not compile_ahead.ever("ranx", "metrics"):
+    if not compile_ahead.ever("metrics"):
         start_compiling(parse_metrics(config.metric_names()))
 
 

@@ -16,11 +16,11 @@ from harness.models.training.precision import IMITATED, imitated
 from harness.models.training.state import METRICS, STATE
 from harness.reports.plots import training_curves
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import cache
 from harness.runtime import environment
 from harness.runtime.hashing import digest
 from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
-from harness.runtime.paths import cache
 from harness.runtime.processes import Processes, leave_at_exit
 from harness.training import base_model, preflight
 from harness.training.context import Context

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.retrievers.errors import InputError, unknown
+from harness.retrievers.places import expanded
 from harness.runs.config import read_value, read_yaml
 from harness.training import stage
 from harness.training.recipe import Recipe
@@ -186,7 +187,7 @@ def _find_root(recipe: Recipe) -> Path | None:
     `root` where it is given; else the first that exists of $HARNESS_DATA, ./data and ../shared.
     """
     if recipe.root is not None:
-        root = Path(os.path.expandvars(recipe.root)).expanduser()
+        root = expanded(os.path.expandvars(recipe.root))
         if not root.is_dir():
             raise InputError(f"root: there is no folder {root}. `--set root=FOLDER` names another.")
         return root

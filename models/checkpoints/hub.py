@@ -1,6 +1,7 @@
 """Checkpoints by path or hub id: where they are, and a hash of what decides their vectors."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def locate(name: str, revision: str | None = None) -> Path:
     """
     if name in packaged.NAMES:
         return packaged.chosen(name)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # pathlib's raises for a home that nobody has
     if path.is_dir():
         refuse_adapter(path)
         if not any((path / name).is_file() for name in ("config.json", "modules.json")):

@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from harness.retrievers.jit import kept
+
 
 def part(name: str) -> Any:
     """The sub-package or module `name` of ranx, such as `ranx.metrics`, with as little else as this release allows."""
@@ -18,12 +20,12 @@ def part(name: str) -> Any:
         return sys.modules[name]
     if "ranx" not in sys.modules:
         try:
-            return _alone(name)
+            return kept(lambda: _alone(name))
         except (ImportError, AttributeError):  # in this release the part needs more than itself
             for loaded in [loaded for loaded in sys.modules if loaded == "ranx" or loaded.startswith("ranx.")]:
                 del sys.modules[loaded]
-            import_module("ranx")
-    return import_module(name)
+            kept(lambda: import_module("ranx"))
+    return kept(lambda: import_module(name))
 
 
 class _Later(ModuleType):

@@ -15,9 +15,11 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from harness.retrievers.jit import njit
 
 LANES = 64  # queries of a group; a mask of them is one 64-bit word
 _I16, _I32, _I64, _HALF, _FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType(), ir.FloatType()
@@ -173,7 +175,7 @@ def half(typingctx, bits):
     return types.float32(bits), codegen
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def scan(rows, term_ids, weights, offsets, inverses, scales, dense, least, first, counts, scores, places):
     """Score documents [n] for a group of 64 queries and append those at or above `least` to the queries' candidates.
 

@@ -5,8 +5,8 @@ sums, the decorator says so; float64 keeps what that changes far below float32.
 """
 
 import numpy as np
-from numba import njit
 
+from harness.retrievers.jit import njit
 from harness.retrievers.search.kernels import half
 
 ROOM = 46_000.0  # norm of a vector of integers; 46,000² and the roundings stay below 2³¹
@@ -15,7 +15,7 @@ _AT_ONCE = 16_384  # documents
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
-@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+@njit(nogil=True, fastmath=_ANY_ORDER)
 def _norms(bits):
     """Of one document's weights: sum of squares, greatest absolute value, number that are not zero."""
     squares, top, count = 0.0, np.float32(0), 0
@@ -27,7 +27,7 @@ def _norms(bits):
     return squares, top, count
 
 
-@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+@njit(nogil=True, fastmath=_ANY_ORDER)
 def _rounded(bits, scale, out):
     """Write the rounded weights; return the squares of what rounding took, and the sum of absolute values, over B."""
     lost, absolute = 0.0, 0.0
@@ -40,7 +40,7 @@ def _rounded(bits, scale, out):
     return lost, absolute
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def round_weights(term_ids, bits, ids, weights, offsets, inverses):
     """Fill the arrays of a block; return the greatest ‖w‖, ‖w - b/B‖, ‖b/B‖₁ and term id + 1.
 
@@ -82,7 +82,7 @@ def round_weights(term_ids, bits, ids, weights, offsets, inverses):
     return greatest
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def tops(lexical, kept, norms, greatest):
     """For each query, at least the norm of its `kept` greatest |μ|, by a histogram's upper edges; and the greatest."""
     counts = np.zeros(_BINS, np.int32)
@@ -107,7 +107,7 @@ def tops(lexical, kept, norms, greatest):
         norms[q] = np.sqrt(squares) * (1 + 1e-6)  # float32 moved a weight into the next bin at most by its rounding
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+@njit(nogil=True, fastmath={"nnan", "nsz"})
 def _greatest(values):
     top = np.float32(0)
     for place in range(len(values)):
@@ -115,7 +115,7 @@ def _greatest(values):
     return top
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def fill(lexical, factors, rows):
     """rows [V,64]: the queries' weights times their factors, rounded; a few terms of all queries at a time."""
     count, vocabulary = lexical.shape
@@ -125,7 +125,7 @@ def fill(lexical, factors, rows):
                 rows[v, q] = np.int16(np.rint(lexical[q, v] * factors[q]))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def prune(counts, scores, places, lower, reach, k, keep):
     """Raise `lower` and drop candidates below it, of lanes with more than `keep`: see `compiled._Group.prune`."""
     bins = np.empty(_BINS, np.int32)
@@ -144,7 +144,7 @@ def prune(counts, scores, places, lower, reach, k, keep):
         counts[lane] = at
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+@njit(nogil=True, fastmath={"nnan", "nsz"})
 def _at_most_kth(scores, k, bins):
     """A value that at least k of `scores` reach: the k-th greatest, or less by the width of a bin of a histogram."""
     low = high = scores[0]
@@ -165,7 +165,7 @@ def _at_most_kth(scores, k, bins):
     return np.float64(low) + span * (at / (len(bins) - 1) - 1e-6)
 
 
-@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+@njit(nogil=True, fastmath=_ANY_ORDER)
 def _score(query, lexical, dense, term_ids, weights):
     total = 0.0
     for j in range(len(dense)):
@@ -175,7 +175,7 @@ def _score(query, lexical, dense, term_ids, weights):
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def final(queries, lexical, dense, term_ids, weights, rows, starts, at, scores):
     """Some thousand documents, then the next, all queries in turn: documents leave memory once, queries stay cached."""
     for low in range(0, len(dense), _AT_ONCE):
@@ -188,7 +188,7 @@ def final(queries, lexical, dense, term_ids, weights, rows, starts, at, scores):
             at[q] = place
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def pack(scores, starts, keys):
     """Numbers that order as (score descending, place): the score's bits made to ascend, turned over, then the place."""
     bits = scores.view(np.int32)
@@ -200,7 +200,7 @@ def pack(scores, starts, keys):
             keys[q, place - starts[q]] = np.uint64((np.int64(2**31) - ascending) << np.int64(32) | np.int64(place))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def unpack(keys, rows, scores, starts, k, taken, ranked, counts, ties):
     """Fill rows and scores of each query's k best and all that equal the last, their number, and whether some tie."""
     for q in range(len(keys)):

@@ -4,8 +4,8 @@
 """
 
 import numpy as np
-from numba import njit
 
+from harness.retrievers.jit import njit
 from harness.retrievers.search.kernels import half
 
 # sums of products may be taken in any order, so that they are vectors' sums: one order, chosen when this is compiled
@@ -13,7 +13,7 @@ _ANY_ORDER = {"reassoc", "nsz", "contract"}
 _AT_ONCE = 2_048  # documents
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def segments(products, documents, queries, scores):
     """Σ max of products [t,u] of t document tokens with u query tokens, by document and query: scores [n,Q].
 
@@ -32,7 +32,7 @@ def segments(products, documents, queries, scores):
             scores[n, q] = total
 
 
-@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+@njit(nogil=True, fastmath=_ANY_ORDER)
 def _product(query, document):
     total = 0.0
     for d in range(len(query)):
@@ -40,7 +40,7 @@ def _product(query, document):
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _maxsim(query, document):
     """Of float64 vectors [L,D] and [t,D]; query tokens are added in their order."""
     total = 0.0
@@ -52,7 +52,7 @@ def _maxsim(query, document):
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def final(tokens, queries, bits, documents, rows, starts, at, longest, scores):
     """Fill `scores` of each query's ascending rows, which are rows[starts[q]:starts[q+1]]; `at` begins as starts[:-1].
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.reports.records.records import sha256
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import expanded
 from harness.retrievers.text_files import ENDS, text_lines
 from harness.retrievers.types import Document
 from harness.training.recipe_data import CorpusPart
@@ -82,7 +83,7 @@ def _all(name: str) -> Iterator[Document]:
 
 def _files(name: str) -> list[Path] | None:
     """The files of a corpus on disk in order of their names; None for a name that is no path."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         if not path.name.endswith(_ENDS):
             raise InputError(f"the corpus {path} is no .jsonl or .txt file, plain, .gz or .xz.")

@@ -17,12 +17,12 @@ from harness.retrievers.errors import InputError
 from harness.retrievers.late_interaction import first_stage
 from harness.retrievers.late_interaction.encode import TokenEncoder
 from harness.retrievers.late_interaction.retriever import LateInteraction, LateOptions
+from harness.retrievers.places import cache
 from harness.retrievers.run_files import trec
 from harness.retrievers.types import Document, Query
 from harness.runs.config import build
 from harness.runs.runner import run
 from harness.runtime.job import HarnessJob
-from harness.runtime.paths import cache
 from tests.support import late as small
 from tests.support.datasets import write_beir
 
