@@ -6,9 +6,10 @@ import errno
 import gc
 import io
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,7 +21,7 @@ COMMANDS = (
     *("run", "train", "ablate", "bench", "score", "fuse", "export", "card", "dissect", "plot", "table", "check"),
     *("compare", "list"),
 )
-_FAILED, _BAD_INPUT = 1, 2
+_FAILED, _BAD_INPUT, _FAULT = 1, 2, 70  # the last as sysexits.h has it: a fault of the program's own
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
@@ -85,7 +86,7 @@ app = build()
 def main() -> None:
     """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted.
 
-    1 also where another process of the command is lost.
+    1 also where a training fails or another process of the command is lost; 70, with a traceback, for a fault of ours.
     """
     from harness.models.errors import CheckpointError, TrainingError
     from harness.reports.errors import RecordError
@@ -112,9 +113,17 @@ def main() -> None:
         _fail(str(error), _FAILED)
     except OSError as error:
         if error.errno not in _DISK:
-            raise
+            _fault()
         where = error.filename or "in the results folder (--results), the cache (HARNESS_HOME) or standard output"
         _fail(f"{error.strerror}: {where}. Make room or permission there and run again.")
+    except Exception:
+        _fault()
+
+
+def _fault() -> NoReturn:
+    """End with the traceback of what is no mistake of the user's, and never as a check that failed."""
+    traceback.print_exc()
+    sys.exit(_FAULT)
 
 
 def _fail(message: str, status: int = _BAD_INPUT) -> None:

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.datasets import damaged
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import cache, prepare
 from harness.retrievers.types import Document, Query
@@ -48,7 +50,8 @@ def official_measures(dataset_id: str) -> tuple[str, ...]:
 class IrDatasetsSource:
     """Documents, queries and judgments of one `ir_datasets` id.
 
-    Raises InputError for an id that is unknown, that lacks a part, or whose files can be neither found nor fetched.
+    Raises InputError for an id that is unknown, that lacks a part, or whose files are damaged, or can be neither
+    found nor fetched.
     """
 
     kind = "ir_datasets"
@@ -108,7 +111,12 @@ class IrDatasetsSource:
     def _fetch(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         try:
             yield from iterate()
-        except (OSError, RuntimeError, ImportError) as error:  # no network, a refused licence, a missing extra
+        except Exception as error:  # no network, a refused licence, a missing extra, a damaged file
+            if broken := damaged.files(Path(self.location) / self.dataset_id.split("/")[0]):
+                raise InputError(
+                    f"ir_datasets could not read {self.dataset_id}: {'; '.join(broken[:3])}. Delete "
+                    f"{'it' if len(broken) == 1 else 'them'} and run again: what is missing is then fetched."
+                ) from error
             raise InputError(
                 f"ir_datasets could not read {self.dataset_id} ({_short(error)}). Its files belong under "
                 f"{self.location} (IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a "

@@ -60,6 +60,7 @@ class BM25(Retriever):
         """
         index = lucene.ensure_index(corpus, self.options.fields, job)
         pyclass = java.start()
+        java.check_name(index)
         # A clause a query term; Lucene's default of 1,024 would drop the result of a longer query without a word.
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
         searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index))

@@ -11,8 +11,11 @@ A process must not fork once the JVM is up.
 """
 
 import importlib.util
+import locale
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,34 @@ def anserini_jar() -> Path:
     return jars[-1]
 
 
+@contextmanager
+def _names_in_utf8() -> Iterator[None]:
+    """Let Java read and write names of files in UTF-8, as Python does in any locale; in C it would know ASCII alone."""
+    if locale.getencoding().replace("-", "").lower() == "utf8":
+        yield
+        return
+    before = os.environ.get("LC_ALL")
+    os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        yield
+    finally:
+        os.environ.pop("LC_ALL")
+        os.environ |= {} if before is None else {"LC_ALL": before}
+
+
+def check_name(path: Path) -> None:
+    """Raise InputError for a path that the Java virtual machine, which runs, cannot name."""
+    from jnius import JavaException, autoclass
+
+    try:
+        autoclass("java.nio.file.Paths").get(str(path))
+    except (JavaException, UnicodeEncodeError) as error:  # the latter of names that are not UTF-8
+        raise InputError(
+            f"Java cannot name {str(path)!a} in this locale. Set LC_ALL=C.UTF-8, or HARNESS_HOME to a folder whose name "
+            "is ASCII."
+        ) from error
+
+
 @lru_cache(maxsize=1)
 def start() -> Any:
     """Start the JVM if it is not up, and return the module `pyserini.pyclass`."""
@@ -77,7 +108,8 @@ def start() -> Any:
         )  # fmt: skip
         if (java_major(home) or 0) >= 24:
             jnius_config.add_options("--sun-misc-unsafe-memory-access=allow")  # Lucene's; else a warning each start
-    import jnius  # noqa: F401  # importing it starts the JVM
+    with _names_in_utf8():
+        import jnius  # noqa: F401  # importing it starts the JVM
     from pyserini import pyclass
 
     pyclass.autoclass("io.anserini.util.LoggingBootstrap").installJulToSlf4jBridge()  # Lucene logs by java.util.logging

@@ -104,6 +104,7 @@ def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Jo
     so that a score does not depend on how threads happened to share the documents.
     """
     pyclass = java.start()
+    java.check_name(index)
     words = pyclass.JArrayList()
     settings = {"collection": _COLLECTION[fields], "input": texts, "index": index, "threads": job.threads}
     for name, value in settings.items():

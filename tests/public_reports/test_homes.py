@@ -12,6 +12,7 @@ import pytest
 from harness.datasets import ir_datasets_source
 from harness.retrievers import jit, places
 from harness.retrievers.errors import InputError
+from harness.retrievers.lexical import java
 from tests.support.datasets import write_beir
 
 STRANGER = 54321  # a user whom no passwd file knows
@@ -201,3 +202,27 @@ def test_importing_touches_nothing(tmp_path):
 def test_a_home_of_nobody(bad, words):
     """pathlib raises a RuntimeError where a user of that name has no home."""
     assert "~nobody-of-this-name/x" in bad("run", "-r", "bm25", *words)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "1"}])
+def test_a_name_beyond_ascii_in_the_c_locale(tmp_path, variables):
+    """A Java stack trace: in the C locale Java knows names in ASCII alone, as in most containers and cron jobs."""
+    write_beir(tmp_path / "b\u00fccher")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    words = ("run", "-r", "bm25", "-d", "./b\u00fccher", "-m", "ndcg@10", "--results", "r\u00e9sultats")
+    ran = subprocess.run(
+        [sys.executable, "-m", "harness", *words], env=env | variables | {"HARNESS_HOME": str(tmp_path / "jos\u00e9")},
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert b"0.8801" in ran.stdout
+    assert (tmp_path / "jos\u00e9" / "cache" / "bm25").is_dir()
+    assert list((tmp_path / "r\u00e9sultats").glob("*/bm25/*/run.trec.gz"))
+
+
+def test_a_name_that_java_cannot_have():
+    java.start()
+    with pytest.raises(InputError, match=r"Java cannot name '/tmp/\\udcff' in this locale\. Set LC_ALL=C\.UTF-8"):
+        java.check_name(Path("/tmp/\udcff"))
+    java.check_name(Path("/tmp/\u00e9"))

@@ -14,7 +14,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 import harness.cli
-from harness.cli import main, root
+from harness.cli import root
 from harness.runs import record_store
 from tests.support.datasets import DOCS
 from tests.support.paths import ROOT
@@ -270,9 +270,10 @@ def test_a_bug_of_ours_is_not_disguised(beir, cli, monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr(record_store, "score", bug)
-    monkeypatch.setattr(sys, "argv", ["harness", "run", "-r", "bm25", "-d", str(beir())])
-    with pytest.raises(ZeroDivisionError):
-        main()
+    answer = cli("run", "-r", "bm25", "-d", beir())
+    assert answer.code == 70
+    assert "Traceback" in answer.err
+    assert answer.err.rstrip().endswith("ZeroDivisionError")
 
 
 def test_two_processes_writing_the_same_run(beir, cli, bad, tmp_path):
