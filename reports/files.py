@@ -1,6 +1,7 @@
 """Files that a user names for output: looked at before the work, and written whole or not at all."""
 
 import os
+import threading
 from pathlib import Path
 
 from harness.reports.errors import RecordError
@@ -45,7 +46,7 @@ def write_whole(path: Path, data: str | bytes) -> bool:
     content = data.encode() if isinstance(data, str) else data
     try:
         target = _target(path)
-        new = target.with_name(f".{target.name}.{os.getpid()}.new")
+        new = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.new")
         if not _whole(path):
             with target.open("wb") as file:
                 file.write(content)

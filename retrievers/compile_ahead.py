@@ -18,14 +18,16 @@ from typing import Any
 from harness.retrievers.places import compiled_code
 
 _running: dict[tuple[str, ...], "subprocess.Popen[bytes] | None"] = {}
+_lock = threading.Lock()
 
 
 def start(module: str, *words: str) -> None:
     """Have the loops of `module` compiled that `words` ask for, unless they are; at most once in a process."""
     key = (module, *words)
-    if key in _running:
-        return
-    _running[key] = None
+    with _lock:
+        if key in _running:
+            return
+        _running[key] = None
     if not _marker(*key).exists():
         command = [sys.executable, "-m", "harness.retrievers.compile_ahead", *key]
         quiet = subprocess.DEVNULL
@@ -42,7 +44,8 @@ def ever(folder: str) -> bool:
 
 def running(module: str) -> bool:
     """Whether a process compiles loops of `module` at this moment."""
-    return any(key[0] == module and process is not None and process.poll() is None for key, process in _running.items())
+    own = [process for key, process in list(_running.items()) if key[0] == module]
+    return any(process is not None and process.poll() is None for process in own)
 
 
 def wait(module: str) -> None:
@@ -50,7 +53,7 @@ def wait(module: str) -> None:
 
     Whether they succeed does not matter: what numba's cache lacks is compiled when it is called.
     """
-    for key, process in _running.items():
+    for key, process in list(_running.items()):
         if key[0] == module and process is not None:
             process.wait()
             _running[key] = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -182,7 +183,7 @@ def _kept(path: Path, size: int) -> Floats | None:
 
 
 def _keep(path: Path, scores: Floats) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     with new.open("wb") as file:
         np.save(file, scores)
     new.replace(path)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,7 +126,7 @@ def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurve
         return CorpusSurvey.model_validate_json(kept.read_bytes())
     kept.parent.mkdir(parents=True, exist_ok=True)
     found = _read(source, name, judged, job, kept.parent)
-    new = kept.with_suffix(f".{os.getpid()}.tmp")
+    new = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     new.write_text(found.model_dump_json(indent=1))
     new.replace(kept)
     return found

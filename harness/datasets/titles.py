@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class TitledSource:
 
     def _load(self, job: Job) -> None:
         self._database.parent.mkdir(parents=True, exist_ok=True)
-        new = self._database.with_suffix(f".{os.getpid()}.tmp")
+        new = self._database.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         new.unlink(missing_ok=True)
         try:
             with contextlib.closing(sqlite3.connect(new)) as connection:

@@ -5,6 +5,7 @@ thirty times as long as the evaluation and sorts ties as it likes. In the arrays
 own and every other document is a placeholder, so each keeps its rank.
 """
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from harness.retrievers import compile_ahead
 from harness.retrievers.run_files.ranx_parts import part
 from harness.retrievers.types import Run
 
+# ranx's functions are parallel loops on numba's workqueue, which ends the process where two threads call any of them
+_one_at_a_time = threading.Lock()
 _UNJUDGED, _PADDING_GRADE = -1.0, -1.0
 
 
@@ -28,11 +31,12 @@ def by_ranx(
     """Return metric → [Q] in the order of `query_ids`, by ranx alone and unchecked."""
     compile_ahead.wait(__name__)
     judged, ranked = ranx_arrays(run, qrels, query_ids)
-    metric_switch = part("ranx.metrics").metric_switch
     found = {}
-    for metric in metrics:
-        values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, levels.of(metric.family))
-        found[str(metric)] = np.asarray(values, np.float64)
+    with _one_at_a_time:
+        metric_switch = part("ranx.metrics").metric_switch
+        for metric in metrics:
+            values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, levels.of(metric.family))
+            found[str(metric)] = np.asarray(values, np.float64)
     return found
 
 

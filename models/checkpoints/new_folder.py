@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def whole(target: Path) -> Iterator[Path]:
     Raises CheckpointError as `check`, and where nothing can be made there.
     """
     check(target)
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    new = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.new")
     mask = os.umask(0)
     os.umask(mask)
     try:

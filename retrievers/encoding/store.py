@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from functools import cached_property
@@ -184,7 +185,7 @@ def write(folder: Path, header: Header, number: int, vectors: Vectors, doc_ids: 
     stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)}
     metadata = {"store": json.dumps(stamp, sort_keys=True)}
     path = path_of(folder, number)
-    new = path.with_suffix(f".{os.getpid()}.tmp")  # several processes may make the same shard
+    new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # several processes may make the same shard
     try:
         save_file(arrays, new, metadata)
         with new.open("rb") as file:

@@ -14,6 +14,7 @@ import importlib.util
 import locale
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -87,14 +88,22 @@ def check_name(path: Path) -> None:
         autoclass("java.nio.file.Paths").get(str(path))
     except (JavaException, UnicodeEncodeError) as error:  # the latter of names that are not UTF-8
         raise InputError(
-            f"Java cannot name {str(path)!a} in this locale. Set LC_ALL=C.UTF-8, or HARNESS_HOME to a folder whose name "
-            "is ASCII."
+            f"Java cannot name {str(path)!a} in this locale. Set LC_ALL=C.UTF-8, or HARNESS_HOME to a folder with an "
+            "ASCII name."
         ) from error
 
 
-@lru_cache(maxsize=1)
+_starting = threading.Lock()
+
+
 def start() -> Any:
     """Start the JVM if it is not up, and return the module `pyserini.pyclass`."""
+    with _starting:
+        return _started()
+
+
+@lru_cache(maxsize=1)
+def _started() -> Any:
     import jnius_config
 
     if not jnius_config.vm_running:

@@ -7,15 +7,23 @@ anybody asks the package for more.
 
 import importlib.util
 import sys
+import threading
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from harness.retrievers.jit import kept
 
+_alone_at_it = threading.RLock()  # a package half put in place is no use to another thread
+
 
 def part(name: str) -> Any:
     """The sub-package or module `name` of ranx, such as `ranx.metrics`, with as little else as this release allows."""
+    with _alone_at_it:
+        return _part(name)
+
+
+def _part(name: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     if "ranx" not in sys.modules:
