@@ -63,6 +63,7 @@ def _tested(system: Against, correction: str) -> dict[str, str]:
         "difference": f"{system.difference:+.4f}",
         "95 % interval": "" if system.low is None else f"{system.low:+.4f} to {system.high:+.4f}",
         "d_z": "" if system.d_z is None else f"{system.d_z:+.3f}",
+        "detectable": "" if system.detectable is None else f"{system.detectable:.4f}",
         "wins/ties/losses": f"{system.wins}/{system.ties}/{system.losses}",
         "p (t-test)": p_value(system.p_t),
     }

@@ -2,11 +2,13 @@
 
 import codecs
 import gzip
+import hashlib
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from harness.retrievers.errors import InputError
 
@@ -22,15 +24,49 @@ _MARKS = (
 )
 
 
-def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+class Digest:
+    """The SHA-256 of the bytes that were read of a file, which may be a pipe and so be read once."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    @property
+    def hex(self) -> str:
+        """Of what was read up to now."""
+        return self._sha.hexdigest()
+
+    def of(self, file: IO[bytes]) -> IO[bytes]:
+        """A file that reads from `file` and counts what it reads."""
+        return cast(IO[bytes], io.BufferedReader(_Counted(file, self._sha.update), 1 << 16))
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, file: IO[bytes], done: Callable[[Any], None]) -> None:
+        self._file, self._done = file, done
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._done(data)
+        return len(data)
+
+
+def byte_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line) of a file, without a byte order mark and the lines' ends.
 
+    The file is opened once and read to its end, so that it may be a pipe; `digest` takes the bytes that it holds.
     Raises InputError, with file and line, for a file that cannot be opened, is damaged, holds a NUL byte, or says that
     it is in another encoding than UTF-8.
     """
     number = 0
     try:
-        with _OPEN.get(path.suffix, open)(path, "rb") as file:
+        with (
+            path.open("rb") as plain,
+            _OPEN.get(path.suffix, _as_it_is)(digest.of(plain) if digest is not None else plain) as file,
+        ):
             for number, raw in enumerate(file, 1):  # read again in the handlers
                 line = _without_mark(path, raw) if number == 1 else raw
                 if b"\0" in line:
@@ -44,6 +80,10 @@ def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}, after line {number}: {data} ({error}). Fetch the file again.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _as_it_is(file: IO[bytes]) -> IO[bytes]:
+    return file
 
 
 def _without_mark(path: Path, line: bytes) -> bytes:

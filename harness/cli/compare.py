@@ -67,5 +67,6 @@ def compare_command(
     how = f"all {tested.flips:,}" if tested.exact else f"{tested.flips:,} drawn with seed {seed}"
     log.logger.info(
         f"{found.collection}, {tested.queries:,} queries; baseline {tested.baseline}; two-sided paired tests; sign "
-        f"flips: {how}; d_z is Cohen's, the interval Student's"
+        f"flips: {how}; d_z is Cohen's, the interval Student's; detectable: the least difference that so many queries "
+        "would show at 80 % power"
     )

@@ -27,6 +27,8 @@ class TitledSource:
     """
 
     def __init__(self, source: Source, path: Path, job: Job) -> None:
+        if path.exists() and not path.is_file():
+            raise InputError(f"the titles {path} are no file. They are read again by every run, so a pipe will not do.")
         if not path.is_file():
             raise InputError(f"the titles file {path} does not exist. Give lines of: document id, tab, title.")
         self.source, self.path = source, path.resolve()

@@ -39,7 +39,7 @@ def given(found: Any) -> Given:
     if isinstance(found, str | Path):
         path = expanded(found)
         content = trec.read_file(path)
-        run, tag, location, sha = content.run, content.tag, str(path.absolute()), records.sha256(path)
+        run, tag, location, sha = content.run, content.tag, str(path.absolute()), content.sha256
         reordered = content.reordered
     else:
         run, tag, location, sha, reordered = exchange.of_any(found), "", "in memory", None, 0

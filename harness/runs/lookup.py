@@ -92,6 +92,11 @@ def values_of(record: Record, metric: str) -> dict[str, float]:
         ) from error
 
 
+def _can_be_read(path: Path) -> bool:
+    """Whether it is a file, or a pipe such as a shell's <(…)."""
+    return path.is_file() or path.is_fifo() or path.is_char_device()
+
+
 def record_of(found: Any, results: Path) -> Record | None:
     """The record that a word names, as in `harness.runs.lookup.find`; None for a file, or an object in memory.
 
@@ -99,6 +104,6 @@ def record_of(found: Any, results: Path) -> Record | None:
     """
     if isinstance(found, Record):
         return found
-    if not isinstance(found, str | Path) or expanded(found).is_file():
+    if not isinstance(found, str | Path) or _can_be_read(expanded(found)):
         return None
     return find(str(found), results)

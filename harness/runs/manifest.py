@@ -215,7 +215,8 @@ def of_made(
 
 def given_system(label: str, file: RunFile) -> records.System:
     """What is known of a system whose run was given: the name it goes by."""
-    variant = f"from {Path(file.location).name}" if file.sha256 else file.location
+    piped = file.location.startswith(("/dev/", "/proc/"))
+    variant = ("from a pipe" if piped else f"from {Path(file.location).name}") if file.sha256 else file.location
     return _system(label, f"{label}, as given", variant, {}, file=file)
 
 

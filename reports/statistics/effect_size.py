@@ -34,3 +34,30 @@ def interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[fl
         return None, None
     half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * stats.sem(differences)
     return mean - float(half), mean + float(half)
+
+
+def detectable(differences: Sequence[float], power: float = 0.8, level: float = 0.05) -> float | None:
+    """The smallest mean difference that as many queries would have shown with that power.
+
+    By Student's paired t-test, two-sided at `level`, of differences that spread as these do: the mean at which the
+    noncentral t-distribution of n - 1 degrees of freedom lies beyond the critical values with probability `power`
+    (Cohen 1988, chapter 2). It does not depend on the mean that was measured. None where all differences are alike.
+    """
+    from scipy import special, stats
+
+    if alike(differences):
+        return None
+    count = len(differences)
+    critical = float(stats.t.ppf(1 - level / 2, count - 1))
+
+    def shown(shift: float) -> float:
+        other = special.nctdtr(count - 1, shift, -critical)  # nan where it is next to nothing
+        return float(1 - special.nctdtr(count - 1, shift, critical) + np.nan_to_num(other))
+
+    low, high = 0.0, 1.0
+    while shown(high) < power:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if shown(middle) < power else (low, middle)
+    return high * float(stats.sem(differences))

@@ -76,6 +76,7 @@ class Against:
     low: float | None  # 95 % Student's interval of that mean; None where all differences are alike
     high: float | None
     d_z: float | None  # Cohen's d_z; None where all differences are alike
+    detectable: float | None  # the least mean difference at 80 % power, of `effect_size.detectable`
     wins: int
     ties: int
     losses: int
@@ -130,6 +131,7 @@ def against_baseline(
                 low=low,
                 high=high,
                 d_z=effect_size.cohens_d_z(differences[name]),
+                detectable=effect_size.detectable(differences[name]),
                 wins=found.wins,
                 ties=found.ties,
                 losses=found.losses,

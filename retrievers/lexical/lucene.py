@@ -13,11 +13,12 @@ from filelock import FileLock
 from harness.models.errors import first_line
 from harness.retrievers.errors import InputError
 from harness.retrievers.lexical import java
-from harness.retrievers.types import Corpus, Job
+from harness.retrievers.types import Corpus, Document, Job
 
 # A corpus is handed to Anserini in files of this many documents: it gives a file to a thread and counts whole files.
 _DOCUMENTS_PER_FILE = 10_000
 _FORMAT = 2
+_LONGEST = 20_000_000  # characters of a text: Jackson's StreamReadConstraints, by which Anserini reads JSON
 _COLLECTION = {"flat": "BeirFlatCollection", "multifield": "BeirMultifieldCollection"}
 
 
@@ -81,6 +82,7 @@ def _build(corpus: Corpus, fields: str, building: Path, job: Job) -> None:
         for number in range(corpus.count // _DOCUMENTS_PER_FILE + 1):
             with (texts / f"{number:05}.jsonl").open("w", encoding="utf-8") as file:
                 for doc in islice(documents, _DOCUMENTS_PER_FILE):
+                    _check_length(doc)
                     row = {"_id": doc.doc_id, "title": doc.title, "text": doc.text, "metadata": {}}
                     file.write(json.dumps(row) + "\n")
                     meter.advance()
@@ -95,6 +97,19 @@ def _build(corpus: Corpus, fields: str, building: Path, job: Job) -> None:
     description = {"format": _FORMAT, "fields": fields, "corpus": corpus.content_hash, **counts}
     description["files"] = _hashes(building / "lucene")
     (building / "index.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _check_length(doc: Document) -> None:
+    """Raise InputError for a text that Anserini's reader of JSON would refuse, and then leave out without a word."""
+    for name, text in (("title", doc.title), ("text", doc.text)):
+        length = len(text)
+        if length > _LONGEST // 2:  # Java counts letters beyond the first 65,536 twice
+            length = len(text.encode("utf-16-le", "surrogatepass")) // 2
+        if length > _LONGEST:
+            raise InputError(
+                f"document {doc.doc_id!r}: its {name} has {length:,} characters, and BM25's indexer (Anserini) reads "
+                f"{_LONGEST:,} at most. Divide the document, or leave it out."
+            )
 
 
 def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Job) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import gzip
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.retrievers.errors import InputError
-from harness.retrievers.text_files import byte_lines
+from harness.retrievers.text_files import Digest, byte_lines
 from harness.retrievers.types import Run, Strings
 
 
@@ -52,6 +52,7 @@ class TrecFile:
     run: Run
     tag: str
     reordered: int
+    sha256: str | None = None  # of the file's bytes, where it was asked for
 
 
 def read(path: Path) -> Run:
@@ -66,11 +67,12 @@ def read(path: Path) -> Run:
 
 
 def read_file(path: Path) -> TrecFile:
-    """Read a TREC run and what its other columns say. Raises InputError as `read`."""
-    return _read(path, with_ranks=True)
+    """Read a TREC run and what its other columns say, once, so that it may be a pipe. Raises InputError as `read`."""
+    digest = Digest()
+    return replace(_read(path, with_ranks=True, digest=digest), sha256=digest.hex)
 
 
-def _read(path: Path, with_ranks: bool) -> TrecFile:
+def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFile:
     index: dict[str, int] = {}
     rows_query: list[int] = []
     ids: list[bytes] = []
@@ -78,7 +80,7 @@ def _read(path: Path, with_ranks: bool) -> TrecFile:
     ranks: list[bytes] = []
     tag = b""
     skipped = 0
-    for number, line in byte_lines(path):
+    for number, line in byte_lines(path, digest):
         columns = line.split()  # at ASCII white space, as trec_eval does
         try:
             query, fixed, doc_id, rank, score, tag_here = columns

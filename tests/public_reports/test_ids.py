@@ -10,8 +10,10 @@ import pytest
 import harness
 from harness.retrievers import ids
 from harness.retrievers.errors import InputError
+from harness.retrievers.lexical import lucene
 from harness.retrievers.run_files import exchange, trec
-from harness.retrievers.types import Run
+from harness.retrievers.types import Document, Run
+from tests.support.datasets import write_beir
 
 TEXTS = ("apple pie", "pear tart", "plum", "fig")
 ODD = ("\u00a0", "a\u00a0b", "é\u0085", "\u2028x", "#1", '"q"', "日本語", "\x7f", "x" * 512)
@@ -119,3 +121,18 @@ def test_what_are_no_queries_is_named(given, beir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"quer"):
         harness.retrieve("bm25", str(beir()), given)
+
+
+@pytest.mark.parametrize("field", ["title", "text"])
+def test_a_text_longer_than_the_indexer_reads(tmp_path, field, bad, monkeypatch):
+    """Anserini's reader of JSON left it out, and the message was "the index holds 0 … Is there space?"."""
+    docs = [("d1", "", "apple"), ["big", "", ""]]
+    docs[1][1 if field == "title" else 2] = "apple " * 3_333_333 + "abc"
+    folder = write_beir(tmp_path / "long", docs, [("q1", "apple")], {"test": [("q1", "d1", 1)]})
+    message = bad("run", "-r", "bm25", "-d", folder)
+    assert f"document 'big': its {field} has 20,000,001 characters" in message
+    assert "reads 20,000,000 at most" in message
+    monkeypatch.setattr(lucene, "_LONGEST", 4)
+    lucene._check_length(Document("a", "\U0001f600" * 2, "four"))
+    with pytest.raises(InputError, match="has 6 characters"):  # as Java counts them
+        lucene._check_length(Document("a", "\U0001f600" * 3, ""))

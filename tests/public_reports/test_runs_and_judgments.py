@@ -2,9 +2,14 @@
 
 import codecs
 import csv
+import gzip
+import hashlib
 import json
+import lzma
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -179,3 +184,56 @@ def test_a_tenth_of_them_is_borne(beir, cli):
     assert answer.code == 0, answer.err
     assert "1 judged queries have no text; each scores 0" in answer.err
     assert cli("run", "-r", "bm25", "-d", folder, "--queries-with-text").code == 0
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe that gives some bytes once, to whoever opens it first."""
+    writers = []
+
+    def make(name, data):
+        path = tmp_path / name
+        os.mkfifo(path)
+        writers.append(threading.Thread(target=path.write_bytes, args=(data,), daemon=True))
+        writers[-1].start()
+        return path
+
+    yield make
+    for writer in writers:
+        writer.join(10)
+        assert not writer.is_alive()  # read to its end
+
+
+@pytest.mark.parametrize("end", ["", ".gz", ".xz"])
+def test_a_run_from_a_pipe(beir, cli, pipe, end):
+    """`harness score <(zcat run.gz)` recorded the SHA-256 of nothing, and a named pipe hung: both were read twice."""
+    data = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[end](RUN.encode())
+    folder = beir("small", docs=DOCS, queries=QUERIES, qrels=QRELS)
+    answer = cli("score", pipe(f"run.trec{end}", data), "-d", folder, "-m", "mrr@10", "--json")
+    assert answer.code == 0, answer.err
+    [found] = json.loads(answer.out)
+    assert found["metrics"] == {"MRR@10": 1.0}
+    file = records.read(Path(found["record"])).manifest.system.file
+    assert file.sha256 == hashlib.sha256(data).hexdigest()
+    other = RUN.replace("d1 1 3", "d4 1 3").encode()
+    fused = cli("fuse", pipe("a.trec", RUN.encode()), pipe("b.trec", other), "-d", folder, "-m", "mrr@10")
+    assert fused.code == 0, fused.err
+
+
+@pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 70_000])
+def test_the_hash_is_of_all_that_the_file_holds(tmp_path, size):
+    """Also of what stands behind compressed data, and of a file without a last line's end."""
+    data = (b"a line of some text\n" * 4000)[:size]
+    twice = gzip.compress(data) + gzip.compress(b"more")
+    for name, stored in (("t", data), ("t.gz", twice), ("t.xz", lzma.compress(data))):
+        (tmp_path / name).write_bytes(stored)
+        digest = text_files.Digest()
+        lines = [line for _, line in text_files.byte_lines(tmp_path / name, digest)]
+        assert digest.hex == hashlib.sha256(stored).hexdigest()
+        assert lines == [line for _, line in text_files.byte_lines(tmp_path / name)]
+
+
+def test_titles_from_a_pipe_are_refused(beir, bad, pipe):
+    path = pipe("titles.tsv", b"d1\ta title\n")
+    assert "are no file. They are read again by every run" in bad("run", "-r", "bm25", "-d", beir(), "--titles", path)
+    path.read_bytes()

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from harness.reports.statistics import corrections
-from harness.reports.statistics.effect_size import interval
+from harness.reports.statistics.effect_size import detectable, interval
 from harness.reports.statistics.paired import against_baseline, paired_t_test
 
 DOCS = [(f"d{n}", "", text) for n, text in enumerate(("apple pie", "pear tart", "plum", "fig"), 1)]
@@ -56,3 +58,27 @@ def test_compare_leaves_the_cells_empty(beir, cli, tmp_path):
     found = json.loads(cli("compare", "small-test/a", "small-test/b", "-m", "mrr@10", "--json").out)
     assert '"p_t": null' in json.dumps(found)
     assert "nan" not in json.dumps(found).lower()
+
+
+@pytest.mark.parametrize(("count", "d_z"), [(34, 0.5), (33, 0.5), (199, 0.2), (198, 0.2), (15, 0.8), (14, 0.8)])
+def test_what_so_many_queries_could_have_shown(count, d_z):
+    """Cohen's sizes of a paired t-test, two-sided at 5 %, for 80 %: 34 pairs for d_z 0.5, 199 for 0.2, 15 for 0.8."""
+    values = np.random.default_rng(count).standard_normal(count)
+    differences = (values - values.mean()) / values.std(ddof=1) + 3.0  # the mean that was measured changes nothing
+    found = detectable(differences.tolist())
+    assert (found <= d_z) == (count in (34, 199, 15))
+    assert found == pytest.approx(d_z, rel=0.04)
+    assert detectable((differences * 0.1 - 7).tolist()) == pytest.approx(0.1 * found)
+
+
+def test_it_is_shown_four_times_of_five():
+    """By drawing: of samples whose true mean is the detectable one, four of five are significant."""
+    draw = np.random.default_rng(3)
+    count, rounds = 12, 4_000
+    unit = np.linspace(-1, 1, count)
+    true = detectable((unit / unit.std(ddof=1)).tolist())  # of a spread of 1
+    samples = draw.standard_normal((rounds, count)) + true
+    p = stats.ttest_1samp(samples, 0, axis=1).pvalue
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=3 * (0.8 * 0.2 / rounds) ** 0.5)
+    assert detectable([0.2] * 9) is None
+    assert detectable([0.1, 0.2]) > 0.5  # two queries show next to nothing: ten times their spread

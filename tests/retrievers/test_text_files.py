@@ -64,7 +64,8 @@ def test_what_cannot_be_opened(tmp_path):
 
 def test_nothing_else_opens_what_people_hand_in():
     """A compressed or a plain text is opened in one module; others read what the harness wrote, or say utf-8-sig."""
-    own = {"retrievers/text_files.py", "retrievers/run_files/trec.py"}  # the second writes
+    # the second writes, the third asks whether an archive is whole
+    own = {"retrievers/text_files.py", "retrievers/run_files/trec.py", "harness/datasets/damaged.py"}
     for folder in ("harness", "retrievers"):
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()

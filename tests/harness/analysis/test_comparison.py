@@ -94,8 +94,8 @@ def test_the_tables(cli, mini):
     assert two.code == 0
     systems, changes = two.out.split("\n\n")
     assert systems.splitlines()[0] == (
-        "| system | NDCG@10 | difference | 95 % interval | d_z | wins/ties/losses | p (t-test) | p (randomisation) "
-        "| Judged@10 | unjudged |"
+        "| system | NDCG@10 | difference | 95 % interval | d_z | detectable | wins/ties/losses | p (t-test) "
+        "| p (randomisation) | Judged@10 | unjudged |"
     )
     names = [line.split(" | ")[0] for line in systems.splitlines()[2:]]
     assert names == ["| coordination (top_k=100)", "| bm25 (flat, top_k=100)"]
