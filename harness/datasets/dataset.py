@@ -266,6 +266,10 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
     if name == "mini":
         return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles, queries_with_text)]
+    if name.startswith((".", "/", "~")) or not _library_can_be_asked(name):
+        folder = _folder(name)
+        if folder is not None:
+            return [_of_folder(folder, titles, queries_with_text)]
     full = BEIR_SYNONYMS.get(name, name)
     dataset_id = canonical(full)
     rules = rules_for(dataset_id)
@@ -276,20 +280,24 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         return [Dataset(name, dataset_id, FolderSource(own), rules, titles, queries_with_text)]
     if full in LICENSED:
         raise licensed_error(name, own)
-    if name.startswith((".", "/", "~")) or dataset_id not in known_ids():
+    if dataset_id not in known_ids():
         folder = _folder(name)
         if folder is not None:
-            return [
-                Dataset(
-                    f"{folder.folder.name}/{folder.split}",
-                    str(folder.folder),
-                    folder,
-                    Rules(),
-                    titles,
-                    queries_with_text,
-                )
-            ]
+            return [_of_folder(folder, titles, queries_with_text)]
     return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles, queries_with_text)]
+
+
+def _library_can_be_asked(name: str) -> bool:
+    """Whether ir_datasets can say if a name is its own; where its home cannot be used, it has no say in a folder."""
+    try:
+        return name in names() or bool(known_ids())
+    except InputError:
+        return False
+
+
+def _of_folder(folder: FolderSource, titles: Path | None, queries_with_text: bool) -> Dataset:
+    name = f"{folder.folder.name}/{folder.split}"
+    return Dataset(name, str(folder.folder), folder, Rules(), titles, queries_with_text)
 
 
 def _folder(name: str) -> FolderSource | None:

@@ -124,8 +124,14 @@ def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurve
     kept = job.cache / "surveys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError):  # absent or damaged: the corpus is read again
         return CorpusSurvey.model_validate_json(kept.read_bytes())
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    found = _read(source, name, judged, job, kept.parent)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(kept.parent, os.W_OK)
+    except OSError:
+        writable = False
+    found = _read(source, name, judged, job, kept.parent if writable else Path(tempfile.gettempdir()))
+    if not writable:  # read again the next time
+        return found
     new = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     new.write_text(found.model_dump_json(indent=1))
     new.replace(kept)

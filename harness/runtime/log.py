@@ -14,7 +14,9 @@ class _Lines(logging.Handler):
     """Writes each message to standard error as it is at that moment, so that a progress bar can move out of its way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
+        """Write one line; nowhere, where there is no standard error, as in a service or a window."""
+        if sys.stderr is None:
+            return
         word = getattr(record, "word", "warning: " if record.levelno >= logging.WARNING else "")
         sys.stderr.write(f"{word}{record.getMessage()}\n")
         sys.stderr.flush()

@@ -1,5 +1,6 @@
 """Text → vectors: batched by length, sharded to disk, resumable shard by shard."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from harness.retrievers.types import Corpus, Document, Job, Query
 # A batch holds texts of near length, at most so many padded tokens. It never crosses a shard, so that a shard's bytes
 # do not depend on which shards were there already.
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 65_536}
+_MOST_LOST = 0.01  # of a vector's length, by rounding it to 16 bits; of values that are not tiny it is 0.0005
 MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
 # places; input_ids, attention_mask and, where there are any but 0, token_type_ids, all [B,L]
 Batch = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -61,16 +63,24 @@ class TextEncoder:
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
         found: list[tuple[list[int], Any, Any]] = []
+        greatest = 0.0
         separator = self.loaded.tokenizer.sep_token
         texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
         for places, cls, pooled in self._encode(texts, spec.passage_length):
             if spec.dense:
-                dense[places] = _half(cls)
+                dense[places] = halves(cls, [docs[place].doc_id for place in places])
             if spec.lexical:
                 most = int(pooled.count_nonzero(dim=1).max())  # V of them where nothing makes zeros
                 best, values = top_terms(pooled, min(spec.lexical, most))
-                found.append((places, best.cpu().numpy().astype(np.uint16), _half(values)))
+                greatest = max(greatest, float(values.max()) if values.numel() else 0.0)
+                weights = values.to(torch.float16).cpu().numpy()
+                found.append((places, best.cpu().numpy().astype(np.uint16), weights))
             done(len(places))
+        if greatest > 0 and not any(values.any() for _, _, values in found):
+            raise InputError(
+                f"no term weight of {n:,} documents from {docs[0].doc_id!r} on is left in 16 bits: the greatest is "
+                f"{greatest:.1e}, and float16 begins at 6.0e-08. Scale the checkpoint's logits."
+            )
         width = max((best.shape[1] for _, best, _ in found), default=0)
         ids, weights = np.zeros((n, width), dtype=np.uint16), np.zeros((n, width), dtype=np.float16)
         for places, best, values in found:
@@ -129,8 +139,23 @@ def batches(tokens: Sequence[Sequence[int]], device: str) -> Iterator[list[int]]
     return by_length([len(row) for row in tokens], TOKENS_PER_BATCH[device], MOST_PER_BATCH[device])
 
 
-def _half(values: torch.Tensor) -> Any:
-    return values.to(torch.float16).cpu().numpy()
+def halves(vectors: torch.Tensor, doc_ids: Sequence[str]) -> Any:
+    """Vectors [n,D] in 16 bits, as a store keeps them.
+
+    Raises InputError for one that is so small that more than a hundredth of it is lost; what is too large is found when
+    the store is written.
+    """
+    vectors = vectors.float()
+    kept = vectors.to(torch.float16)
+    lost = (kept.float() - vectors).norm(dim=1) > _MOST_LOST * vectors.norm(dim=1)
+    if bool((lost & kept.isfinite().all(dim=1)).any()):
+        place = int(lost.nonzero()[0])
+        raise InputError(
+            f"the vector of document {doc_ids[place]!r} is too small for 16 bits: its greatest value is "
+            f"{float(vectors[place].abs().max()):.1e}, and float16 is exact from 6.1e-05 up. Scale the checkpoint's "
+            "output, or compare by cosine (similarity cosine)."
+        )
+    return kept.cpu().numpy()
 
 
 def build(folder: Path, header: Header, encoder: DocumentEncoder[V], corpus: Corpus, job: Job) -> dict[int, Shard[V]]:
@@ -140,8 +165,11 @@ def build(folder: Path, header: Header, encoder: DocumentEncoder[V], corpus: Cor
     two equal commands one waits, then finds the store whole, or takes over what a killed one left. Raises InputError
     for vectors that are not finite or a disk without space.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = range(job.rank, header.shards, job.processes)
+    if all(store.path_of(folder, number).exists() for number in numbers):
+        with contextlib.suppress(ShardError):  # a whole store needs no lock, and may lie where nothing can be written
+            return {number: store.read(folder, header, number, encoder.kind) for number in numbers}
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / (".lock" if job.processes == 1 else f".lock-{job.rank}-of-{job.processes}"))
     try:
         lock.acquire(timeout=0)

@@ -10,7 +10,7 @@ import torch
 
 from harness.models.checkpoints.late import LoadedLate
 from harness.models.training.batching import pad
-from harness.retrievers.encoding.encode import batches
+from harness.retrievers.encoding.encode import batches, halves
 from harness.retrievers.encoding.text_form import Form, Text, passage_texts
 from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.errors import InputError
@@ -34,8 +34,9 @@ class TokenEncoder:
         offsets = np.concatenate(([0], np.cumsum([int(kept.sum()) for kept in keep], dtype=np.uint64)))
         found = np.empty((int(offsets[-1]), self.loaded.width), dtype=np.float16)
         for places, vectors in self._encode(tokens, [len(row) for row in tokens]):
-            halves = vectors.to(torch.float16).cpu().numpy()
-            for place, own in zip(places, halves, strict=True):
+            whose = [docs[place].doc_id for place in places for _ in range(vectors.shape[1])]
+            stored = halves(vectors.flatten(0, 1), whose).reshape(vectors.shape)
+            for place, own in zip(places, stored, strict=True):
                 found[int(offsets[place]) : int(offsets[place + 1])] = own[: len(tokens[place])][keep[place]]
             done(len(places))
         return TokenVectors(found, offsets.astype(np.uint64))

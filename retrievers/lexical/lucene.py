@@ -28,6 +28,8 @@ def ensure_index(corpus: Corpus, fields: str, job: Job) -> Path:
     `fields` is flat or multifield. Raises InputError for a disk without space.
     """
     folder = job.cache / "bm25" / f"{fields}-{corpus.content_hash[:16]}"
+    if _damage(folder) is None:  # which needs no lock, and may lie where nothing can be written
+        return folder / "lucene"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         damage = _damage(folder)

@@ -55,7 +55,7 @@ def test_a_stranger_with_nothing_but_harness_home(stranger):
     """numba: "no locator available", after the whole search; a traceback for want of a passwd entry; /.ir_datasets."""
     home, results = stranger.place / "home", stranger.place / "results"
     write_beir(stranger.place / "tiny")
-    words = ("-m", "harness", "run", "-r", "bm25", "-d", "./tiny", "-m", "ndcg@10", "--results", results)
+    words = ("-m", "harness", "run", "-r", "bm25", "-d", "tiny", "-m", "ndcg@10", "--results", results)
     for variables in ({"HOME": "/"}, {}):
         ran = stranger(*words, "--force", HARNESS_HOME=str(home), **variables)
         assert ran.returncode == 0, ran.stderr
@@ -98,6 +98,48 @@ def test_a_home_that_can_be_read_only(stranger):
     (closed / ".ir_datasets").rmdir()
     ran = stranger("-c", code, HOME=str(closed), HARNESS_HOME=str(stranger.place / "h"))
     assert ran.stdout.split() == ["None", str(stranger.place / "h" / "ir_datasets")]
+
+
+@pytest.mark.process
+def test_a_harness_home_that_can_be_read_only(stranger):
+    """What one user indexed and encoded, all can search: a lock file that cannot be made was an error."""
+    home, place = stranger.place / "shared", stranger.place
+    write_beir(place / "tiny")
+    words = ("-m", "harness", "run", "-r", "bm25", "-r", "retromae-mini", "-d", "./tiny", "-m", "ndcg@10")
+    first = stranger(*words, "--results", place / "a", HARNESS_HOME=str(home), HOME=str(home))
+    assert first.returncode == 0, first.stderr
+    for folder, folders, files in os.walk(home):
+        for name in [*folders, *files]:
+            shutil.chown(Path(folder) / name, 0, 0)
+            (Path(folder) / name).chmod(0o755 if name in folders else 0o644)
+    shutil.chown(home, 0, 0)
+    second = stranger(*words, "--results", place / "b", HARNESS_HOME=str(home), HOME="/")
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.replace("/b/", "/a/") == first.stdout
+    assert "encoded" not in second.stderr
+    shutil.rmtree(home / "cache" / "surveys")
+    third = stranger(*words, "--results", place / "c", HARNESS_HOME=str(home), HOME="/")
+    assert third.returncode == 0, third.stderr
+    more = ("--fields", "multifield", "--results", place / "d")
+    other = stranger(*words[:5], *words[7:], *more, HARNESS_HOME=str(home), HOME="/")
+    assert other.returncode == 2
+    assert "Permission denied" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("closed", ["sys.stderr = None", "sys.stderr = sys.stdout = None"])
+def test_without_standard_error(beir, tmp_path, closed):
+    """Windowed programs and services have none; the first warning was an AttributeError."""
+    code = f"import sys; {closed}; sys.argv = {['harness', 'run', '-r', 'bm25', '-d', str(beir()), '-m', 'ndcg@10']}; "
+    code += "from harness.cli import main; main()"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert list((tmp_path / "results").glob("*/bm25/*/manifest.json"))
+    ran = subprocess.run(
+        [sys.executable, "-c", code.replace("bm25", "bm26")], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert ran.returncode == 2
 
 
 @pytest.fixture

@@ -237,3 +237,18 @@ def test_titles_from_a_pipe_are_refused(beir, bad, pipe):
     path = pipe("titles.tsv", b"d1\ta title\n")
     assert "are no file. They are read again by every run" in bad("run", "-r", "bm25", "-d", beir(), "--titles", path)
     path.read_bytes()
+
+
+def test_judgments_that_cannot_be_read(beir, bad, monkeypatch):
+    """Another user's folder was reported as one without judgments."""
+    folder = beir("closed")
+    real = Path.iterdir
+
+    def refused(path):
+        if path.name == "qrels":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    message = bad("run", "-r", "bm25", "-d", folder)
+    assert f"{folder}/qrels cannot be read: Permission denied. It holds the judgments." in message
