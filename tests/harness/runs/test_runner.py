@@ -67,6 +67,7 @@ def test_no_name_of_a_module_decides_where_a_record_or_a_store_is(beir, tmp_path
 
     monkeypatch.setattr(RecordStore, "folder", folder)
     monkeypatch.setattr(store, "describe", describe)
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))  # where no store is whole yet
     go(tmp_path, beir(), retrievers=["bm25", "coordination", "dupmae-mini", "retromae-mini"])
     assert len(decided) == 6
     ours = re.compile(r"\b(?:harness|models|reports|retrievers)\.[a-z]")

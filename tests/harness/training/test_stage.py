@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 import harness.training.stages
 from harness.ablation.grid import stage_2
-from harness.cli import main
 from harness.models.checkpoints import checkpoint
 from harness.retrievers.errors import InputError
 from harness.training import recipe_files, stage
@@ -192,13 +191,6 @@ def test_a_kind_of_an_installed_package_is_resumed_after_a_kill(tmp_path, monkey
     assert [line["step"] for line in log] == [10, 20, 30]
 
 
-def main_with(*words):
-    """The command line without the tests' catching of errors."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["harness", *words])
-        main()
-
-
 def block(language):
     text = (ROOT / "docs" / "new-stage.md").read_text(encoding="utf-8")
     return text.partition(f"```{language}\n")[2].partition("```")[0]
@@ -299,9 +291,9 @@ def leaves_a_line(self, context, name, folder):
 def test_a_stage_that_was_stopped_begins_again_in_an_empty_folder(tmp_path, cli):
     register(kind_of(leaves_a_line))
     path = recipe(tmp_path / "tiny.yaml", small={"kind": "odd"})
-    with pytest.raises(RuntimeError, match="killed") as caught:
-        main_with("train", "-R", path, "-O", "made")
-    assert "in the stage small of the recipe tiny" in caught.value.__notes__
+    answer = cli("train", "-R", path, "-O", "made")
+    assert answer.code == 70
+    assert answer.err.endswith("RuntimeError: killed\nin the stage small of the recipe tiny\n")
     (tmp_path / "made" / "again").touch()
     answer = cli("train", "-R", path, "-O", "made")
     assert answer.code == 0, answer.err
@@ -319,11 +311,11 @@ def test_a_stage_that_was_stopped_begins_again_in_an_empty_folder(tmp_path, cli)
         ({}, {"leaves": (stage.ENCODER,)}, "is to leave an encoder, and saved no checkpoint in"),
     ],
 )
-def test_what_a_run_may_not_return(tmp_path, monkeypatch, returned, members, part):
-    monkeypatch.chdir(tmp_path)
+def test_what_a_run_may_not_return(tmp_path, cli, returned, members, part):
     register(kind_of(lambda self, context, name, folder: returned, **members))
-    with pytest.raises((TypeError, ValueError), match=part):
-        main_with("train", "-R", recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}))
+    answer = cli("train", "-R", recipe(tmp_path / "tiny.yaml", small={"kind": "odd"}))
+    assert answer.code == 70
+    assert re.search(f"(TypeError|ValueError): .*{part}", answer.err)
     assert not (tmp_path / "trained" / "tiny" / "small").exists()
 
 
