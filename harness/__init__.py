@@ -11,6 +11,7 @@ A plug-in finds here all that it needs: `Retriever`, `Options`, `register`, `Run
 Names are imported when they are first used: `import harness` is quick. `__init__.pyi` has their types.
 """
 
+import random
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,11 @@ _check_links(Path(__file__).parent)
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        numbers = random.getstate()  # rich draws some when it is imported
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        finally:
+            random.setstate(numbers)
     raise AttributeError(f"module 'harness' has no attribute {name!r}; there is {', '.join(_HOMES)}")
 
 

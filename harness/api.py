@@ -7,7 +7,7 @@ Wrong input raises InputError (`harness.retrievers.errors`), RecordError (`harne
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from harness.analysis.comparison import Compared, compare_records
 from harness.reports.records import records
@@ -23,7 +23,9 @@ from harness.runs.fusion import LABEL, fuse_parts, recipe
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
+from harness.runtime.caller import leaves_no_trace
 from harness.runtime.job import HarnessJob
+from harness.runtime.processes import Processes
 
 __all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
 _Folder = str | Path
@@ -32,6 +34,7 @@ with contextlib.suppress(InputError):  # of no home at all, which is said when s
     prepare()  # before ir_datasets and huggingface_hub are imported, whose homes they are
 
 
+@overload
 def run(
     retriever: str,
     dataset: str = "mini",
@@ -45,13 +48,55 @@ def run(
     queries_with_text: bool = False,
     threads: int | None = None,
     force: bool = False,
+    distributed: Literal[False] = False,
     **options: Any,
-) -> Result:
+) -> Result: ...
+
+
+@overload
+def run(
+    retriever: str,
+    dataset: str = "mini",
+    *,
+    rerank: str | None = None,
+    depth: int = DEPTH,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    results: _Folder = "results",
+    titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    distributed: bool,
+    **options: Any,
+) -> Result | None: ...
+
+
+@leaves_no_trace
+def run(
+    retriever: str,
+    dataset: str = "mini",
+    *,
+    rerank: str | None = None,
+    depth: int = DEPTH,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    results: _Folder = "results",
+    titles_file: _Folder | None = None,
+    queries_with_text: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    distributed: bool = False,
+    **options: Any,
+) -> Result | None:
     """`harness run`: run a retriever on a collection, score it, leave a record; a finished one is found.
 
     `options` are the retriever's own (`checkpoint=`, `pooling=`, `k1=` …). With `rerank`, a cross-encoder, the first
     stage has a record of its own, and the re-ranked one is returned. Of a mean of collections (`beir/cqadupstack`) the
     mean is returned, and each has its record.
+
+    With `distributed` the processes that torchrun started do the search together: each must make the same call, and
+    rank 0 returns the record, the others None. Without it this process works alone, also inside somebody's torchrun.
     """
     [spec] = reranked_by(rerank, None if rerank is None else depth, share_options([retriever], options))
     config = _config(
@@ -66,10 +111,12 @@ def run(
         force=force,
     )
     words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
-    *_, last = iterate(config, ["harness.run", retriever, dataset, *words])
-    return Result(last.record)
+    team = Processes.launched() if distributed else None
+    made = list(iterate(config, ["harness.run", retriever, dataset, *words], team))
+    return Result(made[-1].record) if made else None
 
 
+@leaves_no_trace
 def retrieve(
     retriever: str,
     dataset: str = "mini",
@@ -108,6 +155,7 @@ def retrieve(
     return Ranking(spec.label, Searches(config, [search], job).run(search))
 
 
+@leaves_no_trace
 def score(
     run: Any,
     dataset: str = "mini",
@@ -142,6 +190,7 @@ def score(
     return Result(score_given(config, found, command).record)
 
 
+@leaves_no_trace
 def fuse(
     *runs: Any,
     method: str = "rrf",
@@ -171,6 +220,7 @@ def fuse(
     return Result(fuse_parts(parts, how, config, command, dataset).record)
 
 
+@leaves_no_trace
 def compare(
     baseline: Result | _Folder,
     *others: Result | _Folder,
@@ -195,6 +245,7 @@ def read(folder: _Folder) -> Result:
     return Result(records.read(expanded(folder)))
 
 
+@leaves_no_trace
 def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Path:
     """`harness export`: write the dense half of a trained checkpoint as a sentence-transformers folder.
 

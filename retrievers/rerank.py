@@ -16,6 +16,7 @@ from pydantic import Field
 
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Options
+from harness.retrievers.torch_threads import torch_threads
 from harness.retrievers.types import Corpus, Floats, Job, Meter, Query, Run
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ class Reranker:
     def _scores(self, pairs: list[tuple[str, str]], threads: int, meter: Meter) -> Floats:
         import torch
 
-        torch.set_num_threads(threads)
         try:
-            found: Floats = self._scorer.score(pairs, meter.advance)
+            with torch_threads(threads):
+                found: Floats = self._scorer.score(pairs, meter.advance)
         except torch.OutOfMemoryError as error:
             raise InputError(f"the GPU has no room for {self.folder}. Free it, or set rerank.device to cpu.") from error
         if not np.isfinite(found).all():

@@ -33,7 +33,7 @@ FLOORS = {
     ],
     "harness.retrievers": [
         {"errors", "ordering"},
-        {"ids", "places", "text_files"},
+        {"ids", "places", "text_files", "torch_threads"},
         {"compile_ahead", "jit"},
         {"types"},
         {"encoding", "registry", "run_files"},

@@ -12,6 +12,7 @@ from harness.reports.files import write_whole
 from harness.reports.records.records import Record
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runs.runner import iterate
+from harness.runtime.processes import Processes
 from harness.training.conductor import alone, open_context, prepare, run
 from harness.training.context import Context
 from harness.training.overlap import exposures
@@ -87,7 +88,7 @@ def _measure(specs: list[RetrieverSpec], context: Context, output: Path, command
         metrics=list(one_collection.SHOWN),
         top_k=_DEPTH,
     )
-    return [outcome.record for outcome in iterate(config, command)]
+    return [outcome.record for outcome in iterate(config, command, Processes.launched())]
 
 
 def _as_trained(spec: RetrieverSpec, precision: str) -> RetrieverSpec:

@@ -17,6 +17,7 @@ from harness.runs.runner import iterate
 from harness.runtime.environment import packages
 from harness.runtime.hashing import joint
 from harness.runtime.job import HarnessJob
+from harness.runtime.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
     with tempfile.TemporaryDirectory(prefix="harness-check-") as temporary:
         config = run_config(entry, results or Path(temporary), threads)
         try:
-            for outcome in iterate(config, ["harness", *sys.argv[1:]]):
+            for outcome in iterate(config, ["harness", *sys.argv[1:]], Processes.launched()):
                 record = outcome.record
                 if len(runs) < len(collection.datasets):  # after its parts comes a composite
                     runs.append(outcome.run().first(DEPTH))

@@ -112,11 +112,13 @@ def run_command(
 
     from harness.cli.console import outcomes_table
     from harness.runs.runner import iterate
+    from harness.runtime.processes import Processes
 
-    finished = []
+    asked, finished = build(values, str(config) if config else "harness run"), []
     try:
         with interruptible("finished runs are kept"):
-            for outcome in iterate(build(values, str(config) if config else "harness run"), ["harness", *sys.argv[1:]]):
+            team = Processes.launched()  # before a retriever looks for its device
+            for outcome in iterate(asked, ["harness", *sys.argv[1:]], team):
                 finished.append(outcome)
     finally:
         if finished:

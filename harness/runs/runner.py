@@ -29,21 +29,22 @@ from harness.runtime.job import HarnessJob
 from harness.runtime.processes import Processes
 
 
-def run(config: RunConfig, command: Sequence[str]) -> list[Outcome]:
+def run(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> list[Outcome]:
     """`iterate`, to the end."""
-    return list(iterate(config, command))
+    return list(iterate(config, command, team))
 
 
-def iterate(config: RunConfig, command: Sequence[str]) -> Iterator[Outcome]:
+def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> Iterator[Outcome]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
-    is, since its own record is what the re-ranked one is made from. Where a launcher started several processes, rank 0
-    keeps and yields the records; the others help it to search, and yield nothing.
+    is, since its own record is what the re-ranked one is made from. `team` are the processes that do this together, of
+    which rank 0 keeps and yields the records; the others help it to search, and yield nothing. Without it this process
+    works alone, whoever started it.
 
     Raises InputError for wrong input, ProcessLost where another process ended too early.
     """
-    team = Processes.launched()  # before a retriever looks for its device
+    team = team or Processes()
     specs = _once([stage for spec in config.retrievers for stage in spec.stages])
     retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
     rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}

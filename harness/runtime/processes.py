@@ -5,6 +5,7 @@ What is exchanged are Python objects on the CPU, a ranked list a query: gloo car
 
 import atexit
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from functools import cached_property
 from typing import Any
 
 from harness.retrievers.errors import InputError
+from harness.runtime import log
 
+_QUIET = 10  # seconds of waiting, before it is said for what
 _MEETING = timedelta(minutes=10)  # until all are there; none has begun to work
 _PATIENCE = timedelta(days=7)  # one may encode or mine for long while the others wait
 
@@ -56,7 +59,8 @@ class Processes:
                 )
             _take_device()
         team = cls(rank, count)
-        team.agreed(None)  # first: from now on the others notice a process that ends, even one without a checkpoint
+        with _told(f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"):
+            team.agreed(None)  # first: from now on the others notice a process that ends, even one without a checkpoint
         return team
 
     @property
@@ -82,7 +86,7 @@ class Processes:
         import torch.distributed as dist
 
         found: list[Any] | None = [None] * self.count if self.main else None
-        with _all_there():
+        with _all_there(), _told(f"process {self.rank} waits for what the {self.count - 1} others do", self.main):
             dist.gather_object(value, found, dst=0, group=self._group)
         return found
 
@@ -118,6 +122,19 @@ def _take_device() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+@contextmanager
+def _told(waiting: str, speaks: bool = True) -> Iterator[None]:
+    """Say what is waited for, where it takes long."""
+    clock = threading.Timer(_QUIET, log.logger.info, [f"{waiting}; {_QUIET} s so far"])
+    clock.daemon = True
+    if speaks:
+        clock.start()
+    try:
+        yield
+    finally:
+        clock.cancel()
 
 
 @contextmanager

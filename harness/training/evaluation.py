@@ -9,6 +9,7 @@ from harness.reports.records.records import Record
 from harness.reports.statistics.paired import Comparison, paired_t_test
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runs.runner import iterate
+from harness.runtime.processes import Processes
 from harness.training.context import Context
 from harness.training.stage import ENCODER
 from harness.training.student import searched_as
@@ -38,7 +39,7 @@ def evaluate(context: Context, command: Sequence[str], results: Path | None = No
         metrics=list(_METRICS),
         top_k=100,
     )
-    found = [outcome.record for outcome in iterate(config, command)]
+    found = [outcome.record for outcome in iterate(config, command, Processes.launched())]
     if not context.main:
         return []
     rows = []

@@ -211,13 +211,16 @@ class LateInteraction(OnCheckpoint):
 
         Raises CheckpointError or InputError for wrong input, before any document is encoded.
         """
-        import torch
+        from harness.retrievers.torch_threads import torch_threads
 
+        with torch_threads(job.threads):
+            return self._search(corpus, queries, top_k, job)
+
+    def _search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
         from harness.models.checkpoints.late_layouts import METADATA, silent
         from harness.retrievers.late_interaction import first_stage
         from harness.retrievers.search.searcher import merged
 
-        torch.set_num_threads(job.threads)
         if silent(self.layout):
             job.warn(
                 f"{self.folder} has no {METADATA}, so that lengths, markers and the rest are colbert-ai's defaults"

@@ -66,18 +66,18 @@ def anserini_jar() -> Path:
 
 
 @contextmanager
-def _names_in_utf8() -> Iterator[None]:
-    """Let Java read and write names of files in UTF-8, as Python does in any locale; in C it would know ASCII alone."""
-    if locale.getencoding().replace("-", "").lower() == "utf8":
-        yield
-        return
-    before = os.environ.get("LC_ALL")
-    os.environ["LC_ALL"] = "C.UTF-8"
+def _with_variables(home: Path) -> Iterator[None]:
+    """While Java starts: where jnius finds it, and a locale in which it can name files beyond ASCII, as Python can."""
+    wanted = {"JAVA_HOME": str(home)}
+    if locale.getencoding().replace("-", "").lower() != "utf8":
+        wanted["LC_ALL"] = "C.UTF-8"
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
     try:
         yield
     finally:
-        os.environ.pop("LC_ALL")
-        os.environ |= {} if before is None else {"LC_ALL": before}
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def check_name(path: Path) -> None:
@@ -108,7 +108,6 @@ def _started() -> Any:
 
     if not jnius_config.vm_running:
         home = java_home()
-        os.environ["JAVA_HOME"] = str(home)  # read by jnius, and by nothing else of ours
         jnius_config.set_classpath(str(anserini_jar()))
         # -Xrs: Ctrl-C stays Python's. The logging file keeps Lucene and Anserini off standard output.
         jnius_config.add_options(
@@ -117,7 +116,7 @@ def _started() -> Any:
         )  # fmt: skip
         if (java_major(home) or 0) >= 24:
             jnius_config.add_options("--sun-misc-unsafe-memory-access=allow")  # Lucene's; else a warning each start
-    with _names_in_utf8():
+    with _with_variables(java_home()):
         import jnius  # noqa: F401  # importing it starts the JVM
     from pyserini import pyclass
 

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from harness.retrievers.encoding.store import Shard
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.neural.retriever import QUERIES_AT_ONCE, Neural
 from harness.retrievers.neural.views import View, check
 from harness.retrievers.search.searcher import Searcher, merged
+from harness.retrievers.torch_threads import torch_threads
 from harness.retrievers.types import Corpus, Job, Query, Run
 
 # whole shards of so many documents are held narrowed at once: K' pairs of a million take 4 MB times K'
@@ -46,7 +46,13 @@ def search(
     encoded queries are held in memory, 4 bytes times V each. Raises InputError for a checkpoint that lacks a half, or
     a view of more terms than its K.
     """
-    torch.set_num_threads(job.threads)
+    with torch_threads(job.threads):
+        return _search(retriever, corpus, queries, views, top_k, job)
+
+
+def _search(
+    retriever: Neural, corpus: Corpus, queries: Sequence[Query], views: Sequence[View], top_k: int, job: Job
+) -> dict[View, Run]:
     check(retriever.encoder.loaded.spec, [view.terms for view in views], retriever.folder)
     groups = _groups(retriever.shards(corpus, job))
     query_ids = [query.query_id for query in queries]

@@ -213,12 +213,15 @@ class Neural(OnCheckpoint):
 
         Raises CheckpointError or InputError for wrong input, before any document is encoded.
         """
-        import torch
+        from harness.retrievers.torch_threads import torch_threads
 
+        with torch_threads(job.threads):
+            return self._search(corpus, queries, top_k, job)
+
+    def _search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
         from harness.retrievers.search.exact import engine_for
         from harness.retrievers.search.searcher import Searcher, merged
 
-        torch.set_num_threads(job.threads)
         if job.rank == 0 and engine_for(self.options.engine, self.device, corpus.count) == "compiled":
             halves = {"dense": self.spec.dense != 0, "lexical": bool(self.spec.lexical)}
             compile_ahead.start(WARM, *(half for half, wanted in halves.items() if wanted))

@@ -210,7 +210,6 @@ def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
 
     if any(part.vectors.term_ids.shape[1] for part in parts):
         raise ValueError("faiss searches the dense half alone")
-    faiss.omp_set_num_threads(threads)
     index = faiss.IndexFlatIP(parts[0].vectors.dense.shape[1])
     for part in parts:
         for start in range(0, len(part.vectors), _AT_ONCE):
@@ -218,7 +217,12 @@ def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
         part.forget()
 
     def search(queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
-        scores, rows = index.search(queries.dense, count)
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(threads)
+        try:
+            scores, rows = index.search(queries.dense, count)
+        finally:
+            faiss.omp_set_num_threads(before)
         return scores, rows.astype(np.int64)
 
     return search

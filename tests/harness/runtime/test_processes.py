@@ -250,7 +250,9 @@ def go(place, monkeypatch):
     def call(results="results", name="hf:m", datasets=("seven",), **values):
         options = values.pop("options", SHARDS)
         config = {"retrievers": [{"name": name, "options": options}], "datasets": list(datasets), "threads": 1}
-        return list(iterate(build({**config, "results": place / results, **values}, "test"), ["test"]))
+        return list(
+            iterate(build({**config, "results": place / results, **values}, "test"), ["test"], Processes.launched())
+        )
 
     return call
 
@@ -356,7 +358,7 @@ def test_the_others_end_when_the_caller_wants_no_more(go, together, place):
     )
 
     def first(team):
-        with closing(iterate(config, ["test"])) as found:
+        with closing(iterate(config, ["test"], team)) as found:
             return next(found, None)
 
     outcome, nothing = together(first)
