@@ -10,5 +10,13 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says what was found, what is needed and what to do."""
 
 
+class TrainingStopped(Exception):
+    """A training was asked to stop, and did when its state was written; `step` is how far it came."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"saved at step {step}")
+        self.step = step
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, on which batch, and what was kept."""

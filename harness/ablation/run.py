@@ -13,6 +13,7 @@ from harness.reports.records.records import Record
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runs.runner import iterate
 from harness.runtime.processes import Processes
+from harness.runtime.stopping import Stopping
 from harness.training.conductor import alone, open_context, prepare, run
 from harness.training.context import Context
 from harness.training.overlap import exposures
@@ -31,7 +32,11 @@ class Made:
 
 
 def ablate(
-    chosen: Sequence[Arm], output: Path, command: Sequence[str], threads: int | None = None
+    chosen: Sequence[Arm],
+    output: Path,
+    command: Sequence[str],
+    threads: int | None = None,
+    stopping: Stopping | None = None,
 ) -> tuple[Context, Made]:
     """Do what is not done of every arm, and run what each leaves on the recipe's `data.evaluate`.
 
@@ -42,7 +47,7 @@ def ablate(
     Returns the records of all arms, by arm and collection; none in the processes other than rank 0. Raises as
     `harness.training.conductor.train`.
     """
-    first = open_context(chosen[0].recipe, output, threads)
+    first = open_context(chosen[0].recipe, output, threads, stopping)
     made = Made()
     with alone(first):
         contexts = [first.of(arm.recipe, arm.output, arm.folders) for arm in chosen]

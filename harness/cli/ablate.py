@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.interrupt import interruptible
+from harness.cli.interrupt import stoppable
 
 
 def ablate_command(
@@ -48,7 +48,7 @@ def ablate_command(
     if plan:
         typer.echo(as_text(look(grid, place), place), nl=False)
         return
-    with interruptible("run the same command again to go on from the last state"):
-        context, made = ablate(grid, place, command, threads)
+    with stoppable() as stopping:
+        context, made = ablate(grid, place, command, threads, stopping)
     if context.main:
         typer.echo(report(context, made, place), nl=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.interrupt import interruptible
+from harness.cli.interrupt import stoppable
 
 
 def train_command(
@@ -40,8 +40,8 @@ def train_command(
         raise InputError(f"--output {str(output)!r} names no folder of its own. Give one, such as trained/mine.")
     place = output or Path("trained") / chosen.name
     command = ["harness", *sys.argv[1:]]
-    with interruptible("run the same command again to go on from the last state"):
-        context = train(chosen, place, command, threads)
+    with stoppable() as stopping:
+        context = train(chosen, place, command, threads, stopping)
         if not evaluate or not chosen.data.evaluate:
             return
         from harness.training import evaluation

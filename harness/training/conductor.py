@@ -22,6 +22,7 @@ from harness.runtime.hashing import digest
 from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
 from harness.runtime.processes import Processes, leave_at_exit
+from harness.runtime.stopping import Stopping
 from harness.training import base_model, preflight
 from harness.training.context import Context
 from harness.training.data import corpora
@@ -34,19 +35,21 @@ _PACKAGES = ("accelerate", "tokenizers", "torch", "transformers")
 _PATIENCE = timedelta(days=7)  # processes wait for the one that mines
 
 
-def train(recipe: Recipe, output: Path, command: Sequence[str], threads: int | None = None) -> Context:
+def train(
+    recipe: Recipe, output: Path, command: Sequence[str], threads: int | None = None, stopping: Stopping | None = None
+) -> Context:
     """Run the stages of `recipe` that are not finished in `output`, and return what was made.
 
     Raises InputError for wrong input, before a stage begins where it can be known then; TrainingError where a loss is
-    not finite.
+    not finite; TrainingStopped where `stopping` was asked for and the state is written.
     """
-    context = open_context(recipe, output, threads)
+    context = open_context(recipe, output, threads, stopping)
     with alone(context):
         run(context, prepare(context), command)
     return context
 
 
-def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Context:
+def open_context(recipe: Recipe, output: Path, threads: int | None = None, stopping: Stopping | None = None) -> Context:
     """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
     accelerator = _accelerator(recipe)
     leave_at_exit()
@@ -55,7 +58,7 @@ def open_context(recipe: Recipe, output: Path, threads: int | None = None) -> Co
     if imitated(accelerator.device.type, accelerator.mixed_precision):
         job.warn(IMITATED)
     environment.git_commit()  # forks, so it comes before mining may start Java
-    return Context(recipe, output, accelerator, job)
+    return Context(recipe, output, accelerator, job, stopping or Stopping())
 
 
 @contextmanager
@@ -100,7 +103,8 @@ def prepare(context: Context) -> dict[str, StageFolder]:
             context.job.warn(f"{shown}: {name} chooses by it, and it is scored on: the scores are not held out")
     for place in places.values():
         if not place.finished and place.begun:
-            how = "goes on from its last saved state" if (place.partial / STATE).is_file() else "begins again"
+            there = (place.partial / STATE).is_file()
+            how = "goes on from its last saved state" if there else "has no saved state and begins again at its start"
             _say(context, f"{place.partial} is unfinished; it {how}")
     return places
 
@@ -138,7 +142,7 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
         }
         if (package := package_of(stage.kind)) is not None:
             decides["package"] = package
-        found[name] = StageFolder(context.place(name), decides)
+        found[name] = StageFolder(context.place(name), decides, stage.aside)
         _ = found[name].finished or found[name].begun  # refuses what is another's
         before = found[name].key
     return found
@@ -193,6 +197,7 @@ def _facts(context: Context, name: str, command: Sequence[str], seconds: float) 
         "recipe": context.recipe.name,
         "name": name,
         "kind": context.recipe.stages[name].kind,
+        "aside": context.recipe.stages[name].model_dump(mode="json", include=set(context.recipe.stages[name].aside)),
         "command": list(command),
         "seconds": round(seconds, 1),  # of this process; a stage that was resumed took longer in all
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -12,6 +12,7 @@ from harness.models.training.tokens import Tokens
 from harness.retrievers.errors import InputError
 from harness.runtime.hashing import digest
 from harness.runtime.job import HarnessJob
+from harness.runtime.stopping import Stopping
 from harness.training.data import corpora, pseudo_queries
 from harness.training.data.collections import Training
 from harness.training.recipe import Recipe
@@ -27,6 +28,7 @@ class Context:
     output: Path
     accelerator: Any
     job: HarnessJob
+    stopping: Stopping = field(default_factory=Stopping)
     folders: dict[str, Path] = field(default_factory=dict)  # of stages that do not lie under `output` by their names
     latest: dict[str, Path] = field(default_factory=dict)  # what a stage leaves → the last finished stage that left it
     _stamps: dict[CorpusPart, Any] = field(default_factory=dict)
@@ -137,7 +139,8 @@ def fit_stage(context: Context, name: str, task: Any, settings: Any, folder: Pat
             meter.reach(done)
             meter.say(seen, f"loss {found['loss']:.3f}")
 
-        loop.fit(task, settings, folder, context.accelerator, report)
+        with context.stopping.saving():
+            loop.fit(task, settings, folder, context.accelerator, report, context.stopping)
 
 
 def choose_attention(context: Context, model: Any, length: int) -> bool:

@@ -1,6 +1,7 @@
 """Settings of a stage that trains step by step."""
 
 import math
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -20,6 +21,9 @@ class Schedule(Stage):
     clip: float = Field(1.0, gt=0)
     log_every: int = Field(10, ge=1)
     save_every: int = Field(500, ge=1)
+    save_minutes: float = Field(10.0, gt=0)
+
+    aside: ClassVar[tuple[str, ...]] = ("log_every", "save_every", "save_minutes")
 
     @model_validator(mode="after")
     def _length(self) -> "Schedule":
@@ -30,7 +34,7 @@ class Schedule(Stage):
     def loop(self, count: int, seed: int, validate_every: int = 0) -> LoopConfig:
         """The loop's settings for `count` items an epoch."""
         steps = self.steps or max(1, math.ceil((self.epochs or 0) * (count // self.batch)))
-        names = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every")
+        names = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every", "save_minutes")
         same = {name: getattr(self, name) for name in names}
         return LoopConfig(steps=steps, seed=seed, validate_every=validate_every, **same)
 

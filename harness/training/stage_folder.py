@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,29 @@ MANIFEST, STARTED = "manifest.json", "stage.json"
 class StageFolder:
     """`path` when it is finished, `path.partial` while it is not.
 
-    `decides` is all that decides the stage's outcome, as JSON: its settings, what it starts from, its data. Its hash is
-    the stage's key; what another recipe or other data made under the same name is refused, not overwritten.
+    `decides` is all that decides the stage's outcome, as JSON: its settings (`stage`), what it starts from, its data.
+    What another recipe or other data made under the same name is refused, not overwritten. `aside` are settings that
+    decide nothing, so they may be others in a folder that an earlier version left.
     """
 
-    def __init__(self, path: Path, decides: dict[str, Any]) -> None:
-        self.path, self.decides = path, json.loads(json.dumps(decides, default=str))
-        self.key = digest(self.decides)
+    def __init__(self, path: Path, decides: dict[str, Any], aside: Collection[str] = ()) -> None:
+        self.aside = frozenset(aside)
+        self.path, self.decides = path, self._of_weight(json.loads(json.dumps(decides, default=str)))
         self.partial = path.with_name(f"{path.name}.partial")
+
+    @property
+    def key(self) -> str:
+        """The hash of what decides the stage; of a finished one, the one that it was finished under."""
+        try:
+            return str(json.loads((self.path / MANIFEST).read_text())["key"]) if self.finished else digest(self.decides)
+        except InputError:
+            return digest(self.decides)
+
+    def _of_weight(self, decides: dict[str, Any]) -> dict[str, Any]:
+        stage = decides.get("stage")
+        if not isinstance(stage, dict):
+            return decides
+        return decides | {"stage": {name: value for name, value in stage.items() if name not in self.aside}}
 
     @property
     def finished(self) -> bool:
@@ -68,13 +84,13 @@ class StageFolder:
             return False
         try:
             found = json.loads((folder / name).read_text())
-            key, decides = found["key"], found["decides"]
+            decides = self._of_weight(dict(found["decides"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{folder} is there and is no stage of a training (its {name} cannot be read). Name another "
                 "--output, or remove it."
             ) from error
-        if key != self.key:
+        if decides != self.decides:
             raise InputError(
                 f"{folder} was made by another recipe, from other data or by another version: "
                 f"{'; '.join(differences(decides, self.decides)[:6])}. It is left as it is. Name another --output, or "

@@ -18,4 +18,5 @@ class LoopConfig:
     seed: int = 0
     log_every: int = 10
     save_every: int = 500
+    save_minutes: float = 10.0  # since the state was last saved, whichever comes first
     validate_every: int = 0  # 0 is at the end only

@@ -21,6 +21,7 @@ class Course:
     tokens: int = 0
     window: int = 0  # steps since the last line of the log, and the sums of their losses
     sums: dict[str, float] = field(default_factory=dict)
+    owed: bool = False  # whether the validation at this step is still to be made
 
 
 def save(path: Path, task: Any, optimizer: Any, schedule: Any, course: Course, accelerator: Any) -> None:

@@ -37,6 +37,7 @@ class Finetune(Schedule):
     validate_every: int = Field(0, ge=0)
 
     leaves = (ENCODER, FINE_TUNED)
+    aside = (*Schedule.aside, "chunk")
     on_queries = True
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class Teacher(Schedule):
     chunk: int = Field(1, ge=1)  # queries at once
 
     leaves = (TEACHER,)
+    aside = (*Schedule.aside, "chunk")
     on_queries = True
 
     def needs(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.training.base_model import _tokenizer
 from harness.training.card import seen
-from harness.training.stage_folder import differences
+from harness.training.stage_folder import StageFolder, differences
 from tests.support.commands import run_process
 
 pytestmark = pytest.mark.integration
@@ -224,6 +224,59 @@ def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, t
         theirs = load_file(whole[0] / "trained" / "tiny" / name / "model.safetensors")
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_is_asked_to_stop_saves_first(whole, tmp_path, cli, number, status):
+    """SIGTERM before the first save lost all, and the message said that the same command would go on."""
+    stages = {"pretrain": STAGES["pretrain"] | {"save_every": 500, "steps": 40}, "in_batch": STAGES["in_batch"]}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    words = [sys.executable, "-m", "harness", "train", "--recipe", "tiny.yaml", "--threads", "1"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / "trained" / "tiny" / "pretrain.partial"
+    for _ in range(3000):
+        if (folder / "metrics.jsonl").exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == status, said
+    step = torch.load(folder / "state.pt", weights_only=True)["course"]["step"]
+    assert 0 < step < 40
+    assert said.endswith(f"stopping when this step is done and saved; once more stops at once\nsaved at step {step}; "
+                         "the same command goes on from there\n")  # fmt: skip
+    changes = ("--set", "pretrain.save_every=7", "--set", "pretrain.log_every=5", "--set", "in_batch.chunk=3")
+    answer = cli("train", "--recipe", "tiny.yaml", "--threads", 1, *changes)
+    assert answer.code == 0, answer.err
+    assert "pretrain.partial is unfinished; it goes on from its last saved state" in answer.err
+    log = (tmp_path / "trained" / "tiny" / "pretrain" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == 40
+    found = cli("train", "--recipe", "tiny.yaml", "--threads", 1)  # with the settings of before
+    assert found.err.count("found ") == 2
+    manifest = json.loads((tmp_path / "trained" / "tiny" / "pretrain" / "manifest.json").read_text())
+    assert manifest["aside"] == {"log_every": 5, "save_every": 7, "save_minutes": 10.0}
+    assert "save_every" not in manifest["decides"]["stage"]
+
+
+def test_what_an_earlier_version_left_is_found(tmp_path):
+    """Its keys were made of all settings, also of those that decide nothing; the chain of the stages holds."""
+    old = {"stage": {"kind": "pretrain", "steps": 3, "save_every": 500}, "before": "b"}
+    left = StageFolder(tmp_path / "one", old)
+    left.start()
+    left.finish({})
+    second = {"stage": {"kind": "x", "chunk": 4}, "before": left.key}
+    later = StageFolder(tmp_path / "two", second)
+    later.start()
+    later.finish({})
+    now = old | {"stage": old["stage"] | {"save_every": 7, "save_minutes": 10.0}}
+    one = StageFolder(tmp_path / "one", now, ("save_every", "save_minutes"))
+    assert one.finished
+    assert one.key == left.key
+    assert StageFolder(tmp_path / "two", second | {"stage": {"kind": "x"}, "before": one.key}, ("chunk",)).finished
+    with pytest.raises(InputError, match=r"stage\.steps was 3, is 4"):
+        _ = StageFolder(tmp_path / "one", now | {"stage": {"kind": "pretrain", "steps": 4}}, ("save_every",)).finished
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.models.errors import CheckpointError, TrainingError
+from harness.models.errors import CheckpointError, TrainingError, TrainingStopped
 from harness.models.training.config import LoopConfig
 from harness.models.training.loop import METRICS, STATE, fit
 from tests.support.paths import ROOT
@@ -66,7 +66,7 @@ def nothing(model, step):
 
 def train(task, folder, **settings):
     """Returns the log's lines."""
-    extra = {"report": settings.pop("report")} if "report" in settings else {}
+    extra = {name: settings.pop(name) for name in ("report", "stop") if name in settings}
     fit(task, LoopConfig(**({"steps": 10, "learning_rate": 0.1} | settings)), folder, Accelerator(cpu=True), **extra)
     return lines(folder)
 
@@ -325,3 +325,53 @@ def test_a_damaged_state_is_an_error(damage, tmp_path):
         torch.save({name: value for name, value in torch.load(path).items() if name != "extra"}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt is damaged or of another model .*Remove it"):
         train(Toy(summed), tmp_path, steps=4)
+
+
+class After:
+    """Asks to stop once so many steps are done."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def report(self, step, tokens, found):
+        self.left -= 1
+
+    def __call__(self):
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("stops", [(1,), (4,), (8,), (2, 3)])
+def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_to_the_bit(whole, stops, tmp_path):
+    """With `save_every` far away: at steps 4 and 8 a validation is due, which is made when the run goes on."""
+    kind, expected, log = whole
+    at = 0
+    for steps in stops:
+        stop = After(steps)
+        with pytest.raises(TrainingStopped, match=f"saved at step {at + steps}") as stopped:
+            course(TASKS[kind](dropout=True), tmp_path, save_every=500, report=stop.report, stop=stop)
+        at += steps
+        assert stopped.value.step == at
+        assert torch.load(tmp_path / STATE, weights_only=True)["course"]["step"] == at
+    task = TASKS[kind](dropout=True)
+    assert course(task, tmp_path, save_every=500) == log
+    assert same(task, expected)
+
+
+def test_asked_to_stop_at_the_last_step_it_is_finished(tmp_path):
+    stop = After(3)
+    found = train(Toy(summed), tmp_path, steps=3, log_every=1, report=stop.report, stop=stop)
+    assert [line["step"] for line in found] == [1, 2, 3]
+
+
+def test_the_state_is_saved_after_so_many_minutes(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("harness.models.training.loop.time.monotonic", lambda: clock[0])
+    seen = []
+
+    def report(step, tokens, found):
+        there = (tmp_path / STATE).exists()
+        seen.append(torch.load(tmp_path / STATE, weights_only=True)["course"]["step"] if there else 0)
+        clock[0] += 45  # seconds a step
+
+    train(Toy(summed), tmp_path, steps=7, save_every=500, save_minutes=2, report=report)
+    assert seen == [0, 0, 0, 3, 3, 3, 6]  # after 135 s, more than 2 minutes
