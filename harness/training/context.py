@@ -1,5 +1,6 @@
 """What the stages of a recipe share: where they are, their data, the processes, the loop."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.training.data.collections import Training
 from harness.training.recipe import Recipe
 from harness.training.recipe_data import CorpusPart
 from harness.training.stage import ENCODER
+
+_FAR = 2  # times the loss of guessing
 
 
 @dataclass
@@ -131,16 +134,29 @@ def sound(name: str, make: Callable[[], Any]) -> Any:
         raise InputError(f"{name}: {error}. Change it in the recipe, or with --set {name}.…") from error
 
 
-def fit_stage(context: Context, name: str, task: Any, settings: Any, folder: Path) -> None:
-    """Run the loop under a progress bar."""
+def fit_stage(context: Context, name: str, task: Any, settings: Any, folder: Path, passages: int | None = None) -> None:
+    """Run the loop under a progress bar; warn where the first contrastive loss among `passages` is beyond guessing."""
     with context.job.phase(name, settings.steps, "steps") as meter:
 
         def report(done: int, seen: int, found: Any) -> None:
             meter.reach(done)
             meter.say(seen, f"loss {found['loss']:.3f}")
+            if done == 1 and passages is not None:
+                _look(context, name, found.get("contrastive", found["loss"]), passages, task.extra())
 
         with context.stopping.saving():
             loop.fit(task, settings, folder, context.accelerator, report, context.stopping)
+
+
+def _look(context: Context, name: str, loss: float, passages: int, extra: Mapping[str, float]) -> None:
+    chance = math.log(passages)
+    if loss > _FAR * chance:
+        settled = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in extra.items())
+        context.job.warn(
+            f"{name}: the first loss is {loss:.3g}, and guessing among {passages:,} passages gives {chance:.3g}: the "
+            f"scores are wrong and sure of it ({settled}). Raise temperature, or start from an encoder that has "
+            "learned more."
+        )
 
 
 def choose_attention(context: Context, model: Any, length: int) -> bool:

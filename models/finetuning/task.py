@@ -141,17 +141,16 @@ class FinetuneTask:
         return {"dense_gradient": norms[0], "lexical_gradient": norms[1]}
 
     def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
-        """Set what is AUTO, once, from the first batch of all processes, without dropout.
+        """Set what is AUTO, once, from the first batch of all processes, with dropout as in training.
 
         Scale and temperature are those under which the loss is then least: the half that tells more has more to say
         from the first step on, and the softmax is as sharp as the scores are good. Scales lie half a power of 2 apart
         around the one that makes both halves spread alike, temperatures likewise from the spread of the sum down.
-        Raises ValueError where scores do not spread.
+        Without dropout the scores of an encoder that makes all texts nearly alike would spread too little, and the
+        temperature would be far too small for those that training sees. Raises ValueError where scores do not spread.
         """
-        self.module.eval()
         queries = represent(model, batch.queries, True, False, accelerator.device)
         passages = represent(model, batch.passages, False, False, accelerator.device)
-        self.module.train()
         with torch.no_grad():
             halves = _halves(queries, passages, everybody=True)
 

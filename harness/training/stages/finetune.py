@@ -131,7 +131,8 @@ class Finetune(Schedule):
         if recipe.data.validate_on and context.main:
             held_out = Validator(context.dataset(recipe.data.validate_on), recipe.data.validation_documents)
             task.hold_out(held_out, student)
-        fit_stage(context, name, task, settings, folder)
+        alone = self.distil and not self.contrastive_weight  # its loss is of the teacher's scores
+        fit_stage(context, name, task, settings, folder, None if alone else self.batch * (1 + self.negatives))
         if context.main:
             learned = spec.learned
             pseudo = recipe.data.pseudo

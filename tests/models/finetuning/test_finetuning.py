@@ -468,3 +468,29 @@ def test_sixteen_pairs_are_learnt_by_heart(chunk, tmp_path, accelerator):
     fit(task, config, tmp_path, accelerator, report=lambda step, tokens, found: losses.append(found["loss"]))
     assert losses[0] > 2  # ln 16 = 2.77 is chance
     assert losses[-1] < 0.1 * losses[0]
+
+
+def collapsed(config):
+    """An encoder that makes all texts nearly alike, with dropout: its words and places are nearly one."""
+    task = finetune(config, dropout=True)
+    with torch.no_grad():
+        words = task.module.encoder.backbone.embeddings
+        for table in (words.word_embeddings.weight, words.position_embeddings.weight):
+            table.copy_(table[5] + 1e-4 * table)
+    return task
+
+
+def test_auto_is_estimated_as_training_sees_the_scores(accelerator):
+    """Without dropout a nearly collapsed encoder's scores hardly spread: the temperature was far too small for them."""
+    task = collapsed(FinetuneConfig(6))
+    task.module.train()
+    losses = step_of(task, accelerator)[0]
+    still = collapsed(FinetuneConfig(6))
+    still.module.eval()
+    step_of(still, accelerator)
+    assert task.temperature > 20 * still.temperature
+    chance = math.log(6)
+    assert losses["loss"] < 2 * chance
+    wrong = collapsed(FinetuneConfig(6, temperature=still.temperature, lexical_scale=still.lexical_scale))
+    wrong.module.train()
+    assert step_of(wrong, accelerator)[0]["loss"] > 2 * chance
