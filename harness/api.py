@@ -5,6 +5,7 @@ Wrong input raises InputError (`harness.retrievers.errors`), RecordError (`harne
 """
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -37,7 +38,7 @@ with contextlib.suppress(InputError):  # of no home at all, which is said when s
 @overload
 def run(
     retriever: str,
-    dataset: str = "mini",
+    dataset: _Folder = "mini",
     *,
     rerank: str | None = None,
     depth: int = DEPTH,
@@ -56,7 +57,7 @@ def run(
 @overload
 def run(
     retriever: str,
-    dataset: str = "mini",
+    dataset: _Folder = "mini",
     *,
     rerank: str | None = None,
     depth: int = DEPTH,
@@ -75,7 +76,7 @@ def run(
 @leaves_no_trace
 def run(
     retriever: str,
-    dataset: str = "mini",
+    dataset: _Folder = "mini",
     *,
     rerank: str | None = None,
     depth: int = DEPTH,
@@ -112,14 +113,14 @@ def run(
     )
     words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
     team = Processes.launched() if distributed else None
-    made = list(iterate(config, ["harness.run", retriever, dataset, *words], team))
+    made = list(iterate(config, ["harness.run", retriever, str(dataset), *words], team))
     return Result(made[-1].record) if made else None
 
 
 @leaves_no_trace
 def retrieve(
     retriever: str,
-    dataset: str = "mini",
+    dataset: _Folder = "mini",
     queries: Mapping[str, str] | None = None,
     *,
     top_k: int = 1000,
@@ -144,7 +145,7 @@ def retrieve(
         threads=threads,
     )
     made = make_retriever(spec)
-    collection = one_dataset(dataset, config.titles, queries_with_text)
+    collection = one_dataset(config.datasets[0], config.titles, config.queries_with_text)
     made.check()
     job = HarnessJob(cache(), config.threads)
     job.tell(made.notice)
@@ -158,7 +159,7 @@ def retrieve(
 @leaves_no_trace
 def score(
     run: Any,
-    dataset: str = "mini",
+    dataset: _Folder = "mini",
     *,
     name: str | None = None,
     metrics: Sequence[str] | None = None,
@@ -186,7 +187,7 @@ def score(
         queries_with_text=queries_with_text,
         force=force,
     )
-    command = ["harness.score", found.file.location, dataset, *_words({"name": name, "top_k": top_k})]
+    command = ["harness.score", found.file.location, str(dataset), *_words({"name": name, "top_k": top_k})]
     return Result(score_given(config, found, command).record)
 
 
@@ -197,7 +198,7 @@ def fuse(
     k: int | None = None,
     weights: Sequence[float] | None = None,
     norm: str | None = None,
-    dataset: str | None = None,
+    dataset: _Folder | None = None,
     metrics: Sequence[str] | None = None,
     top_k: int = 1000,
     queries_with_text: bool = False,
@@ -217,7 +218,7 @@ def fuse(
     )
     words = [str(one.folder) if isinstance(one, Record) else str(one)[:200] for one in parts]
     command = ["harness.fuse", *words, *_words(how.options)]
-    return Result(fuse_parts(parts, how, config, command, dataset).record)
+    return Result(fuse_parts(parts, how, config, command, None if dataset is None else os.fspath(dataset)).record)
 
 
 @leaves_no_trace
@@ -242,7 +243,7 @@ def compare(
 
 def read(folder: _Folder) -> Result:
     """The record in `folder`, as `run`, `score` and `fuse` return it. Raises RecordError where there is none whole."""
-    return Result(records.read(expanded(folder)))
+    return Result(records.read(_path(folder, "a record's folder")))
 
 
 @leaves_no_trace
@@ -257,14 +258,14 @@ def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Pa
     from harness.models.checkpoints.export_dense import export_dense
     from harness.models.checkpoints.export_float16 import export_float16
 
-    place = expanded(folder)
+    place = _path(folder, "folder")
     (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)
     return place
 
 
 def _config(
     retrievers: Sequence[Any],
-    dataset: str,
+    dataset: _Folder,
     metrics: Sequence[str] | None,
     top_k: int,
     results: _Folder,
@@ -276,16 +277,31 @@ def _config(
 ) -> RunConfig:
     values = {
         "retrievers": list(retrievers),
-        "datasets": [dataset],
+        "datasets": [os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset],
         "metrics": None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics),
-        "top_k": top_k,
-        "results": Path(results),
+        "top_k": _plain(top_k),
+        "results": _path(results, "results"),
         "titles": None if titles_file is None else Path(titles_file),
-        "queries_with_text": queries_with_text,
-        "threads": threads,
-        "force": force,
+        "queries_with_text": _plain(queries_with_text),
+        "threads": _plain(threads),
+        "force": _plain(force),
     }
     return build(values, "harness")
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's own; anything else as it is."""
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+
+
+def _path(value: Any, name: str) -> Path:
+    """A path as a user has it. Raises InputError for anything else."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name} is {value!r:.60}; want a path.")
+    text = os.fspath(value)
+    if "\0" in text or text.encode(errors="replace").decode() != text:
+        raise InputError(f"{name} is {text!a:.60}, which holds a NUL byte or is not UTF-8.")
+    return expanded(os.fspath(value))
 
 
 def _queries(given: object) -> list[Query]:
@@ -298,7 +314,16 @@ def _queries(given: object) -> list[Query]:
     for query_id, text in given.items():
         if not isinstance(text, str):
             raise InputError(f"the text of query {query_id!r} is {text!r:.60}; {want}.")
-    return [Query(checked(query_id, "queries: the query id"), text) for query_id, text in given.items()]
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text of query {query_id!r} holds half of a surrogate pair, which is no text."
+            ) from error
+    found = [Query(checked(query_id, "queries: the query id"), str(text)) for query_id, text in given.items()]
+    if len({query.query_id for query in found}) < len(found):
+        raise InputError("queries: two ids are alike: a number stands for its digits. Keep one.")
+    return found
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from harness.retrievers.jit import temporary
 from harness.retrievers.places import compiled_code
 
 _running: dict[tuple[str, ...], "subprocess.Popen[bytes] | None"] = {}
@@ -28,7 +29,7 @@ def start(module: str, *words: str) -> None:
         if key in _running:
             return
         _running[key] = None
-    if not _marker(*key).exists():
+    if not _marker(*key).exists() and not temporary():
         command = [sys.executable, "-m", "harness.retrievers.compile_ahead", *key]
         quiet = subprocess.DEVNULL
         _running[key] = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)

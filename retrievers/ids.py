@@ -13,7 +13,7 @@ _SEPARATORS = re.compile("[\0-\x20]")  # trec_eval and every reader of runs spli
 def fault(value: object) -> str | None:
     """What is wrong with an id, as the end of a sentence; None for a sound one."""
     if not isinstance(value, str):
-        return f"{value!r:.60} is a {type(value).__name__}. It must be a text"
+        return f"{value!r:.60} is no text"
     if not value:
         return "'' is empty"
     if found := _SEPARATORS.search(value):

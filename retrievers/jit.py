@@ -6,7 +6,6 @@ code is kept in a temporary folder, as long as the process lives.
 
 import atexit
 import functools
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -53,10 +52,14 @@ def _cache_in(folder: str) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
+def temporary() -> bool:
+    """Whether this process keeps what it compiles for as long as it lives, which another cannot use."""
+    return _temporary.cache_info().currsize > 0
+
+
 @functools.cache
 def _temporary() -> str:
-    """A folder for this process and those that it starts."""
+    """A folder for this process."""
     folder = tempfile.mkdtemp(prefix="harness-numba-")
-    os.environ[places.NUMBA] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

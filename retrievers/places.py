@@ -1,9 +1,14 @@
 """Where the harness keeps what outlives a command, and where the libraries that it uses keep theirs.
 
-A variable that the user set always wins. No folder is made or touched here but by `cache` and `made`.
+A variable that the user set always wins. No folder is made or touched here but by `cache` and
+`cache_or_temporary`.
 """
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from harness.retrievers.errors import InputError
@@ -40,6 +45,21 @@ def cache() -> Path:
     return folder
 
 
+def cache_or_temporary() -> Path:
+    """The cache, for work that keeps nothing which it could not make again at once; a temporary folder without one."""
+    try:
+        return cache()
+    except InputError:
+        return _temporary()
+
+
+@functools.cache
+def _temporary() -> Path:
+    folder = tempfile.mkdtemp(prefix="harness-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def expanded(path: str | Path) -> Path:
     """A path with `~` replaced by the user's home, where there is one."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises for a home that nobody has
@@ -60,6 +80,14 @@ def prepare() -> None:
         moved = (variable, *_HUGGING_FACE) if variable == "HF_HOME" else (variable,)
         if not any(os.environ.get(name) for name in moved) and not _usable(own / usual):
             os.environ[variable] = str(home() / ours)
+
+
+def lend_home(variable: str) -> bool:
+    """Have a library's home under HARNESS_HOME, unless it was named; whether that is so now."""
+    if os.environ.get(variable):
+        return False
+    os.environ[variable] = str(home() / next(ours for name, _, ours in _OTHERS_HOMES if name == variable))
+    return True
 
 
 def keep_fonts() -> None:

@@ -1,5 +1,6 @@
 """Text files as people have them: UTF-8 with or without a byte order mark, any line ending, plain or compressed."""
 
+import bz2
 import codecs
 import gzip
 import hashlib
@@ -8,12 +9,17 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from harness.retrievers.errors import InputError
 
-_OPEN: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
-ENDS = ("", *_OPEN)  # of the names of files that can be read
+# by how the data begins, since a pipe has no name that says so, and a name may be wrong
+_UNPACK: tuple[tuple[bytes, str, Callable[..., Any]], ...] = (
+    (b"\x1f\x8b", "gzip", gzip.open),
+    (b"\xfd7zXZ\0", "xz", lzma.open),
+    (b"BZh", "bzip2", bz2.open),
+)
+ENDS = ("", ".gz", ".xz")  # of the names under which a file is looked for
 # UTF-32's begin with UTF-16's
 _MARKS = (
     (codecs.BOM_UTF8, ""),
@@ -35,9 +41,9 @@ class Digest:
         """Of what was read up to now."""
         return self._sha.hexdigest()
 
-    def of(self, file: IO[bytes]) -> IO[bytes]:
+    def of(self, file: IO[bytes]) -> io.BufferedReader:
         """A file that reads from `file` and counts what it reads."""
-        return cast(IO[bytes], io.BufferedReader(_Counted(file, self._sha.update), 1 << 16))
+        return io.BufferedReader(_Counted(file, self._sha.update), 1 << 16)
 
 
 class _Counted(io.RawIOBase):
@@ -61,13 +67,13 @@ def byte_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, 
     Raises InputError, with file and line, for a file that cannot be opened, is damaged, holds a NUL byte, or says that
     it is in another encoding than UTF-8.
     """
-    number = 0
+    number, kind = 0, ""
     try:
-        with (
-            path.open("rb") as plain,
-            _OPEN.get(path.suffix, _as_it_is)(digest.of(plain) if digest is not None else plain) as file,
-        ):
-            for number, raw in enumerate(file, 1):  # read again in the handlers
+        with path.open("rb") as opened:
+            plain = opened if digest is None else digest.of(opened)
+            begins = plain.peek(6)
+            kind, unpack = next(((kind, way) for mark, kind, way in _UNPACK if begins.startswith(mark)), ("", None))
+            for number, raw in enumerate(plain if unpack is None else unpack(plain), 1):  # read again in the handlers
                 line = _without_mark(path, raw) if number == 1 else raw
                 if b"\0" in line:
                     raise InputError(
@@ -76,14 +82,15 @@ def byte_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, 
                     )
                 yield number, line.rstrip(b"\r\n")
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        data = f"damaged {'xz' if path.suffix == '.xz' else 'gzip'} data"
-        raise InputError(f"{path}, after line {number}: {data} ({error}). Fetch the file again.") from error
+        raise _damaged(path, number, kind, error) from error
     except OSError as error:
+        if kind and error.errno is None:  # what bz2 says of its data
+            raise _damaged(path, number, kind, error) from error
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _as_it_is(file: IO[bytes]) -> IO[bytes]:
-    return file
+def _damaged(path: Path, number: int, kind: str, error: Exception) -> InputError:
+    return InputError(f"{path}, after line {number}: damaged {kind} data ({error}). Fetch the file again.")
 
 
 def _without_mark(path: Path, line: bytes) -> bytes:

@@ -173,8 +173,8 @@ class Run:
             row = int(np.flatnonzero(~np.isfinite(scores32))[0])
             raise InputError(
                 f"the score of document {doc_ids[row].decode()!r} for query {query_ids[rows_query[row]]!r} is "
-                f"{scores[row]}; scores must be finite numbers. The retriever that gave it is at fault: look at its "
-                f"vectors for NaN or for values beyond float32."
+                f"{scores[row]}; scores must be finite numbers within float32 (3.4e38). If a retriever gave it, look "
+                "at its vectors for NaN."
             )
         order = best_first(rows_query, doc_ids, scores32)
         rows_query, doc_ids, scores32 = rows_query[order], doc_ids[order], scores32[order]
@@ -205,7 +205,7 @@ class Run:
                 doc_ids.append(ids.checked(doc_id, f"query {query_ids[-1]!r}: the document id").encode())
                 scores.append(_number(score, query_ids[-1], doc_id))
         if len(set(query_ids)) != len(query_ids):
-            raise InputError("two query ids are alike once numbers are written as texts.")
+            raise InputError("two query ids are alike: a number stands for its digits. Keep one.")
         columns = (np.array(rows_query), np.array(doc_ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
         return cls.from_blocks(query_ids, [columns] if doc_ids else [])
 
@@ -274,6 +274,6 @@ def _number(score: object, query_id: str, doc_id: object) -> float:
     try:
         if not isinstance(score, str | bytes):
             return float(score)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"the score of document {doc_id!r} for query {query_id!r} is {score!r:.60}; want a number.")

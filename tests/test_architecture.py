@@ -34,7 +34,8 @@ FLOORS = {
     "harness.retrievers": [
         {"errors", "ordering"},
         {"ids", "places", "text_files", "torch_threads"},
-        {"compile_ahead", "jit"},
+        {"jit"},
+        {"compile_ahead"},
         {"types"},
         {"encoding", "registry", "run_files"},
         {"lexical", "mining", "rerank", "search"},

@@ -59,9 +59,12 @@ def compare_records(
     check_collections(found)
     for record in found:
         if name not in record.metrics:
+            cutoff, top_k = int(name.rpartition("@")[2]), record.manifest.top_k
+            how = f"Run or score it again with --metric {name} (nothing is searched anew)"
+            if cutoff > top_k:
+                how = f"Its run has {top_k:,} results of a query: run it with --top-k {cutoff}"
             raise InputError(
-                f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. "
-                f"Run it again with --metric {name} (nothing is searched anew), or choose another --metric."
+                f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. {how}, or choose another --metric."
             )
     depths = check_depths(found, name, allow_shallow)
     labels = [marked(own, depth) for own, depth in zip(_labels(found), depths, strict=True)]

@@ -8,7 +8,7 @@ from harness.reports.records import records
 from harness.reports.records.labels import label, options
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
-from harness.runs.lookup import find
+from harness.runs.lookup import check_names, find
 from harness.runtime import log
 
 
@@ -57,6 +57,7 @@ def choose(
     ]
     if not chosen:
         raise InputError("no record is of both a --dataset and a --retriever that are named. Leave one out.")
+    check_names(chosen)
     return _newest(labelled(chosen, labels), bool(words))
 
 

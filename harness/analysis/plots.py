@@ -115,7 +115,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.datasets.dataset import resolve
     from harness.metrics.names import Levels, parse_metrics
     from harness.metrics.scoring import score
-    from harness.retrievers.places import cache
+    from harness.retrievers.places import cache_or_temporary
     from harness.retrievers.run_files import trec
     from harness.runs.recorded_data import asked_name
     from harness.runtime.job import HarnessJob
@@ -129,7 +129,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
             f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."
         )
     dataset = found[0]
-    dataset.open(HarnessJob(cache()))
+    dataset.open(HarnessJob(cache_or_temporary()))
     if dataset.qrels_hash != data.qrels_hash:
         raise InputError(
             f"the judgments of {data.name} are no longer those that {one.record.folder} was scored with. Run it again, "

@@ -16,7 +16,7 @@ from harness.reports.statistics.paired import against_baseline
 from harness.reports.statistics.randomisation import SAME
 from harness.retrievers.errors import InputError
 
-MENDABLE = (InputError, RecordError, CheckpointError)
+MENDABLE = (InputError, RecordError, CheckpointError, OSError)  # the last of disks
 _LEVEL = 0.05
 _FLIPS, _SEED = 10_000, 42
 

@@ -18,7 +18,9 @@ def empty(path: Path) -> Baseline:
     return Baseline(path, (), {}, {})
 
 
-def wanted(baseline: Baseline, specs: Sequence[RetrieverSpec], datasets: Sequence[str]) -> list[Entry]:
+def wanted(
+    baseline: Baseline, specs: Sequence[RetrieverSpec], datasets: Sequence[str], queries_with_text: bool = False
+) -> list[Entry]:
     """The entries of these retrievers on these collections: those of the baseline, and new ones without values.
 
     Raises InputError for a retriever or an option that is not there.
@@ -31,18 +33,20 @@ def wanted(baseline: Baseline, specs: Sequence[RetrieverSpec], datasets: Sequenc
                 entry
                 for entry in baseline.entries
                 if (entry.retriever, entry.dataset) == (spec.name, dataset)
+                and (entry.queries_with_text or not queries_with_text)
                 and make_retriever(RetrieverSpec(name=spec.name, options=entry.options)).options == options
             ]
-            chosen += like or [_new(baseline, spec, dataset)]
+            chosen += like or [_new(baseline, spec, dataset, queries_with_text)]
     return chosen
 
 
-def _new(baseline: Baseline, spec: RetrieverSpec, dataset: str) -> Entry:
+def _new(baseline: Baseline, spec: RetrieverSpec, dataset: str, queries_with_text: bool) -> Entry:
     options = " ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
     name = f"{dataset} {spec.name} {options}".strip()
     if any(entry.name == name for entry in baseline.entries):
         raise InputError(f"{baseline.path} has another entry of the name {name!r}. Rename it there.")
-    return Entry.model_validate({"name": name, "retriever": spec.name, "options": spec.options, "dataset": dataset})
+    asked = {"name": name, "retriever": spec.name, "options": spec.options, "dataset": dataset}
+    return Entry.model_validate(asked | {"queries_with_text": queries_with_text})
 
 
 def update(

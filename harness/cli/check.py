@@ -35,6 +35,9 @@ def check_command(
     tolerance: Annotated[
         float | None, typer.Option("--tolerance", min=0, max=1, help="--update: how far a mean may be off. [0.0005]")
     ] = None,
+    queries_with_text: Annotated[
+        bool, typer.Option("--queries-with-text", help="--update: leave out judged queries that have no text.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option("--results", help="Keep the records there. [a temporary folder]")
     ] = None,
@@ -58,10 +61,19 @@ def check_command(
             raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
         if as_json:
             raise InputError("--json is of a check; --update shows its changes as a table. Leave one out.")
-        _update(path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads)
+        _update(
+            path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads, queries_with_text
+        )
         return
     if given := [
-        name for name, value in (("option", option), ("metric", metric), ("tolerance", tolerance)) if value is not None
+        name
+        for name, value in (
+            ("option", option),
+            ("metric", metric),
+            ("tolerance", tolerance),
+            ("queries-with-text", queries_with_text or None),
+        )
+        if value is not None
     ]:
         raise InputError(f"--{', --'.join(given)}: only with --update; a check takes them from the baseline.")
     if junit is not None:
@@ -103,6 +115,7 @@ def _update(
     tolerance: float | None,
     results: Path | None,
     threads: int | None,
+    queries_with_text: bool,
 ) -> None:
     from harness.checks import update
     from harness.checks.baseline_file import EMBEDDED, read
@@ -123,7 +136,9 @@ def _update(
         raise InputError("--option is an option of a retriever: it needs --retriever.")
     found = read(path) if path.exists() or not retriever else update.empty(path)
     if retriever:
-        entries = update.wanted(found, share_options(retriever, pairs(option or [])), dataset or ["mini"])
+        entries = update.wanted(
+            found, share_options(retriever, pairs(option or [])), dataset or ["mini"], queries_with_text
+        )
     else:
         entries = list(found.only([], dataset or []).entries)
     metrics = [str(name) for name in parse_metrics(metric)] if metric else None

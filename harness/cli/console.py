@@ -28,9 +28,16 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+class _Output(Console):
+    """Standard output; that nobody reads it any more is told by the exception, as where it is written directly."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console() -> Console:
     """Standard output: as wide as its terminal, or as COLUMNS says; without limit elsewhere."""
-    console = Console(highlight=False, markup=False)
+    console = _Output(highlight=False, markup=False)
     columns = os.environ.get("COLUMNS", "")
     if not console.is_terminal and not (columns.isdigit() and int(columns)):
         console.width = _WIDE
@@ -180,10 +187,14 @@ def datasets_table(as_json: bool) -> None:
     from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES
     from harness.retrievers.places import home
 
+    try:
+        own = home() / "datasets"
+    except InputError:  # of a user without a home
+        own = Path("$HARNESS_HOME/datasets")
     rows = [("mini", "embedded", "about 300 passages and 100 queries, needs no network; the default")]
     rows += [(alias, dataset_id, _remark(dataset_id)) for alias, dataset_id in ALIASES.items()]
     for name, beir_id in BEIR_18.items():
-        place = f"licensed: put it into {home() / 'datasets' / name}"
+        place = f"licensed: put it into {own / name}"
         rows.append((name, beir_id or "your folder", place if name in LICENSED else _remark(beir_id or name)))
     if as_json:
         print_json([dict(zip(("dataset", "dataset_id", "remarks"), row, strict=True)) for row in rows])

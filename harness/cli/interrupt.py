@@ -43,4 +43,6 @@ def stoppable() -> "Iterator[Stopping]":
 
 def _say(message: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(message, err=True)
+        from harness.runtime import log
+
+        log.tell(message)

@@ -4,7 +4,10 @@ import copy
 import functools
 import inspect
 import logging
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -88,7 +91,12 @@ def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, verbose: bool, quiet: bool, **kwargs: Any) -> Any:
         choose(verbose, quiet)
-        return command(*args, **kwargs)
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:  # whoever read standard output has ended, as `head` does
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+            raise typer.Exit(128 + signal.SIGPIPE) from None
 
     added = {"verbose": Verbose, "quiet": Quiet}
     parameters = [

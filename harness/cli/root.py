@@ -111,6 +111,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
+        if wrong := [word for word in sys.argv if word.encode(errors="replace").decode() != word]:
+            raise InputError(f"the word {wrong[0]!a} of the command is not UTF-8. Rename the file or folder.")
         app()
     except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
@@ -132,8 +134,9 @@ def _fault() -> NoReturn:
 
 
 def _fail(message: str, status: int = _BAD_INPUT) -> None:
+    from harness.runtime import log
     from harness.runtime.processes import speaks
 
     if speaks():
-        typer.echo(f"error: {message}", err=True)
+        log.tell(f"error: {message}")
     sys.exit(status)

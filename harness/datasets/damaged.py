@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ _AT_ONCE = 1 << 20
 
 def files(folder: Path) -> list[str]:
     """What is wrong with each damaged file in a folder and below it, in words; it may take as long as to read them."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and os.access(path, os.R_OK))
     return [f"{path} {fault}" for path in found if (fault := _fault(path))]
 
 

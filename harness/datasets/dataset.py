@@ -96,8 +96,9 @@ class Dataset:
         self.qrels, duplicate_judgments = self._unique_qrels(rows)
         judged_queries, judged_documents = self.qrels.keys(), {row[1] for row in rows}
         plain_queries = _unquoted(judged_queries, texts.keys())
-        lacking = len({plain_queries.get(query_id, query_id) for query_id in judged_queries} - texts.keys())
-        self._check_texts(len(judged_queries), lacking, len(texts))
+        plain = {plain_queries.get(query_id, query_id) for query_id in judged_queries}
+        lacking = len(plain - texts.keys())
+        self._check_texts(len(plain), lacking, len(texts))
         wanted = judged_documents | {without_quotes(doc_id) for doc_id in judged_documents}
         found = survey(self.source, self.name, wanted, job)
         plain_documents = _unquoted(judged_documents, wanted - set(found.missing))
@@ -232,9 +233,10 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def _unquoted(written: Iterable[str], there: Container[str]) -> dict[str, str]:
-    """{id as written: without a csv writer's quotes}, of those that are `there` only without."""
-    plain = {one: without_quotes(one) for one in written if one.startswith('"') and one not in there}
-    return {one: other for one, other in plain.items() if other != one and other in there}
+    """{id as written: without a csv writer's quotes}, of those that are `there`, or written as well, only without."""
+    every = set(written)
+    plain = {one: without_quotes(one) for one in every if one.startswith('"') and one not in there}
+    return {one: other for one, other in plain.items() if other != one and (other in there or other in every)}
 
 
 def _warnings(counts: Counts, queries_with_text: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Collections by their `ir_datasets` id, through the genuine `ir_datasets` code."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from harness.datasets import damaged
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.places import cache, prepare
+from harness.retrievers.places import cache, lend_home, prepare
 from harness.retrievers.types import Document, Query
 
 T = TypeVar("T")
@@ -23,9 +24,13 @@ def _library() -> Any:
         import ir_datasets
     except OSError as error:  # it makes its home when it is imported
         cache()  # where its home was to be under HARNESS_HOME, that is what is wrong
+        if lend_home("IR_DATASETS_HOME"):
+            for name in [name for name in sys.modules if name.partition(".")[0] == "ir_datasets"]:
+                del sys.modules[name]
+            return _library.__wrapped__()
         raise InputError(
-            f"ir_datasets cannot use {error.filename or 'its home'}: {error.strerror}. IR_DATASETS_HOME names another "
-            "place."
+            f"ir_datasets cannot use {error.filename or 'its home'}: {error.strerror}. It makes folders and unpacks "
+            "files in its home, which must be writable. IR_DATASETS_HOME names another place."
         ) from error
 
     # warnings and download bars stay; the notes of each opened file would run through our own progress bars
@@ -104,15 +109,35 @@ class IrDatasetsSource:
             yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[tuple[str, str, int]]:
-        """Yield (query id, document id, grade)."""
+        """Yield (query id, document id, grade). Raises InputError where there are more or fewer than are known of."""
+        number = 0
         for qrel in self._fetch(self.dataset.qrels_iter):
+            number += 1
             yield qrel.query_id, qrel.doc_id, int(qrel.relevance)
+        known = self.dataset.metadata().get("qrels", {}).get("count", number)
+        if number != known:
+            raise InputError(
+                f"{self.dataset_id}: {self.location} holds {number:,} judgments of it, and it has {known:,}. What was "
+                "unpacked there is damaged: delete the files of this collection and run again."
+            )
+
+    def _broken(self) -> list[str]:
+        """What is wrong with the files of the id, in the folder of its name or, where it has none, above."""
+        place = Path(self.location)
+        folders = [place.joinpath(*self.dataset_id.split("/")[:parts]) for parts in (2, 1)]
+        return damaged.files(next((folder for folder in folders if folder.is_dir()), place))
 
     def _fetch(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         try:
             yield from iterate()
         except Exception as error:  # no network, a refused licence, a missing extra, a damaged file
-            if broken := damaged.files(Path(self.location) / self.dataset_id.split("/")[0]):
+            if isinstance(error, PermissionError):
+                what = f"{error.filename or self.location}: {error.strerror}"
+                raise InputError(
+                    f"ir_datasets could not read {self.dataset_id} ({what}). It unpacks its files under "
+                    f"{self.location}, which must be readable and writable; IR_DATASETS_HOME names another place."
+                ) from error
+            if broken := self._broken():
                 raise InputError(
                     f"ir_datasets could not read {self.dataset_id}: {'; '.join(broken[:3])}. Delete "
                     f"{'it' if len(broken) == 1 else 'them'} and run again: what is missing is then fetched."

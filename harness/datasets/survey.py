@@ -160,6 +160,11 @@ def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) 
             seen.add(doc.doc_id)
             meter.advance()
         suspects = seen.repeated()
+    if source.count_hint not in (None, total):
+        raise InputError(
+            f"{name}: {source.location} holds {total:,} documents of it, and it has {source.count_hint:,}. What was "
+            "unpacked there is damaged: delete the files of this collection and run again."
+        )
     repeated, duplicates = _duplicates(source, name, suspects) if suspects else ([], 0)
     return CorpusSurvey(
         documents=total - duplicates,

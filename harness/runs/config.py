@@ -112,17 +112,21 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for number, key in enumerate(keys) if key in keys[:number] and key != "<<"]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for number, key in enumerate(keys):
+            if key.value in [other.value for other in keys[:number]]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]:
     """Read a YAML mapping. Raises InputError with the line where it is malformed; `such_as` is an example."""
     try:
-        values = yaml.load(text(path), _Loader)
+        loader = _Loader(text(path))
+        loader.name = str(path)  # of which messages speak
+        values = loader.get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
@@ -187,6 +191,8 @@ def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSp
 
     Raises InputError for an option that none of them has: a flag is never parsed and then ignored.
     """
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise InputError(f"the retriever is {wrong[0]!r:.60}; want its name, such as bm25.")
     fields = {name: get(name).Options.model_fields for name in names}
     for option in options:
         if not any(option in have for have in fields.values()):

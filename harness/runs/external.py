@@ -12,7 +12,7 @@ from harness.reports.records import records
 from harness.reports.records.comparable import cut_at
 from harness.reports.records.origin import RunFile
 from harness.retrievers.errors import InputError
-from harness.retrievers.places import cache, expanded
+from harness.retrievers.places import cache_or_temporary, expanded
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
@@ -20,6 +20,8 @@ from harness.runs import manifest
 from harness.runs.config import RunConfig
 from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
+
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def given(found: Any) -> Given:
     Raises InputError for a malformed file, what is no run, or a run without any result.
     """
     if isinstance(found, str | Path):
+        if not str(found) or "\0" in str(found):
+            raise InputError(f"the run is {str(found)!r}, which is no path of a file.")
         path = expanded(found)
         content = trec.read_file(path)
         run, tag, location, sha = content.run, content.tag, str(path.absolute()), content.sha256
@@ -52,10 +56,17 @@ def given(found: Any) -> Given:
 
 
 def label_of(name: str | None, found: Given) -> str:
-    """What the record goes by: the name asked for, else the file's tag. Raises InputError for a name of white space."""
-    if name is not None and not name.strip():
-        raise InputError("--name is empty. Give a word, or leave it out for the tag in the file.")
-    return (name or found.file.tag or "run").strip()
+    """What the record goes by: the name asked for, else the file's tag. Raises InputError for one that is no name."""
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        what = "empty" if isinstance(name, str) else f"{name!r:.60}"
+        raise InputError(f"--name is {what}. Give a word, or leave it out for the tag in the file.")
+    label = (name or found.file.tag or "run").strip()
+    if len(label) > _LONGEST_NAME or not label.isprintable():
+        raise InputError(
+            f"the name {label[:40]!r} {'is too long' if label.isprintable() else 'holds what cannot be printed'}: want "
+            f"{_LONGEST_NAME} letters at most, without line breaks and the like (--name)."
+        )
+    return label
 
 
 def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outcome:
@@ -66,7 +77,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     [spec], [name] = config.retrievers, config.datasets
     dataset = one_dataset(name, config.titles, config.queries_with_text)
     check_writable(config.results)
-    job = HarnessJob(cache(), config.threads)
+    job = HarnessJob(cache_or_temporary(), config.threads)
     dataset.open(job)
     for message in dataset.warnings:
         job.warn(message)
@@ -74,7 +85,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
-        "run": digest(result),
+        "run": [spec.label, digest(result)],
         "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
         "rules": dataset.rules.key,
         "top_k": config.top_k,
@@ -105,6 +116,7 @@ def fitted(found: Given, dataset: Dataset, top_k: int, job: HarnessJob) -> Run:
     queries, or a document that the corpus lacks.
     """
     where, label = found.file.location, dataset.name
+    where = "the run in memory" if found.file.sha256 is None else where
     query_ids = [query.query_id for query in dataset.queries]
     there = set(found.run.query_ids)
     if not there & set(query_ids):

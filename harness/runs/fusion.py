@@ -1,25 +1,26 @@
 """`harness fuse`: several runs of one collection become one, with a record that names its parts."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.datasets.dataset import Dataset
 from harness.reports.records import records
-from harness.reports.records.comparable import differences
+from harness.reports.records.comparable import depth, differences
 from harness.reports.records.labels import label
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.places import cache
+from harness.retrievers.places import cache_or_temporary
 from harness.retrievers.run_files import fusion, trec
 from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 from harness.runs import manifest, recorded_data
-from harness.runs.config import RunConfig
+from harness.runs.config import RunConfig, explain
 from harness.runs.external import fitted, given, one_dataset
 from harness.runs.lookup import record_of
 from harness.runs.record_store import Outcome, RecordStore, check_writable
@@ -60,13 +61,18 @@ def recipe(method: str, k: int | None, weights: Sequence[float] | None, norm: st
         raise unknown("method", method, ["rrf", "weighted"])
     if norm not in (None, "min-max", "none"):
         raise unknown("norm", str(norm), ["min-max", "none"])
-    foreign = {"weights": weights, "norm": norm} if method == "rrf" else {"k": k}
+    foreign = {"--weights": weights, "--norm": norm} if method == "rrf" else {"--rrf-k": k}
     if given_ := [name for name, value in foreign.items() if value is not None]:
         raise InputError(f"{', '.join(given_)}: the method {method} has no such option.")
     if k is not None:
         fusion.check_k(k)
+    if isinstance(weights, str):
+        raise InputError(f"weights is {weights!r}; want a list of numbers, one for each run.")
     chosen: dict[str, Any] = {"k": k, "norm": norm, "weights": None if weights is None else tuple(weights)}
-    return Recipe(method=method, **{name: value for name, value in chosen.items() if value is not None})
+    try:
+        return Recipe(method=method, **{name: value for name, value in chosen.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(f"harness fuse: {explain(error, sorted(Recipe.model_fields))}") from error
 
 
 def numbers(words: str) -> list[float]:
@@ -95,7 +101,7 @@ def fuse_parts(
     if not firsts and dataset is None:
         raise InputError("runs from files do not say which collection they are of. Name it with --dataset.")
     check_writable(config.results)
-    job = HarnessJob(cache(), config.threads)
+    job = HarnessJob(cache_or_temporary(), config.threads)
     data = dataset_of(firsts, dataset, config)
     data.open(job)
     config = config.model_copy(update={"datasets": [data.name]})
@@ -177,7 +183,12 @@ def check_unchanged(record: Record, dataset: Dataset) -> None:
     if other := [name for name, value in now.items() if then[name] != value]:
         raise InputError(
             f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "
-            f"{', '.join(other)} differ. Run it again, or name its collection with --dataset."
+            f"{', '.join(other)} differ. "
+            + (
+                "It was made without --queries-with-text: leave it out."
+                if dataset.queries_with_text and not data.rules.queries_with_text
+                else "Run it again, or name its collection with --dataset."
+            )
         )
 
 
@@ -193,6 +204,7 @@ def part_of(
             location=str(record.folder.absolute()),
             run_hash=record.manifest.files[records.RUN],
             weight=weight,
+            cut_at=depth(record, sys.maxsize),
         )
         return Part(named, aligned(trec.read(record.folder / records.RUN), query_ids), record)
     content = given(found)
@@ -200,7 +212,12 @@ def part_of(
     file = content.file
     name = file.tag or Path(file.location).name
     named = FusedPart(
-        name=name, record=None, location=file.location, run_hash=file.sha256 or fusion.digest(run), weight=weight
+        name=name,
+        record=None,
+        location=file.location,
+        run_hash=file.sha256 or fusion.digest(run),
+        weight=weight,
+        cut_at=file.cut_at if file.cut_at and file.cut_at < dataset.count else None,
     )
     return Part(named, run, None)
 
@@ -208,6 +225,8 @@ def part_of(
 def shortly(parts: Sequence[Part]) -> str:
     """The parts' retrievers, in a few words."""
     names = [part.record.manifest.system.retriever if part.record else part.named.name for part in parts]
+    if len(set(names)) < len(names):
+        names = [part.named.name for part in parts]
     return " + ".join(f"hf:{Path(name).name}" if name.startswith("hf:") else name for name in names)
 
 

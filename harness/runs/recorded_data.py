@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from harness.datasets.dataset import Dataset, Qrels, resolve
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
-from harness.retrievers.places import cache
+from harness.retrievers.places import cache_or_temporary
 from harness.retrievers.types import Query
 from harness.runtime.hashing import joint
 from harness.runtime.job import HarnessJob
@@ -59,7 +59,7 @@ def _read(dataset: Dataset) -> None:
     for query_id, doc_id, grade in dataset.source.qrels():
         if query_id[:1] == '"' or doc_id[:1] == '"':  # whether the quotes are the id's own, only the corpus says
             dataset.qrels.clear()
-            dataset.open(HarnessJob(cache()))
+            dataset.open(HarnessJob(cache_or_temporary()))
             return
         if query_id in texts or not dataset.queries_with_text:
             dataset.qrels.setdefault(query_id, {})[doc_id] = grade

@@ -48,6 +48,7 @@ def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = 
     specs = _once([stage for spec in config.retrievers for stage in spec.stages])
     retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
     rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
+    kept = cache()  # who has none is told before a compiler starts
     plan = [(name, resolve(name, config.titles, config.queries_with_text)) for name in _once(config.datasets)]
     if team.main:
         check_writable(config.results)
@@ -57,7 +58,7 @@ def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = 
     for reranker in rerankers.values():
         reranker.check()
     git_commit()  # forks, so it comes before any retriever may start Java
-    job = HarnessJob(cache(), config.threads, team)
+    job = HarnessJob(kept, config.threads, team)
     for _, retriever in retrievers:
         job.tell(retriever.notice)
     every = [Search(*pair, dataset) for _, datasets in plan for pair in retrievers for dataset in datasets]

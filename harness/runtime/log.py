@@ -4,8 +4,11 @@ Imported as a library, the harness adds no handler: the program that imports it 
 Python shows warnings by default. The command line adds a handler that writes each message on one line.
 """
 
+import contextlib
 import logging
+import os
 import sys
+from pathlib import Path
 
 logger = logging.getLogger("harness")
 
@@ -14,12 +17,21 @@ class _Lines(logging.Handler):
     """Writes each message to standard error as it is at that moment, so that a progress bar can move out of its way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; nowhere, where there is no standard error, as in a service or a window."""
-        if sys.stderr is None:
-            return
+        """Write one line."""
         word = getattr(record, "word", "warning: " if record.levelno >= logging.WARNING else "")
-        sys.stderr.write(f"{word}{record.getMessage()}\n")
+        tell(f"{word}{record.getMessage()}")
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error. Where it cannot be written, as on a full disk, no more is said: work goes on."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+    except OSError:
+        with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
 
 
 _lines = _Lines()

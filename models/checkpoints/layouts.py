@@ -98,6 +98,11 @@ def read(folder: Path) -> Layout:
         return Layout("ours", folder, folder, {name: getattr(own, name) for name in own.__dataclass_fields__})
     if (folder / MODULES).is_file():
         return _sentence_transformers(folder)
+    if left := [name for name in (SETTINGS, *_OF_TRANSFORMER, "1_Pooling") if (folder / name).exists()]:
+        raise CheckpointError(
+            f"{folder} has {', '.join(left)} of sentence-transformers, and no {MODULES}, which says how they go "
+            "together. Fetch the folder again, whole; or remove them for a plain encoder."
+        )
     if (folder / "artifact.metadata").is_file():
         raise CheckpointError(f"{folder} is a ColBERT checkpoint, which makes a vector of every token: run colbertv2.")
     if {"embeddingHead.weight", "norm.weight"} <= names_in(folder):
@@ -136,6 +141,13 @@ def _sentence_transformers(folder: Path) -> Layout:
     if kinds[0] == "MLMTransformer" or "SpladePooling" in kinds:
         if kinds[1:] != ["SpladePooling"]:
             raise _impossible(folder, kinds, "a sparse encoder is MLMTransformer, SpladePooling")
+        settings = json_in(folder / SETTINGS, {})
+        if settings.get("similarity_fn_name") not in (None, "dot"):
+            raise _impossible(
+                folder, kinds, f"it compares by {settings['similarity_fn_name']}, and a sparse one by dot"
+            )
+        if settings.get("max_active_dims") is not None:
+            raise _impossible(folder, kinds, "its max_active_dims cuts the vectors, which is not done here")
         says |= _splade(folder / modules[1][1], backbone)
         return Layout("sentence-transformers", folder, backbone, says, (), lowercase)
     if kinds[1:2] != ["Pooling"]:
@@ -145,7 +157,7 @@ def _sentence_transformers(folder: Path) -> Layout:
     for kind, path in rest:
         if kind == "Normalize":
             _on_the_vector(json_in(folder / path / "config.json", {}), path, folder, kinds)
-    if rest and rest[-1][0] == "Normalize":
+    while rest and rest[-1][0] == "Normalize":  # once more changes nothing
         says["similarity"] = "cosine"  # the same: of vectors of norm 1 the dot product is the cosine
         rest.pop()
     layers = tuple(_layer(folder, kind, path, kinds) for kind, path in rest)
@@ -174,8 +186,8 @@ def activation_of(config: dict[str, Any], folder: Path) -> str:
 
 def _on_the_vector(config: dict[str, Any], path: str, folder: Path, kinds: list[str]) -> None:
     """Raise CheckpointError for a layer that does something else than turn the vector into another."""
-    ports = {config.get(name) or _VECTOR for name in ("module_input_name", "module_output_name")}
-    if ports != {_VECTOR} or config.get("use_residual"):
+    ports = [config.get(name) or _VECTOR for name in ("module_input_name", "module_output_name")]
+    if ports != [_VECTOR, _VECTOR] or config.get("use_residual"):
         raise _impossible(folder, kinds, f"{path} does not simply follow on the pooled state")
 
 
@@ -212,7 +224,10 @@ def transformer_settings(backbone: Path) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in _READ | _WITHOUT_SAY and value not in _USUAL.get(name, ()):
             raise CheckpointError(f"{path}: {name} is {value!r:.60}, which is not known here.")
-    text = (settings.get("modality_config") or {}).get("text") or {"method": "forward"}
+    modalities = settings.get("modality_config") or {}
+    text = (modalities.get("text") if isinstance(modalities, dict) else modalities) or {"method": "forward"}
+    if not isinstance(text, dict):
+        raise CheckpointError(f"{path}: modality_config is {modalities!r:.60}, which is not known here.")
     if text.get("method") != "forward" or text.get("method_output_name") not in (None, "last_hidden_state", "logits"):
         raise CheckpointError(f"{path}: modality_config has {text!r:.60} for texts, which is not known here.")
     return settings
@@ -223,7 +238,7 @@ def _length(settings: dict[str, Any], backbone: Path) -> int | None:
     from transformers import AutoConfig
 
     if (said := settings.get("max_seq_length")) is not None:
-        return _tokens(said)
+        return _tokens(_number(said, "max_seq_length", backbone))
     known = [_tokens(json_in(backbone / "tokenizer_config.json", {}).get("model_max_length"))]
     try:
         config = AutoConfig.from_pretrained(backbone, trust_remote_code=False, local_files_only=True)
@@ -232,6 +247,12 @@ def _length(settings: dict[str, Any], backbone: Path) -> int | None:
     if (most := getattr(config, "max_position_embeddings", -1)) != -1:
         known += [_tokens(most), _tokens(positions(config))]
     return min((length for length in known if length is not None), default=None)
+
+
+def _number(value: Any, name: str, backbone: Path) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _NONE:
+        raise CheckpointError(f"{backbone}: its settings for sentence-transformers say {name} {value!r}; want tokens.")
+    return value
 
 
 def _tokens(value: Any) -> int | None:
@@ -244,7 +265,7 @@ def text_settings(folder: Path, backbone: Path, kinds: list[str]) -> tuple[dict[
     length = _length(settings, backbone)
     says: dict[str, Any] = {}
     for name, own in (("query_length", "query_length"), ("passage_length", "document_length")):
-        chosen = length if settings.get(own) is None else _tokens(settings[own])
+        chosen = length if settings.get(own) is None else _tokens(_number(settings[own], own, backbone))
         if chosen is None:
             raise CheckpointError(
                 f"{folder} says nowhere how long a text may be, and its model has no greatest length. Write "

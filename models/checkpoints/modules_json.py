@@ -45,7 +45,7 @@ def json_in(path: Path, default: Any = None, wanted: type | None = None) -> Any:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} is missing, or cannot be read. Fetch the folder again, whole.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}).") from error
     wanted = wanted or (dict if default is None else type(default))
     if not isinstance(found, wanted):
@@ -60,7 +60,10 @@ def prompts_in(folder: Path) -> dict[str, Any]:
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
         raise CheckpointError(f"{folder / SETTINGS}: prompts is {prompts!r:.60}; want texts by name.")
     default = config.get("default_prompt_name")
-    if default is not None and default not in {"query", "document", *prompts}:
+    for text in prompts.values():
+        if text is not None and text.encode(errors="replace").decode() != text:
+            raise CheckpointError(f"{folder / SETTINGS}: the prompt {text!a:.60} holds half of a surrogate pair.")
+    if default is not None and default not in ["query", "document", *prompts]:
         there = ", ".join(prompts) or "none"
         raise CheckpointError(f"{folder / SETTINGS}: default_prompt_name is {default!r}; there is {there}.")
     return prompts

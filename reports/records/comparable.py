@@ -65,13 +65,16 @@ def cut_at(counts: Sequence[int]) -> int | None:
 def depth(record: Record, cutoff: int) -> int | None:
     """How many results of a query a record's run has, where `cutoff` looks deeper; None where that is deep enough.
 
-    Of a run of ours this is `top_k`; of one that was given, what `cut_at` says, unless the corpus has no more.
+    Of a run of ours this is `top_k`; of one that was given, what `cut_at` says, unless the corpus has no more; of a
+    fusion, that of its deepest part.
     """
     manifest = record.manifest
     known = [manifest.top_k]
     if (file := manifest.system.file) is not None:
         cut = file.cut_at if "cut_at" in file.model_fields_set else cut_at(_counts(record))
         known += [cut] if cut and cut < manifest.data.counts["documents"] else []
+    if parts := [part.cut_at for part in manifest.system.fused]:  # as deep as the deepest of them
+        known += [max(cut for cut in parts if cut)] if all(parts) else []
     return min(known) if min(known) < cutoff else None
 
 

@@ -17,12 +17,13 @@ def label(manifest: Manifest) -> str:
 def options(manifest: Manifest) -> list[str]:
     """NAME=VALUE of each option that is not its default and that the variant does not say."""
     given = manifest.system.asked | ({} if manifest.top_k == _TOP_K else {"top_k": manifest.top_k})
-    return [f"{name}={_short(name, value)}" for name, value in given.items()]
+    said = [f"{name}={_short(name, value)}" for name, value in given.items()]
+    return [*said, *(["queries with text"] if manifest.data.rules.queries_with_text else [])]
 
 
 def _short(name: str, value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:g}"
+        return repr(value).removesuffix(".0")
     text = str(value)
     if name.endswith("checkpoint"):  # of a path or a hub id the last word
         text = text.rstrip("/").rpartition("/")[2] or text

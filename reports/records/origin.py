@@ -29,6 +29,7 @@ class FusedPart(_Origin):
     location: str
     run_hash: str  # SHA-256 of the run's file
     weight: float | None  # None where the method has none
+    cut_at: int | None = None  # at how many results of a query its run was cut; None where nothing says so
 
 
 class RunFile(_Origin):

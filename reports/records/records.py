@@ -171,6 +171,8 @@ def read(folder: Path) -> Record:
 
     Raises RecordError where a file is missing, damaged or of a newer schema.
     """
+    if not (folder / MANIFEST).is_file():
+        raise RecordError(f"there is no record in {folder}: it has no {MANIFEST}. Name a folder that a run wrote.")
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = raw.get("schema_version") if isinstance(raw, dict) else None

@@ -120,7 +120,8 @@ class _Builder:
         if others:
             which = "newest" if bool(others[0][1]) == bool(reasons) else "newest comparable"
             left = ", ".join(str(other.folder) for other, _ in others)
-            self.remarks.append(f"{system} on {name}: {record.folder} is the {which} record; left out: {left}")
+            where = f"{place or name}, {metric}"
+            self.remarks.append(f"{system} on {where}: {record.folder} is the {which} record; left out: {left}")
         groups = self._groups(record, metric)
         # seeded by the column, so that the collections of an average are drawn independently
         seed = (SEED, claims.tests(self.printed).index(test))

@@ -79,11 +79,13 @@ def of_any(found: Any) -> Run:
         return found
     if isinstance(found, Mapping):
         return Run.of(found)
-    kind = f"{type(found).__module__}.{type(found).__qualname__}"  # neither library is imported to ask
+    kind = f"{type(found).__module__}.{type(found).__qualname__}".removeprefix(
+        "builtins."
+    )  # neither is imported to ask
     if kind.startswith("pandas.") and kind.endswith(".DataFrame"):
         return _of_frame(found)
     if kind.startswith("ranx.") and kind.endswith(".Run"):
-        return Run.of(found.to_dict())
+        return Run.of(_of_ranx(found))
     judgments = ", but judgments" if kind.endswith(".Qrels") else ""
     raise InputError(
         f"a {kind} is no run{judgments}. Give a harness.Run, a ranx.Run, a pandas.DataFrame with "
@@ -91,15 +93,29 @@ def of_any(found: Any) -> Run:
     )
 
 
+def _of_ranx(found: "ranx.Run") -> dict[str, dict[str, float]]:
+    """The dictionary that a ranx Run was made from; as ranx gives it back, unless that has lost letters of its ids."""
+    try:
+        run: dict[str, dict[str, float]] = found.to_dict()
+        if all(len(run[query_id]) == len(found.run[query_id]) for query_id in run):
+            return run
+    except KeyError:  # of an id without its last letter
+        pass
+    from harness.retrievers.run_files import ranx_keys
+
+    return ranx_keys.rows(found)
+
+
 def _of_frame(frame: "pandas.DataFrame") -> Run:
     names = {}
     for wanted, synonyms in _SYNONYMS.items():
         here = [name for name in synonyms if name in frame.columns]
         if not here:
-            raise InputError(
-                f"the DataFrame has no column {wanted} (or {', '.join(synonyms[1:]) or 'another name'}); it has "
-                f"{', '.join(map(str, frame.columns))}."
-            )
+            others = f" (or {', '.join(synonyms[1:])})" if synonyms[1:] else ""
+            there = ", ".join(map(str, frame.columns)) or "none"
+            raise InputError(f"the DataFrame has no column {wanted}{others}; there is {there}.")
+        if frame.columns.tolist().count(here[0]) > 1:
+            raise InputError(f"the DataFrame has two columns {here[0]}. Keep one.")
         names[wanted] = here[0]
     found: dict[str, list[tuple[str, float]]] = {}
     columns = (frame[names[wanted]].tolist() for wanted in ("query_id", "document_id", "score"))

@@ -74,7 +74,7 @@ def fuse(
 
 def check_k(k: int) -> None:
     """Raise InputError for a k that no fusion by reciprocal rank takes."""
-    if not 0 <= k <= _GREATEST_K:
+    if not isinstance(k, int) or not 0 <= k <= _GREATEST_K:
         raise InputError(f"k is {k}; want a whole number from 0 to {_GREATEST_K:,} ({RRF_K} is usual).")
 
 
@@ -82,7 +82,10 @@ def checked_weights(weights: Sequence[float] | None, runs: int) -> list[float]:
     """One weight for each of the runs. Raises InputError as `fuse`."""
     if runs < 2:
         raise InputError(f"{runs} run{'s' * (runs != 1)} given; a fusion is of two or more.")
-    chosen = [1.0] * runs if weights is None else [float(weight) for weight in weights]
+    try:
+        chosen = [1.0] * runs if weights is None else [float(weight) for weight in weights]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the weights are {weights!r:.60}; want numbers, one for each run.") from error
     if len(chosen) != runs:
         raise InputError(f"{len(chosen)} weights for {runs} runs; give one for each, in their order.")
     if not all(math.isfinite(weight) and weight >= 0 for weight in chosen) or not any(chosen):

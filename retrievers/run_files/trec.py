@@ -1,8 +1,8 @@
 """Runs as TREC files: `query Q0 document rank score tag`, best first."""
 
 import gzip
-import math
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import IO, cast
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from harness.retrievers.errors import InputError
 from harness.retrievers.text_files import Digest, byte_lines
 from harness.retrievers.types import Run, Strings
+
+_GREATEST = float(np.finfo(np.float32).max)
 
 
 def write(run: Run, path: Path, tag: str) -> None:
@@ -80,22 +82,28 @@ def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFil
     ranks: list[bytes] = []
     tag = b""
     skipped = 0
+    blank: list[int] = []
     for number, line in byte_lines(path, digest):
         columns = line.split()  # at ASCII white space, as trec_eval does
+        if not columns:
+            blank.append(number)
+            continue
         try:
             query, fixed, doc_id, rank, score, tag_here = columns
-            value = float(score)
+            value = float(score.replace(b"_", b"?"))  # which Python alone allows in numbers
             query_id = query.decode()
             doc_id.decode()
-            if query == b"#" and fixed != b"Q0" and not ids:
+            if query.startswith(b"#") and fixed not in (b"Q0", b"0") and not ids:
                 raise ValueError("a comment of as many words")
         except ValueError as error:
             if line.startswith(b"#") and not ids:  # what some tools write first, such as ir_metadata
                 skipped = number
                 continue
             raise _malformed(path, number, line, error) from error
-        if not math.isfinite(value):
-            raise InputError(f"{path}, line {number}: the score {score.decode()} is not a finite number.")
+        if not abs(value) <= _GREATEST:
+            raise InputError(
+                f"{path}, line {number}: the score {score.decode()} is not a finite number within float32 (3.4e38)."
+            )
         scores.append(value)
         rows_query.append(index.setdefault(query_id, len(index)))
         ids.append(doc_id)
@@ -108,7 +116,7 @@ def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFil
     try:
         run = Run.from_blocks(list(index), [(queries, documents, np.array(scores, dtype=np.float64))])
     except InputError as error:
-        raise InputError(f"{path}{_line_of(rows_query, ids, skipped)}: {error}") from error
+        raise InputError(f"{path}{_line_of(rows_query, ids, skipped, blank)}: {error}") from error
     reordered = _reordered(run, queries, documents, ranks) if with_ranks else 0
     return TrecFile(run, tag.decode(errors="replace"), reordered)
 
@@ -120,10 +128,12 @@ def _malformed(path: Path, number: int, line: bytes, error: ValueError) -> Input
     return InputError(f"{path}, line {number}: want six columns `query Q0 document rank score tag`, {got}.")
 
 
-def _line_of(rows_query: list[int], ids: list[bytes], skipped: int) -> str:
+def _line_of(rows_query: list[int], ids: list[bytes], skipped: int, blank: list[int]) -> str:
     """Where a query holds a document for the second time; empty where none does."""
     met: set[tuple[int, bytes]] = set()
-    for number, row in enumerate(zip(rows_query, ids, strict=True), skipped + 1):
+    passed = set(blank)
+    numbers = (number for number in count(skipped + 1) if number not in passed)
+    for row, number in zip(zip(rows_query, ids, strict=True), numbers, strict=False):
         if row in met:
             return f", line {number}"
         met.add(row)

@@ -8,14 +8,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SparseEncoder
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize, Pooling
+from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 
 from harness.models.checkpoints import checkpoint, hub, layouts
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Query
+from tests.support import tiny
 from tests.support.layouts import backbone, saved
 
 TEXTS = ["red apples grow on trees", "green pears", "", "water runs to the sea " * 30]
@@ -137,6 +139,15 @@ def test_a_prompt_for_passages_that_is_not_used_is_told(folder, tmp_path, cli, b
         ("mean", lambda f: edit(f, BERT, whatever=1), "whatever is 1, which is not known here"),
         ("mean", lambda f: edit(f, BERT, module_output_name="other"), "module_output_name is 'other'"),
         ("mean", lambda f: edit(f, ST, truncate_dim=8), "truncate_dim"),
+        ("mean", lambda f: (f / "modules.json").unlink(), "no modules.json, which says how they go together"),
+        ("mean", lambda f: edit(f, BERT, max_seq_length=1e30), r"max_seq_length 1e\+30; want tokens"),
+        ("mean", lambda f: edit(f, BERT, max_seq_length=0), "max_seq_length 0; want tokens"),
+        ("mean", lambda f: edit(f, BERT, query_length="7"), "query_length '7'; want tokens"),
+        ("mean", lambda f: edit(f, BERT, modality_config=["a"]), "modality_config is"),
+        ("mean", lambda f: edit(f, BERT, modality_config={"text": "forward"}), "modality_config is"),
+        ("mean", lambda f: edit(f, ST, default_prompt_name=["a"]), "default_prompt_name is"),
+        ("mean", lambda f: edit(f, ST, prompts={"query": "\ud800"}), "half of a surrogate pair"),
+        ("mean, dense", lambda f: edit(f, "2_Dense/config.json", module_input_name=["a"]), "simply follow"),
         ("mean", lambda f: edit(f, "1_Pooling/config.json", pooling_mode=["mean", "max"]), "pools by"),
         ("mean", lambda f: edit(f, "1_Pooling/config.json", pooling_mode="null"), "pools by None"),
     ],
@@ -197,6 +208,28 @@ def test_an_old_name_of_the_settings(folder):
     (here / BERT).write_text("{}")
     assert same(here) is True
     assert layouts.read(here).says["query_length"] == 4
+
+
+def test_vectors_that_are_normalised_twice(tmp_path):
+    here, _ = saved(tmp_path, lambda: Pooling(32, "mean"), Normalize, Normalize)
+    assert same(here) is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"similarity_fn_name": "cosine"}, "it compares by cosine"), ({"max_active_dims": 5}, "its max_active_dims cuts")],
+)
+def test_a_sparse_folder_that_says_more(tmp_path, settings, message):
+    """Both were passed over, and the rankings were others."""
+    backbone(tmp_path / "base")
+    with quiet():
+        tiny.masked_lm().save_pretrained(tmp_path / "base")
+        modules = [MLMTransformer(str(tmp_path / "base"), max_seq_length=12), SpladePooling("max")]
+        SparseEncoder(modules=modules, device="cpu").save(str(tmp_path / "st"), create_model_card=False)
+    layouts.read(tmp_path / "st")
+    edit(tmp_path / "st", ST, **settings)
+    with pytest.raises(CheckpointError, match=message):
+        layouts.read(tmp_path / "st")
 
 
 CHOICES = {

@@ -78,7 +78,11 @@ def test_a_stranger_without_any_place(stranger):
     ran = stranger("-m", "harness", "run", "-r", "bm25", "-d", "./tiny", HOME="/")
     assert ran.returncode == 2
     assert "there is no folder /.harness/cache and it cannot be made" in ran.stderr
-    assert stranger("-m", "harness", "list", "retrievers").returncode == 0
+    for words in (("list", "retrievers"), ("list", "datasets")):
+        assert stranger("-m", "harness", *words).returncode == 0
+    (stranger.place / "a.trec").write_text("q1 Q0 d1 1 2 t\nq2 Q0 d3 1 1 t\n")
+    scored = stranger("-m", "harness", "score", "a.trec", "-d", "./tiny", "-m", "ndcg@10")  # which keeps nothing
+    assert scored.returncode == 0, scored.stderr
 
 
 @pytest.mark.process
@@ -140,6 +144,53 @@ def test_without_standard_error(beir, tmp_path, closed):
         [sys.executable, "-c", code.replace("bm25", "bm26")], cwd=tmp_path, capture_output=True, check=False
     )
     assert ran.returncode == 2
+
+
+@pytest.mark.process
+def test_streams_that_cannot_be_written(beir, tmp_path):
+    """A full disk under the log ended the run with 1, a failed check, and so did `| head`."""
+
+    def call(words, **streams):
+        command = [sys.executable, "-m", "harness", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, check=False, **streams)
+
+    folder = beir()
+    with Path("/dev/full").open("w") as full:
+        ran = call(("run", "-r", "bm25", "-d", folder, "-m", "ndcg@10"), stdout=subprocess.PIPE, stderr=full)
+        assert (ran.returncode, b"0.8801" in ran.stdout) == (0, True)
+        assert call(("run", "-r", "bm26"), stdout=subprocess.PIPE, stderr=full).returncode == 2
+        assert call(("list", "runs"), stdout=full, stderr=subprocess.DEVNULL).returncode == 2
+    for words in (("list", "retrievers"), ("list", "runs", "--json"), ("run", "-r", "bm25", "-d", folder)):
+        reading, writing = os.pipe()
+        os.close(reading)  # as `head` does when it has enough
+        ran = call(words, stdout=writing, stderr=subprocess.PIPE)
+        os.close(writing)
+        assert (ran.returncode, b"Traceback" in ran.stderr) == (141, False), words
+
+
+@pytest.mark.process
+def test_a_word_of_the_command_that_is_not_utf8(beir, tmp_path):
+    """The search and the scores were made before the record could not be written."""
+    words = [os.fsencode(word) for word in (sys.executable, "-m", "harness", "run", "-r", "bm25", "-d", str(beir()))]
+    ran = subprocess.run([*words, b"--results", b"r\xe9s"], cwd=tmp_path, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr.count(b"error: ")) == (2, 1)
+    assert b"is not UTF-8. Rename the file or folder" in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.process
+def test_a_check_goes_on_where_a_disk_refuses_one_entry(beir, cli, monkeypatch):
+    for name in ("coordination", "bm25"):
+        assert cli("check", "--update", "--baseline", "b.yaml", "-r", name, "-d", beir()).code == 0
+
+    def refused(*_args, **_more):
+        raise PermissionError(13, "Permission denied", "/closed/bm25.lock")
+
+    monkeypatch.setattr("harness.retrievers.lexical.lucene.ensure_index", refused)
+    answer = cli("check", "--baseline", "b.yaml")
+    assert answer.code == 2
+    assert "cannot be checked" in answer.out
+    assert answer.out.count("| ok |") > 3
 
 
 @pytest.fixture
@@ -224,7 +275,7 @@ def test_an_ir_datasets_home_that_cannot_be_made_is_named(monkeypatch):
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", refused)
-    with pytest.raises(InputError, match=r"cannot use /\.ir_datasets: Permission denied\. IR_DATASETS_HOME"):
+    with pytest.raises(InputError, match=r"cannot use /\.ir_datasets: Permission denied\. It makes folders"):
         ir_datasets_source._library.__wrapped__()
 
 

@@ -15,6 +15,7 @@ from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Document, Run
 from tests.support.datasets import write_beir
 
+TWO = ({"q1": {"d1": 1.0}}, {"q1": {"d2": 1.0}})
 TEXTS = ("apple pie", "pear tart", "plum", "fig")
 ODD = ("\u00a0", "a\u00a0b", "é\u0085", "\u2028x", "#1", '"q"', "日本語", "\x7f", "x" * 512)
 
@@ -72,10 +73,10 @@ def test_every_id_that_passes_comes_back_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"q1": {None: 1.0}}, "query 'q1': the document id None is a NoneType"),
-        ({None: {"d1": 1.0}}, "the query id None is a NoneType"),
-        ({"q1": {1.5: 1.0}}, "the document id 1.5 is a float"),
-        ({"q1": {True: 1.0}}, "the document id True is a bool"),
+        ({"q1": {None: 1.0}}, "query 'q1': the document id None is no text"),
+        ({None: {"d1": 1.0}}, "the query id None is no text"),
+        ({"q1": {1.5: 1.0}}, "the document id 1.5 is no text"),
+        ({"q1": {True: 1.0}}, "the document id True is no text"),
         ({"q1": {"\ud800": 1.0}}, "holds half of a surrogate pair"),
         ({"\udc80": {"d1": 1.0}}, "holds half of a surrogate pair"),
         ({"q1": {"a b": 1.0}}, "'a b' holds white space"),
@@ -88,12 +89,17 @@ def test_every_id_that_passes_comes_back_from_a_file(tmp_path):
         ({"q1": {"d1": "1.0"}}, "is '1.0'; want a number"),
         ({"q1": {"d1": float("nan")}}, "scores must be finite"),
         ({1: {"d1": 1.0}, "1": {"d2": 1.0}}, "two query ids are alike"),
-        ([{"query_id": "q1", "document_id": "d1", "score": 1.0}], "a builtins.list is no run"),
+        ({"q1": {"d1": 10**400}}, "want a number"),
+        ("", "which is no path of a file"),
+        ("a\0b", "which is no path of a file"),
+        (pandas.DataFrame([["q1", "d1", 1, 2]], columns=["qid", "docno", "score", "score"]), "two columns score"),
+        (pandas.DataFrame(), "has no column query_id (or qid, q_id, query); there is none"),
+        ([{"query_id": "q1", "document_id": "d1", "score": 1.0}], "a list is no run"),
         (lambda: importlib.import_module("ranx").Qrels({"q1": {"d1": 1}}), "Qrels is no run, but judgments"),
         (pandas.Series([1.0]), "Series is no run"),
-        (None, "a builtins.NoneType is no run"),
+        (None, "a NoneType is no run"),
         (pandas.DataFrame({"qid": ["q1", None], "docno": ["d1", "d2"], "score": [1, 2]}), "row 1 of the DataFrame"),
-        (pandas.DataFrame({"qid": ["q1", "q1"], "docno": ["d1", np.nan], "score": [1, 2]}), "id nan is a float"),
+        (pandas.DataFrame({"qid": ["q1", "q1"], "docno": ["d1", np.nan], "score": [1, 2]}), "id nan is no text"),
         (pandas.DataFrame({"qid": ["q1"], "docno": ["d1"], "score": [None]}), "is None; want a number"),
     ],
 )  # fmt: skip
@@ -116,7 +122,10 @@ def test_whole_numbers_stand_for_their_digits(beir, tmp_path, monkeypatch):
     assert list(harness.retrieve("bm25", folder, {3: "apple"}).to_dict()) == ["3"]
 
 
-@pytest.mark.parametrize("given", [["apple"], {"q": None}, {"a b": "apple"}, {None: "apple"}, {}, "apple"])
+@pytest.mark.parametrize(
+    "given",
+    [["apple"], {"q": None}, {"a b": "apple"}, {None: "apple"}, {}, "apple", {"q": "\ud800 x"}, {1: "a", "1": "b"}],
+)
 def test_what_are_no_queries_is_named(given, beir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"quer"):
@@ -136,3 +145,49 @@ def test_a_text_longer_than_the_indexer_reads(tmp_path, field, bad, monkeypatch)
     lucene._check_length(Document("a", "\U0001f600" * 2, "four"))
     with pytest.raises(InputError, match="has 6 characters"):  # as Java counts them
         lucene._check_length(Document("a", "\U0001f600" * 3, ""))
+
+
+@pytest.mark.parametrize(
+    "found", [{"問": {"文一": 1.0, "文": 2.0}}, {"q": {"aĀ": 3.0, "a": 1.0, "b一c": 2.0}}, {"q": {"x\u3000": 1.0}}]
+)
+def test_ids_that_numba_cuts(found):
+    """A last letter whose code point ends in a zero byte, such as 一, was lost on the way out of a ranx Run."""
+    ranx = importlib.import_module("ranx")
+    assert exchange.to_dict(exchange.of_any(ranx.Run(found))) == found
+    assert exchange.to_dict(exchange.of_any(exchange.to_ranx(Run.of(found)))) == found
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: harness.score({"q1": {"d1": 1.0}}, d, name=5), "--name is 5"),
+        (lambda d: harness.score({"q1": {"d1": 1.0}}, d, name="n" * 101), "is too long: want 100 letters at most"),
+        (lambda d: harness.score({"q1": {"d1": 1.0}}, d, name="a\nb"), "holds what cannot be printed"),
+        (lambda d: harness.score({"q1": {"d1": 1.0}}, d, results=None), "results is None; want a path"),
+        (lambda d: harness.score({"q1": {"d1": 1.0}}, d, results="a\0"), "holds a NUL byte"),
+        (lambda d: harness.run(None, d), "the retriever is None; want its name"),
+        (lambda d: harness.read(None), "a record's folder is None"),
+        (lambda d: harness.compare({}, {}), "a record's folder is {}"),
+        (lambda d: harness.fuse(*TWO, dataset=d, method="weighted", weights="1,2"), "want a list of numbers"),
+        (lambda d: harness.fuse(*TWO, dataset=d, method="weighted", weights=[1, None]), "harness fuse: weights.1: "),
+        (lambda d: harness.fuse(*TWO, dataset=d, k=1.5), "k is 1.5; want a whole"),
+        (lambda d: harness.fuse(*TWO, dataset=d, k="x"), "k is x; want a whole"),
+    ],
+)  # fmt: skip
+def test_what_is_given_in_python_and_cannot_be(beir, tmp_path, monkeypatch, call, message):
+    """A raw exception of another library told nothing of what was given."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r".") as caught:
+        call(str(beir()))
+    assert isinstance(caught.value, InputError), caught.value
+    assert message in str(caught.value)
+
+
+def test_numpys_numbers_and_paths_will_do(beir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = beir()
+    run = harness.run(
+        "bm25", folder, top_k=np.int64(1000), queries_with_text=np.True_, force=np.False_, threads=np.int32(1)
+    )
+    assert harness.run("bm25", str(folder)).folder == run.folder
+    assert list(harness.retrieve("bm25", folder, {np.str_("z"): np.str_("apples")}).to_dict()) == ["z"]

@@ -57,13 +57,13 @@ def test_windows_line_ends(score):
 
 def test_a_header_of_comments_before_a_run(score):
     """ir_metadata writes YAML behind # before the first row."""
-    header = "# ir_metadata.start\n# tag: t\n# run made in 2023 here\n#\n"
+    header = "# ir_metadata.start\n# tag: t\n# run made in 2023 here\n#date Fri x y 12 z\n#\n"
     assert score((header + RUN).encode())["MRR@10"] == 1.0
     assert score(RUN.replace("q1", "#q1").encode(), queries=[("#q1", "apple"), QUERIES[1]],
                  qrels={"test": [("#q1", "d1", 1), ("q2", "d2", 1)]})["MRR@10"] == 1.0  # fmt: skip
 
 
-@pytest.mark.parametrize("line", ["# later", "q2 Q0 d3 2 4", "q2 Q0 d3 2 4 a tag"])
+@pytest.mark.parametrize("line", ["# later", "q2 Q0 d3 2 4", "q2 Q0 d3 2 4 a tag", "q2 Q0 d3 2 1_0 t"])
 def test_an_odd_line_later_on(beir, bad, tmp_path, line):
     """Cut or edited by hand: other tools pass over it in silence."""
     (tmp_path / "run.trec").write_text(f"# head\n{RUN}{line}\n")
@@ -252,3 +252,41 @@ def test_judgments_that_cannot_be_read(beir, bad, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refused)
     message = bad("run", "-r", "bm25", "-d", folder)
     assert f"{folder}/qrels cannot be read: Permission denied. It holds the judgments." in message
+
+
+def test_blank_lines_of_a_run_are_passed_over(score):
+    assert score(RUN.replace("q2", "\n\nq2").encode() + b"\n  \n")["MRR@10"] == 1.0
+
+
+def test_lines_are_numbered_with_the_blank_ones(beir, bad, tmp_path):
+    (tmp_path / "run.trec").write_text("\n" + RUN.replace("q2", "\nq2") + "q1 Q0 d1 3 1 t\n")
+    message = bad("score", "run.trec", "-d", beir("small", docs=DOCS, queries=QUERIES, qrels=QRELS))
+    assert "line 6: document 'd1' occurs twice" in message
+
+
+def test_a_score_beyond_float32_is_named_by_its_line(beir, bad, tmp_path):
+    (tmp_path / "run.trec").write_text(RUN.replace("q1 Q0 d3 2 2", "q1 Q0 d3 2 1e39"))
+    assert "line 2: the score 1e39 is not a finite number within float32" in bad(
+        "score", "run.trec", "-d", beir("small")
+    )
+
+
+def test_quotes_do_not_thin_out_the_queries_without_text(beir, bad, cli):
+    """Written both ways an id is one: 3 of 20 stay 3 of 20."""
+    queries = [(f"q{n}", "fig") for n in range(17)]
+    judged = [(f"q{n}", "d4", 1) for n in range(20)] + [(f'"q{n}"', "d4", 1) for n in range(17)]
+    judged += [("q1", "gone", 1), ("q1", '"gone"', 1)]
+    folder = beir("thin", docs=DOCS, queries=queries, qrels={"test": judged})
+    assert "3 of its 20 judged queries have no text" in bad("run", "-r", "bm25", "-d", folder)
+    answer = cli("run", "-r", "bm25", "-d", folder, "--queries-with-text")
+    assert "1 judged documents are not in the corpus" in answer.err
+
+
+def test_a_baseline_of_queries_with_text(beir, cli):
+    judged = [("q1", "d1", 1), ("q2", "d2", 1), *((f"old{n}", "d3", 1) for n in range(18))]
+    folder = beir("part", docs=DOCS, queries=QUERIES, qrels={"test": judged})
+    words = ("--baseline", "ours.yaml")
+    answer = cli("check", "--update", *words, "-r", "bm25", "-d", folder, "--queries-with-text")
+    assert answer.code == 0, answer.err
+    assert "queries_with_text: true" in Path("ours.yaml").read_text()
+    assert cli("check", *words).code == 0

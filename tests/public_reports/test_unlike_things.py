@@ -225,3 +225,38 @@ def test_what_may_be_repeated_still_may(cli, where):
     assert answer.code == 0, answer.err
     assert len(trec.read(next((harness.read(line.split()[1]).folder / records.RUN)
                               for line in answer.out.splitlines() if line.startswith("wrote")))) > 0  # fmt: skip
+
+
+def test_a_fusion_is_as_deep_as_its_deepest_part(two_depths, where, cli):
+    """A fusion of cut runs was held against full ones without a mark."""
+    full, cut = two_depths
+    other = harness.score(run_of("other", 20, shift=2), where, name="other", metrics=["R@40"])
+    fused = harness.fuse(cut, other, metrics=["R@40", "R@10"])
+    assert comparable.depth(fused.record, 40) == 20
+    with pytest.raises(InputError, match="was cut at 20 results"):
+        harness.compare(full, fused, metric="R@40")
+    deep = harness.fuse(cut, full, metrics=["R@40"])
+    assert comparable.depth(deep.record, 40) is None
+
+
+def test_two_collections_are_told_before_two_names(two_meds, cli):
+    """`plot` asked for labels first, and refused the collections when it had them."""
+    first, second = two_meds
+    again = harness.run("coordination", str(first.manifest.data.location), metrics=["NDCG@10"])
+    answer = cli("plot", "bars", again.folder, second.folder, "-O", "a.png")
+    assert "are not of one collection" in answer.err
+    assert "is newer" not in answer.err
+
+
+def test_a_label_says_what_was_left_out_and_every_digit(where, cli):
+    runs = [harness.run("bm25", where, metrics=["NDCG@10"], k1=k1) for k1 in (0.90000001, 1.2345678, 1.2345679)]
+    labels = [harness.reports.records.labels.label(run.manifest) for run in runs]
+    assert labels == ["bm25 (flat, k1=0.90000001)", "bm25 (flat, k1=1.2345678)", "bm25 (flat, k1=1.2345679)"]
+
+
+def test_a_metric_that_the_run_is_too_shallow_for(where):
+    """The advice was to score it again, which says that a run of 10 results cannot be."""
+    deep = harness.run("bm25", where, metrics=["R@20"])
+    shallow = harness.run("bm25", where, metrics=["R@10"], top_k=10)
+    with pytest.raises(InputError, match="Its run has 10 results of a query: run it with --top-k 20"):
+        harness.compare(deep, shallow, metric="R@20")

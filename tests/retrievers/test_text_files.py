@@ -1,5 +1,6 @@
 """One reader for every text that people hand in: marks, line ends, compression, and what is no UTF-8."""
 
+import bz2
 import codecs
 import gzip
 import lzma
@@ -44,7 +45,8 @@ def test_any_text_comes_back_line_by_line(tmp_path_factory, lines):
         ("a.txt", "one\ntwo".encode("utf-16-le"), "line 1: holds a NUL byte, which no text has"),
         ("a.txt", b"one\nt\0wo\n", "line 2: holds a NUL byte"),
         ("a.txt", b"one\ncaf\xe9\n", r"line 2: not UTF-8 \(.*\)\. Convert the file to UTF-8"),
-        ("a.txt.gz", b"one\n", "after line 0: damaged gzip data"),
+        ("a.txt", bz2.compress(b"one\n" * 9)[:-9], "damaged bzip2 data"),
+        ("a.txt", gzip.compress(b"one\n" * 9)[:-9], "damaged gzip data"),
         ("a.txt.gz", gzip.compress(b"one\n" * 9)[:-9], "damaged gzip data"),
         ("a.txt.xz", lzma.compress(b"one\n" * 9)[:-9], "damaged xz data"),
     ],
@@ -53,6 +55,14 @@ def test_what_is_no_utf8_text_is_named(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         list(text_lines(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.xz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+def test_data_say_themselves_how_they_are_packed(tmp_path, name, pack):
+    """A pipe has no name, and a browser unpacks a download that keeps its name."""
+    (tmp_path / name).write_bytes(pack(b"one\ntwo\n"))
+    assert [line for _, line in byte_lines(tmp_path / name)] == [b"one", b"two"]
 
 
 def test_what_cannot_be_opened(tmp_path):

@@ -61,7 +61,10 @@ def test_two_records_of_one_cell_are_told(cli, results):
     write(results / "beir-scifact" / "bm25" / "1", bm25(), *on("SciFact", 0.6), created="2026-03-01T00:00:00+00:00")
     answer = cli("table", 2)
     assert "0.6000 ! (0.665)" in answer.out
-    assert "note: BM25 on SciFact: results/beir-scifact/bm25/1 is the newest record; left out: results/" in answer.err
+    assert (
+        "note: BM25 on SciFact, NDCG@10: results/beir-scifact/bm25/1 is the newest record; left out: results/"
+        in answer.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ def test_two_records_the_newest_wins_and_the_other_is_named(tmp_path):
     for order in ([old, new], [new, old]):
         table = builder.build(2, order)
         assert table.cells["BM25", "SciFact"].record is new
-        assert table.remarks == (f"BM25 on SciFact: {new.folder} is the newest record; left out: {old.folder}",)
+        assert table.remarks == (
+            f"BM25 on SciFact, NDCG@10: {new.folder} is the newest record; left out: {old.folder}",
+        )
 
 
 def test_a_newer_record_that_is_not_comparable_does_not_hide_one_that_is(tmp_path):
