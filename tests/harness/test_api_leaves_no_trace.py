@@ -131,7 +131,8 @@ if rank == 0:
     print("found", harness.run("bm25", sys.argv[1], metrics=["R@2"], results=sys.argv[2]).metrics["R@2"])
     print("dense", len(harness.run("retromae-mini", sys.argv[1], metrics=["R@2"], results=sys.argv[2]).metrics))
 made = harness.run("retromae-mini", sys.argv[1], metrics=["R@2"], results=sys.argv[3], distributed=True)
-print("together", rank, None if made is None else made.metrics == harness.read(made.folder).metrics)
+said = None if made is None else made.metrics == harness.read(made.folder).metrics
+sys.stdout.write(f"together {rank} {said}\\n")  # at one stroke, since both write into one pipe
 """
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from harness.retrievers.lexical import java
 from tests.support.datasets import write_beir
 
 STRANGER = 54321  # a user whom no passwd file knows
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Where strangers keep compiled code, made once, in the tests that are about something else."""
+    with tempfile.TemporaryDirectory(prefix="stranger-numba-") as folder:
+        if os.geteuid() == 0:
+            shutil.chown(folder, STRANGER, STRANGER)
+        yield {"NUMBA_CACHE_DIR": folder}
 
 
 @pytest.fixture
@@ -70,7 +80,7 @@ def test_a_stranger_with_nothing_but_harness_home(stranger):
 
 
 @pytest.mark.process
-def test_a_stranger_without_any_place(stranger):
+def test_a_stranger_without_any_place(stranger, compiled):
     write_beir(stranger.place / "tiny")
     ran = stranger("-m", "harness", "run", "-r", "bm25", "-d", "./tiny")
     assert (ran.returncode, ran.stderr.count("error: ")) == (2, 1)
@@ -81,7 +91,7 @@ def test_a_stranger_without_any_place(stranger):
     for words in (("list", "retrievers"), ("list", "datasets")):
         assert stranger("-m", "harness", *words).returncode == 0
     (stranger.place / "a.trec").write_text("q1 Q0 d1 1 2 t\nq2 Q0 d3 1 1 t\n")
-    scored = stranger("-m", "harness", "score", "a.trec", "-d", "./tiny", "-m", "ndcg@10")  # which keeps nothing
+    scored = stranger("-m", "harness", "score", "a.trec", "-d", "./tiny", "-m", "ndcg@10", **compiled)  # keeps nothing
     assert scored.returncode == 0, scored.stderr
 
 
@@ -105,27 +115,27 @@ def test_a_home_that_can_be_read_only(stranger):
 
 
 @pytest.mark.process
-def test_a_harness_home_that_can_be_read_only(stranger):
+def test_a_harness_home_that_can_be_read_only(stranger, compiled):
     """What one user indexed and encoded, all can search: a lock file that cannot be made was an error."""
     home, place = stranger.place / "shared", stranger.place
     write_beir(place / "tiny")
     words = ("-m", "harness", "run", "-r", "bm25", "-r", "retromae-mini", "-d", "./tiny", "-m", "ndcg@10")
-    first = stranger(*words, "--results", place / "a", HARNESS_HOME=str(home), HOME=str(home))
+    first = stranger(*words, "--results", place / "a", HARNESS_HOME=str(home), HOME=str(home), **compiled)
     assert first.returncode == 0, first.stderr
     for folder, folders, files in os.walk(home):
         for name in [*folders, *files]:
             shutil.chown(Path(folder) / name, 0, 0)
             (Path(folder) / name).chmod(0o755 if name in folders else 0o644)
     shutil.chown(home, 0, 0)
-    second = stranger(*words, "--results", place / "b", HARNESS_HOME=str(home), HOME="/")
+    second = stranger(*words, "--results", place / "b", HARNESS_HOME=str(home), HOME="/", **compiled)
     assert second.returncode == 0, second.stderr
     assert second.stdout.replace("/b/", "/a/") == first.stdout
     assert "encoded" not in second.stderr
     shutil.rmtree(home / "cache" / "surveys")
-    third = stranger(*words, "--results", place / "c", HARNESS_HOME=str(home), HOME="/")
+    third = stranger(*words, "--results", place / "c", HARNESS_HOME=str(home), HOME="/", **compiled)
     assert third.returncode == 0, third.stderr
     more = ("--fields", "multifield", "--results", place / "d")
-    other = stranger(*words[:5], *words[7:], *more, HARNESS_HOME=str(home), HOME="/")
+    other = stranger(*words[:5], *words[7:], *more, HARNESS_HOME=str(home), HOME="/", **compiled)
     assert other.returncode == 2
     assert "Permission denied" in other.stderr
     assert "Traceback" not in other.stderr
