@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.models.checkpoints import hub
-from harness.models.training.precision import IMITATED, imitated
+from harness.models.training.precision import IMITATED, automatic, imitated
 from harness.models.training.state import METRICS, STATE
 from harness.reports.plots import training_curves
 from harness.retrievers.errors import InputError
@@ -157,8 +157,12 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     try:
         facts = stage.run(context, name, folder)
     except Exception as error:
+        if _no_room(error):
+            raise InputError(_less_at_once(name, stage, context.accelerator.device)) from error
         error.add_note(f"in the stage {name} of the recipe {context.recipe.name}")
         raise
+    finally:
+        context.accelerator.free_memory()  # it keeps the models and optimizers of all stages else
     context.accelerator.wait_for_everyone()
     if context.main:
         if (folder / METRICS).is_file():
@@ -167,8 +171,30 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
         own = _facts(context, name, command, time.perf_counter() - began)
         _check_outcome(stage, folder, facts, {*own, "key", "decides"})
         place.finish(own | facts)
+        if context.accelerator.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         _say(context, f"wrote {place.path}")
     context.accelerator.wait_for_everyone()
+
+
+def _no_room(error: BaseException) -> bool:
+    """Whether a device, or this machine, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _less_at_once(name: str, stage: Stage, device: Any) -> str:
+    setting = stage.at_once
+    if not setting:
+        return f"{name}: there is no memory left on {device}. Free it, or train on a device with more."
+    value = getattr(stage, setting)
+    if value < 2:
+        return f"{name}: there is no memory left on {device}, with {name}.{setting} at 1. Shorten the texts."
+    kept = "goes on from its last saved state" if setting in stage.aside else "begins again at its start"
+    return (
+        f"{name}: there is no memory left on {device} with {name}.{setting} = {value}. "
+        f"--set {name}.{setting}={value // 2} takes about half for the texts that are encoded at once; the stage then "
+        f"{kept}."
+    )
 
 
 def _check_outcome(stage: Stage, folder: Path, facts: object, taken: set[str]) -> None:
@@ -257,8 +283,7 @@ def _accelerator(recipe: Recipe) -> Any:
     cuda = torch.cuda.is_available()
     if wanted == "fp16" and not cuda:
         raise InputError("precision fp16 needs a GPU. `--set precision=auto` takes fp32 here.")
-    automatic = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
-    precision = automatic if wanted == "auto" else wanted
+    precision = automatic("cuda" if cuda else "cpu", training=True) if wanted == "auto" else wanted
     return Accelerator(
         cpu=not cuda,  # else accelerate leaves processes on a CPU each to itself
         mixed_precision="no" if precision == "fp32" else precision,

@@ -87,6 +87,7 @@ class Stage(Strict):
     leaves: ClassVar[tuple[str, ...]] = ()  # ENCODER, NEGATIVES, … or a word of a package's own
     on_queries: ClassVar[bool] = False  # whether it learns from the queries of `data.train`
     searches: ClassVar[bool] = False  # whether it searches with the recipe's `system`
+    at_once: ClassVar[str] = ""  # the setting that says how much goes through a device at once
     aside: ClassVar[tuple[str, ...]] = ()  # settings that may be others when it goes on, since they decide nothing
 
     # --- known from the recipe alone

@@ -1,4 +1,4 @@
-"""What a CPU makes of bf16."""
+"""Which precision a device computes in by itself, and what a CPU makes of bf16."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,19 @@ IMITATED = (
     "this CPU has no bf16 instructions (such as avx512_bf16): bf16 is imitated, and can take many times as long as "
     "fp32. --precision fp32 (of a recipe: --set precision=fp32) does not"
 )
+
+
+def automatic(device: str, training: bool) -> str:
+    """What `precision: auto` stands for on a device ("cpu", "cuda").
+
+    bf16 on a GPU that has it; one that would only emulate it (V100, T4) trains in fp16, whose losses are scaled, and
+    encodes in fp32. fp32 on a CPU.
+    """
+    if device != "cuda":
+        return "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if training else "fp32"
 
 
 def imitated(device: str, precision: str) -> bool:

@@ -28,7 +28,7 @@ class CheckpointOptions(Options):
         None, description="how a passage's title comes before its text: space, separator, pair, typed pair, none"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
 
 
@@ -133,7 +133,9 @@ class OnCheckpoint(Retriever, ABC):
         """Of the encoder's arithmetic: fp32 or bf16."""
         if self.options.precision != "auto":
             return self.options.precision
-        return "bf16" if self.device.type == "cuda" else "fp32"
+        from harness.models.training.precision import automatic
+
+        return automatic(self.device.type, training=False)
 
     def store_header(self, corpus: Corpus, spec: dict[str, Any]) -> "Header":
         """The header of a corpus's store; `spec` is what of the checkpoint's use decides its bytes, titles aside."""

@@ -38,6 +38,7 @@ class Finetune(Schedule):
 
     leaves = (ENCODER, FINE_TUNED)
     aside = (*Schedule.aside, "chunk")
+    at_once = "chunk"
     on_queries = True
 
     @model_validator(mode="after")

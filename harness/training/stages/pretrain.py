@@ -55,6 +55,7 @@ class Pretrain(Schedule):
     micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
 
     leaves = (ENCODER,)
+    at_once = "micro_batch"
 
     def texts(self, data: Data) -> tuple[CorpusPart, ...]:
         """Its own corpora, else those of the recipe."""

@@ -26,6 +26,7 @@ class Teacher(Schedule):
 
     leaves = (TEACHER,)
     aside = (*Schedule.aside, "chunk")
+    at_once = "chunk"
     on_queries = True
 
     def needs(self) -> tuple[str, ...]:

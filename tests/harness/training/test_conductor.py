@@ -1,6 +1,7 @@
 """`harness train`: every stage of a tiny recipe, resumed, found again, refused, and run by `harness run`."""
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import BertForMaskedLM
 
 from harness.datasets.dataset import MINI
 from harness.models import hybrid
@@ -258,6 +260,56 @@ def test_a_training_that_is_asked_to_stop_saves_first(whole, tmp_path, cli, numb
     manifest = json.loads((tmp_path / "trained" / "tiny" / "pretrain" / "manifest.json").read_text())
     assert manifest["aside"] == {"log_every": 5, "save_every": 7, "save_minutes": 10.0}
     assert "save_every" not in manifest["decides"]["stage"]
+
+
+def test_a_finished_stage_leaves_nothing_in_memory(tmp_path, cli, monkeypatch):
+    """Four models and four optimizers were alive after four stages, on the device of the fifth."""
+    stages = {"pretrain": STAGES["pretrain"], "in_batch": STAGES["in_batch"]}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    alive = []
+    finish = StageFolder.finish
+
+    def finished(self, facts):
+        alive.append(there())
+        return finish(self, facts)
+
+    def there():
+        gc.collect()
+        kinds = [type(found) for found in gc.get_objects()]
+        return [kinds.count(torch.optim.AdamW), kinds.count(BertForMaskedLM)]
+
+    gc.unfreeze()
+    before = there()
+    monkeypatch.setattr(StageFolder, "finish", finished)
+    assert cli("train", "--recipe", "tiny.yaml", "--threads", 1).code == 0
+    assert alive[1:] == [before, before]  # behind the base
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "setting"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "in_batch", "in_batch.chunk=128 takes about half"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "pretrain",
+            "pretrain.micro_batch=2 takes",
+        ),
+    ],
+)
+def test_an_out_of_memory_names_the_setting(tmp_path, bad, monkeypatch, error, stage, setting):
+    stages = {"pretrain": STAGES["pretrain"], "in_batch": STAGES["in_batch"] | {"chunk": 256}}
+    values = RECIPE | {"stages": {stage: stages[stage]}, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def refused(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr("harness.models.training.loop.fit", refused)
+    message = bad("train", "--recipe", "tiny.yaml", "--threads", 1)
+    assert f"{stage}: there is no memory left on cpu with {stage}." in message
+    assert f"--set {setting}" in message
+    assert ("goes on from its last saved state" in message) == (stage == "in_batch")
 
 
 def test_what_an_earlier_version_left_is_found(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.models.training.precision import imitated
+from harness.models.training.precision import automatic, imitated
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,18 @@ def test_a_cpu_imitates_bf16_where_none_of_its_instructions_is_for_it(monkeypatc
 def test_a_torch_that_does_not_say_what_a_cpu_has(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not imitated("cpu", "bf16")
+
+
+@pytest.mark.parametrize(("native", "trains", "encodes"), [(True, "bf16", "bf16"), (False, "fp16", "fp32")])
+def test_automatic_on_a_gpu_that_may_only_emulate_bf16(monkeypatch, native, trains, encodes):
+    """torch counts emulation as support, under which a V100 or a T4 took bf16 and was slower than in fp32."""
+    asked = []
+
+    def supported(including_emulation=True):
+        asked.append(including_emulation)
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert (automatic("cuda", training=True), automatic("cuda", training=False)) == (trains, encodes)
+    assert asked == [False, False]
+    assert (automatic("cpu", training=True), automatic("cpu", training=False)) == ("fp32", "fp32")
