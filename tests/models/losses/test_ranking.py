@@ -10,6 +10,8 @@ from harness.models.layers.encoder import top_terms
 from harness.models.losses import ranking
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, final_scores
+from harness.training import recipe_files
+from harness.training.stages.finetune import Finetune
 
 
 def random_halves(seed=0, q=3, n=5, dense=4, vocabulary=30):
@@ -101,3 +103,22 @@ def test_the_scale_makes_both_halves_spread_alike():
     for wrong in ((0.0, 1.0), (1.0, 0.0), (1.0, math.inf), (math.nan, 1.0)):
         with pytest.raises(ValueError, match="must tell passages apart"):
             ranking.balance(*wrong)
+
+
+def test_the_authors_distillation_is_a_sixteenth_of_ours():
+    """Their loss, from modeling.py: a KL averaged over queries and passages, and 0.0001 of the contrastive loss."""
+    torch.manual_seed(0)
+    scores = (3 * torch.randn(4, 64, dtype=torch.double)).requires_grad_()  # 4 groups of 16: query i's is 16i to 16i+15
+    teacher = torch.randn(4, 16, dtype=torch.double)
+    positives = torch.arange(0, 64, 16)
+    own = positives[:, None] + torch.arange(16)
+
+    log_p, teachers = torch.log_softmax(scores.gather(1, own), dim=1), torch.softmax(teacher, dim=1)
+    divergence = torch.nn.functional.kl_div(log_p, teachers, reduction="none").mean()  # KLDivLoss("mean"), unwarned
+    theirs = divergence + 0.0001 * torch.nn.functional.cross_entropy(scores, positives)
+    distil = recipe_files.load("dupmae-msmarco", []).stages["distil"]
+    assert isinstance(distil, Finetune)
+    weight = distil.contrastive_weight
+    ours = ranking.distillation(scores.gather(1, own), teacher) + weight * ranking.contrastive(scores, positives)
+    (to_theirs,), (to_ours,) = (torch.autograd.grad(loss, scores) for loss in (theirs, ours))
+    torch.testing.assert_close(16 * to_theirs, to_ours, rtol=1e-4, atol=1e-6)
