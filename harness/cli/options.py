@@ -1,11 +1,13 @@
 """Options that several commands have: `-v` and `-q`, before the command's name or after it, and `--json`."""
 
+import contextlib
 import copy
 import functools
 import inspect
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,6 +87,15 @@ def of_group(verbose: Verbose = False, quiet: Quiet = False) -> None:
     choose(verbose, quiet)
 
 
+def leave_output() -> None:
+    """Let go of what standard output could not take; it would fail once more at the exit, which is status 120 then."""
+    with contextlib.suppress(ValueError, OSError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(ValueError, OSError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command with both options added to its own."""
 
@@ -94,8 +105,7 @@ def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:  # whoever read standard output has ended, as `head` does
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), 1)
+            leave_output()
             raise typer.Exit(128 + signal.SIGPIPE) from None
 
     added = {"verbose": Verbose, "quiet": Quiet}

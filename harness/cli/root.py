@@ -6,6 +6,7 @@ import errno
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli.options import HELP_NAMES, Once, Quiet, Verbose, begin, choose, of_group, with_loudness
+from harness.cli.options import HELP_NAMES, Once, Quiet, Verbose, begin, choose, leave_output, of_group, with_loudness
 
 # One module of this package per command: its function `<name>_command`, or, for a command with commands of its own, the
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
@@ -113,12 +114,19 @@ def main() -> None:
     try:
         if wrong := [word for word in sys.argv if word.encode(errors="replace").decode() != word]:
             raise InputError(f"the word {wrong[0]!a} of the command is not UTF-8. Rename the file or folder.")
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what cannot be written is told here, since at the exit it would be status 120
     except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
     except (TrainingError, ProcessLost) as error:
         _fail(str(error), _FAILED)
+    except BrokenPipeError:
+        leave_output()
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        leave_output()
         if error.errno not in _DISK:
             _fault()
         where = error.filename or "in the results folder (--results), the cache (HARNESS_HOME) or standard output"
