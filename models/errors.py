@@ -10,6 +10,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says what was found, what is needed and what to do."""
 
 
+class NoLexicalHalfError(CheckpointError):
+    """A checkpoint has no masked-LM head, or one of whose logits no lexical half can be made."""
+
+
 class TrainingStopped(Exception):
     """A training was asked to stop, and did when its state was written; `step` is how far it came."""
 

@@ -7,23 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from harness.models import hybrid
-from harness.models.checkpoints import checkpoint, hub
-from harness.models.errors import CheckpointError, first_line
+from harness.models.checkpoints import checkpoint, hub, layouts
+from harness.models.checkpoints.weights import positions
+from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 from harness.models.hybrid import HybridSpec
 from harness.retrievers.errors import InputError
 from harness.training.recipe import Base
+from harness.training.student import special_ids
 
 _ENOUGH = 200_000  # texts to count words by
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int) -> None:
+def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int, keep: bool = False) -> None:
     """Write the model that the first stage starts from into `folder`.
 
-    Raises InputError for a `model` that BertConfig refuses; CheckpointError for a checkpoint that is no masked-LM.
+    With `keep` a checkpoint stays what it is: pooling, projection, prefixes, similarity, temperature and scale are
+    those of its files. Else it is a masked-LM to pre-train.
+
+    Raises InputError for a `model` that BertConfig refuses; CheckpointError for a checkpoint that is no masked-LM, or
+    with `keep` for one that cannot be fine-tuned.
     """
     if base.checkpoint is not None:
         source = hub.locate(base.checkpoint)
+        if keep:
+            _as_it_is(source, folder)
+            return
         loaded = load_masked_lm(source)
         before = hybrid.read(source) or HybridSpec()
         checkpoint.save(folder, loaded[0], loaded[1], HybridSpec(trained=before.learned))
@@ -39,6 +48,32 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int) -> None:
     except Exception as error:  # BertConfig checks little; the layers then fail each in its own way
         raise InputError(f"base.model does not make a BERT ({type(error).__name__}: {first_line(error)}).") from error
     checkpoint.save(folder, model, tokenizer, HybridSpec())
+
+
+def _as_it_is(source: Path, folder: Path) -> None:
+    """Write an encoder of any family and layout in ours. Raises CheckpointError where it cannot be fine-tuned."""
+    spec = says(source)
+    if spec.lexical and (spec.activation, spec.lexical_pooling) != ("none", "max"):
+        raise CheckpointError(
+            f"{source} makes its lexical half by {spec.lexical_pooling} of {spec.activation}; fine-tuning is written "
+            "for the maximum of the raw logits (equation 7). Name another base.checkpoint."
+        )
+    most = positions(checkpoint.parts(layouts.read(source).backbone)[0])  # a stage says how long its texts are
+    spec = spec.replace(query_length=min(spec.query_length, most), passage_length=min(spec.passage_length, most))
+    try:
+        loaded = checkpoint.load(source, spec.replace(lexical=max(1, spec.lexical)))
+    except NoLexicalHalfError:
+        if spec.lexical:
+            raise
+        loaded = checkpoint.load(source, spec)
+    special_ids(loaded.tokenizer, source)
+    kept = spec.replace(dense=loaded.spec.dense, trained=spec.learned)
+    checkpoint.save(folder, loaded.model.float(), loaded.tokenizer, kept, loaded.encoder.projection)
+
+
+def says(source: Path) -> HybridSpec:
+    """What a checkpoint's own files say of its vectors, of whatever layout."""
+    return layouts.read(source).spec()
 
 
 def load_masked_lm(folder: Path) -> tuple[Any, Any]:

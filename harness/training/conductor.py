@@ -132,8 +132,9 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
     """The folder of every stage; what another recipe left there is refused before anything begins."""
     found, before = {}, base.key
     for name, stage in context.recipe.stages.items():
+        settings = stage.model_dump(mode="json")
         decides = {
-            "stage": stage.model_dump(mode="json"),
+            "stage": {key: value for key, value in settings.items() if value is not None or key not in stage.later},
             "seed": context.recipe.seed,
             "precision": context.recipe.precision,
             "system": context.recipe.system if stage.searches else None,
@@ -245,7 +246,7 @@ def _base(context: Context) -> StageFolder:
     with context.accelerator.main_process_first():
         if not place.finished and context.main:
             texts = (text for part in parts for text in corpora.texts(part, recipe.place(part.name)))
-            base_model.prepare(recipe.base, place.start(), texts, recipe.seed)
+            base_model.prepare(recipe.base, place.start(), texts, recipe.seed, recipe.keeps_base)
             place.finish({"created": environment.now(), "packages": environment.packages(_PACKAGES)})
     return place
 
@@ -258,6 +259,8 @@ def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
     decides: dict[str, Any] = {"base": recipe.base.model_dump(mode="json")}
     if recipe.base.checkpoint is not None:
         decides["content"] = hub.content_hash(hub.locate(recipe.base.checkpoint))
+        if recipe.keeps_base:
+            decides["kept"] = "pooling, projection, prefixes, similarity, temperature and scale"
     else:
         if not parts:
             raise InputError(

@@ -114,11 +114,18 @@ def added(learned: Mapping[str, Any], name: str, more: Iterable[str]) -> list[st
 
 
 def token_pairs(
-    context: Context, training: Training, tokenizer: Any, query: int, passage: int
+    context: Context,
+    training: Training,
+    tokenizer: Any,
+    query: int,
+    passage: int,
+    query_prefix: str = "",
+    passage_prefix: str = "",
 ) -> tuple[Tokens, Tokens]:
     """Token ids of the training queries and documents, at most so many each; made by one process for all."""
+    prefixes = query_prefix, passage_prefix
     with context.accelerator.main_process_first():
-        return training.tokens(tokenizer, vocabulary_hash(tokenizer), query, passage)
+        return training.tokens(tokenizer, vocabulary_hash(tokenizer), query, passage, prefixes)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:

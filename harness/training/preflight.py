@@ -1,11 +1,14 @@
 """What can be known to be wrong before hours are spent; what is wrong with a stage its kind says itself."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.datasets.dataset import resolve
+from harness.models import hybrid
+from harness.models.checkpoints.checkpoint import PROJECTION
+from harness.models.checkpoints.weights import positions
+from harness.models.hybrid import HybridSpec
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import get
 from harness.training.data import corpora
@@ -34,12 +37,18 @@ def check_names(recipe: Recipe) -> None:
 
 def check(recipe: Recipe, base: Path, processes: int) -> None:
     """Raise InputError that lists what the stages ask of the model in `base`, or of so many processes, in vain."""
-    config = json.loads((base / "config.json").read_text())
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True)  # whose names are the same in every family
+    spec = hybrid.read(base) or HybridSpec()
     outlook = Outlook(
         recipe.data,
         tuple(recipe.stages),
-        hidden=int(config["hidden_size"]),
-        positions=int(config.get("max_position_embeddings", 1 << 30)),
+        projection=spec.dense if (base / PROJECTION).is_file() else None,
+        hidden=int(config.hidden_size),
+        family=str(config.model_type),
+        head=any(kind.endswith("ForMaskedLM") for kind in config.architectures or ()),
+        positions=positions(config),
         processes=processes,
     )
     wrong: list[str] = []

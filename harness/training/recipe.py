@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_
 
 from harness.training import stage as stages_there
 from harness.training.recipe_data import CorpusPart, Data, Strict
-from harness.training.stage import Stage, said
+from harness.training.stage import ENCODER, Stage, said
 
 # the fields of BertConfig that shape or train the model
 _BERT = {
@@ -91,6 +91,12 @@ class Recipe(Strict):
     def texts(self, stage: Stage) -> tuple[CorpusPart, ...]:
         """The corpora that a stage learns from."""
         return tuple(said(stage, "texts", self.data))
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether the first stage that changes the base goes on from the vectors that it makes."""
+        first = next((stage for stage in self.stages.values() if ENCODER in stage.leaves), None)
+        return first is not None and not first.on_words
 
     @property
     def corpora(self) -> list[CorpusPart]:

@@ -111,7 +111,29 @@ def as_plan(recipe: Recipe) -> str:
     lines = [
         f"# {number}. {name}: {stage.in_words(one)}\n" for number, (name, one) in enumerate(recipe.stages.items(), 1)
     ]
-    return "".join(lines) + as_yaml(recipe)
+    return _base_in_words(recipe) + "".join(lines) + as_yaml(recipe)
+
+
+def _base_in_words(recipe: Recipe) -> str:
+    """How a base that keeps its vectors makes them; a hub's checkpoint is not fetched for a plan."""
+    name = recipe.base.checkpoint
+    if name is None or not recipe.keeps_base:
+        return ""
+    from harness.models.checkpoints import hub, packaged
+    from harness.training import base_model
+
+    if name not in packaged.NAMES and not expanded(name).exists():
+        return f"# base: {name}, fetched when training begins; its files then say how it makes vectors\n"
+    spec = base_model.says(hub.locate(name))
+    said = [f"{spec.similarity} of {spec.pooling} pooling"]
+    said += [
+        f"{key.replace('_', ' ')} {value!r}"
+        for key in ("query_prefix", "passage_prefix")
+        if (value := getattr(spec, key))
+    ]
+    if "finetuned_on" in spec.trained:
+        said.append(f"temperature {spec.temperature:.4g}, lexical scale {spec.lexical_scale:.4g}")
+    return f"# base: {name}: {', '.join(said)}\n"
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

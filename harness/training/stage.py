@@ -44,6 +44,8 @@ class Outlook:
     name: str = ""  # of the stage that is checked
     left: dict[str, list[str]] = field(default_factory=dict)  # what stages so far leave → the names of those stages
     hidden: int = 0  # H
+    family: str = "bert"  # `model_type` of the base
+    head: bool = True  # whether it has a masked-LM head
     positions: int = 0  # tokens that the model can read
     processes: int = 1
     projection: int | None = None  # D of the projection, once a stage makes one
@@ -89,6 +91,8 @@ class Stage(Strict):
     searches: ClassVar[bool] = False  # whether it searches with the recipe's `system`
     at_once: ClassVar[str] = ""  # the setting that says how much goes through a device at once
     aside: ClassVar[tuple[str, ...]] = ()  # settings that may be others when it goes on, since they decide nothing
+    later: ClassVar[tuple[str, ...]] = ()  # settings younger than folders that are there: None decides nothing
+    on_words: ClassVar[bool] = False  # whether it starts from a masked-LM, and leaves behind how it made vectors
 
     # --- known from the recipe alone
 

@@ -16,7 +16,7 @@ from harness.models import hybrid
 from harness.models.checkpoints import layouts, projection_layers
 from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
 from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
-from harness.models.errors import CheckpointError, first_line
+from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder, mlm_head
 
@@ -79,7 +79,7 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     try:
         head = mlm_head(model) if spec.lexical else None
     except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}.") from error
+        raise NoLexicalHalfError(f"{folder}: {error}.") from error
     special = tuple(
         {int(i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if i is not None}
     )
@@ -127,7 +127,7 @@ def check_architecture(folder: Path, config: Any, with_head: bool) -> None:
 
     if config.model_type in ENCODER_HALVES:
         if with_head:
-            raise CheckpointError(
+            raise NoLexicalHalfError(
                 f"{folder} is the encoder of a {config.model_type!r} model: it has no masked-LM head, and a lexical "
                 "half is made of its logits. Ask for the dense half alone (lexical 0)."
             )
@@ -146,14 +146,14 @@ def check_architecture(folder: Path, config: Any, with_head: bool) -> None:
 
 def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) -> None:
     if spec.lexical and config.vocab_size > hybrid.MAX_VOCABULARY:
-        raise CheckpointError(
+        raise NoLexicalHalfError(
             f"{folder} has a vocabulary of {config.vocab_size:,} terms; the lexical half stores term ids in 16 bits, "
             f"so at most {hybrid.MAX_VOCABULARY:,}. Use its dense half alone (lexical 0)."
         )
     if spec.lexical > config.vocab_size:
         raise CheckpointError(f"lexical is {spec.lexical:,}, more than the {config.vocab_size:,} terms of {folder}.")
     if spec.lexical and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
-        raise CheckpointError(
+        raise NoLexicalHalfError(
             f"{folder}: the tokenizer does not name its CLS and SEP tokens, which the lexical half must leave out. "
             "Name cls_token and sep_token in tokenizer_config.json."
         )

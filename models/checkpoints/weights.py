@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.models.errors import CheckpointError, first_line
+from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 
 ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
 _LAYER = re.compile(r"(?:^|\.)(?:encoder\.(?:layer|layers|block)|transformer\.layer)\.\d+\.")  # an encoder's
@@ -79,7 +79,7 @@ def load_model(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -
         ) from error
     missing = sorted(info["missing_keys"])
     if missing and with_head and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing):
-        raise CheckpointError(
+        raise NoLexicalHalfError(
             f"{folder} has no masked-LM head ({', '.join(missing[:3])} …), and a lexical half is made of its logits. "
             "Name a masked-LM checkpoint, or ask for the dense half alone (lexical 0)."
         )

@@ -49,23 +49,27 @@ class Training:
         flat = np.concatenate([part.flat + start for part, start in zip(parts, first, strict=False)])
         return Ragged(flat, np.concatenate(([0], np.concatenate([part.lengths for part in parts]).cumsum())))
 
-    def tokens(self, tokenizer: Any, label: str, query_length: int, passage_length: int) -> tuple[Tokens, Tokens]:
+    def tokens(
+        self, tokenizer: Any, label: str, query_length: int, passage_length: int, prefixes: tuple[str, str] = ("", "")
+    ) -> tuple[Tokens, Tokens]:
         """Token ids of all queries and of all documents, lengths without special tokens; cached by their contents.
 
-        `label` is a hash of the tokenizer.
+        `label` is a hash of the tokenizer; `prefixes` come before each query and each document.
         """
         sets = [c.dataset for c in self.collections]
         folder = self.job.cache / "tokens"
 
-        def stored(kind: str, parts: Iterable[str], length: int, hashes: list[str], total: int) -> Tokens:
-            key = digest([kind, label, length, hashes])
+        def stored(kind: str, parts: Iterable[str], prefix: str, length: int, hashes: list[str], total: int) -> Tokens:
+            key = digest([kind, label, length, hashes, *([prefix] if prefix else [])])
+            texts = (prefix + text for text in parts)
             with self.job.phase(f"tokenise {kind}", total, kind) as meter:
-                return tokens.write(folder / key, tokenizer, parts, length, done=meter.advance).tokens
+                return tokens.write(folder / key, tokenizer, texts, length, done=meter.advance).tokens
 
         return (
             stored(
                 "queries",
                 (query.text for d in sets for query in d.queries),
+                prefixes[0],
                 query_length,
                 [d.queries_hash for d in sets],
                 sum(len(d.queries) for d in sets),
@@ -73,6 +77,7 @@ class Training:
             stored(
                 "documents",
                 (doc.joined for d in sets for doc in d.documents()),
+                prefixes[1],
                 passage_length,
                 [d.content_hash for d in sets],
                 sum(d.count for d in sets),

@@ -33,11 +33,15 @@ class Finetune(Schedule):
     lexical_scale: Auto = "auto"
     query_length: int = Field(32, ge=3)
     passage_length: int = Field(144, ge=3)
+    query_prefix: str | None = None  # of these three None is as the encoder before says, in the end the base's files
+    passage_prefix: str | None = None
+    similarity: Literal["dot", "cosine"] | None = None
     chunk: int = Field(256, ge=1)
     validate_every: int = Field(0, ge=0)
 
     leaves = (ENCODER, FINE_TUNED)
     aside = (*Schedule.aside, "chunk")
+    later = ("query_prefix", "passage_prefix", "similarity")
     at_once = "chunk"
     on_queries = True
 
@@ -65,7 +69,10 @@ class Finetune(Schedule):
         taught = ", distillation" if self.distil else ""
         data = f" on {', '.join(self.train)}" if self.train else ""
         widths = "" if self.dense is None or self.lexical is None else f" {label(self.dense, self.lexical)}"
-        return f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}"
+        said = [
+            f"{name.replace('_', ' ')} {value!r}" for name in self.later if (value := getattr(self, name)) is not None
+        ]
+        return ", ".join([f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}", *said])
 
     def check_model(self, outlook: Outlook) -> Iterator[str]:
         """The batch is shared out among the processes; widths and texts fit into the model."""
@@ -79,6 +86,11 @@ class Finetune(Schedule):
             yield f"{outlook.name}.dense is {self.dense}; {before}"
         if not outlook.projection and self.dense not in (None, 0, outlook.hidden):
             outlook.projection = self.dense
+        if self.lexical and not outlook.head:
+            yield (
+                f"{outlook.name}.lexical is {self.lexical}; a lexical half is made of a masked-LM head's logits, and "
+                "the base has none"
+            )
         yield from outlook.too_long(query_length=self.query_length, passage_length=self.passage_length)
 
     def check_examples(self, outlook: Outlook) -> Iterator[str]:
@@ -87,9 +99,11 @@ class Finetune(Schedule):
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
         """Fine-tune the encoder so far on the hybrid score. Raises InputError where examples lack what it asks for."""
+        from harness.models import hybrid
         from harness.models.checkpoints import checkpoint
         from harness.models.finetuning.biencoder import BiEncoder
         from harness.models.finetuning.examples import AUTO, FinetuneConfig
+        from harness.models.hybrid import HybridSpec
         from harness.models.training.seeds import mixed
         from harness.training.context import added, choose_attention, fit_stage, sound, token_pairs
         from harness.training.data import pseudo_queries
@@ -99,19 +113,40 @@ class Finetune(Schedule):
         from harness.training.validation import Validated, Validator
 
         recipe = context.recipe
+        before = hybrid.read(context.encoder) or HybridSpec()
         student = load_student(
-            context.encoder, self.dense, self.lexical, self.query_length, self.passage_length, mixed(recipe.seed, 2)
+            context.encoder,
+            self.dense,
+            self.lexical,
+            self.query_length,
+            self.passage_length,
+            mixed(recipe.seed, 2),
+            self.query_prefix,
+            self.passage_prefix,
+            self.similarity,
         )
         spec = student.spec
         training = context.opened(self.learns_from(recipe.data))
-        texts = token_pairs(context, training, student.tokenizer, self.query_length - 2, self.passage_length - 2)
+        texts = token_pairs(
+            context,
+            training,
+            student.tokenizer,
+            self.query_length - 2,
+            self.passage_length - 2,
+            spec.query_prefix,
+            spec.passage_prefix,
+        )
         negatives, teacher = None, None
         if self.distil:
             negatives, teacher = read_scores(context.left(SCORES))
         elif self.negatives:
             negatives = read_negatives(context.left(NEGATIVES))
-        # the temperature and the scale that an earlier fine-tuning set stay, unless others are given
-        again = context.latest.get(FINE_TUNED) == context.encoder
+        # the temperature and the scale that an earlier fine-tuning set, here or of the base, stay, unless others are
+        # given, or they are of scores that spread otherwise
+        tuned = context.latest.get(FINE_TUNED) == context.encoder
+        if ENCODER not in context.latest:
+            tuned = recipe.keeps_base and "finetuned_on" in before.trained
+        again = tuned and (before.both, before.similarity) == (spec.both, spec.similarity)
         config = FinetuneConfig(
             queries=self.batch,
             negatives=self.negatives,
@@ -126,7 +161,7 @@ class Finetune(Schedule):
         choose_attention(context, student.model, max(self.query_length, self.passage_length))
         module = BiEncoder(student.encoder)
         pairs = examples(training, texts, negatives, teacher)
-        special = special_ids(student.tokenizer)
+        special = special_ids(student.tokenizer, context.encoder)
         task = sound(name, lambda: Validated(module, pairs, config, special, **context.share))
         settings = self.loop(len(pairs.queries), recipe.seed, self.validate_every)
         if recipe.data.validate_on and context.main:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from harness.retrievers import registry
+from harness.runs.config import RetrieverSpec, make_retriever
 from harness.training.stage import FINE_TUNED, NEGATIVES, Facts, Outlook, Stage, register
 
 if TYPE_CHECKING:
@@ -21,14 +22,22 @@ class Mine(Stage):
     retriever: str = "model"
     depth: int = Field(200, ge=1)
     least: int = Field(0, ge=0)  # a query with fewer gets documents drawn at random until it has so many
+    query_prefix: str | None = None  # of these three None is as the searching model's files say
+    passage_prefix: str | None = None
+    similarity: Literal["dot", "cosine"] | None = None
 
     leaves = (NEGATIVES,)
     on_queries = True
     searches = True
+    later = ("query_prefix", "passage_prefix", "similarity")
 
     @property
     def _by_the_model(self) -> bool:
         return self.retriever == "model"
+
+    @property
+    def _chosen(self) -> dict[str, str]:
+        return {name: value for name in self.later if (value := getattr(self, name)) is not None}
 
     def needs(self) -> Sequence[str]:
         """A fine-tuned encoder, unless another retriever searches."""
@@ -36,12 +45,15 @@ class Mine(Stage):
 
     def words(self) -> str:
         """How many, and by what."""
-        return f"mine {self.depth:,} with {'the student itself' if self._by_the_model else self.retriever}"
+        said = [f"{name.replace('_', ' ')} {value!r}" for name, value in self._chosen.items()]
+        by = "the student itself" if self._by_the_model else self.retriever
+        return ", ".join([f"mine {self.depth:,} with {by}", *said])
 
     def check_names(self, outlook: Outlook) -> None:
-        """The retriever must be known."""
+        """The retriever must be known, and have what is said of it."""
         if not self._by_the_model:
             registry.get(self.retriever)
+            make_retriever(RetrieverSpec(name=self.retriever, options=self._chosen))
 
     def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has so many negatives."""
@@ -51,12 +63,14 @@ class Mine(Stage):
     def run(self, context: "Context", _name: str, folder: Path) -> Facts:
         """Rank the training queries by our own search, or another retriever, and keep what is no positive."""
         from harness.retrievers import mining
-        from harness.runs.config import RetrieverSpec, make_retriever
         from harness.training.stage_outputs import read_negatives, write_negatives
         from harness.training.student import searched_as
 
         own = self._by_the_model
-        spec = searched_as(context.recipe.system, context.encoder) if own else RetrieverSpec(name=self.retriever)
+        if own:
+            spec = searched_as(context.recipe.system, context.encoder, **self._chosen)
+        else:
+            spec = RetrieverSpec(name=self.retriever, options=self._chosen)
         retriever = make_retriever(spec)
         collections = context.training.collections
         if context.main or retriever.distributed:

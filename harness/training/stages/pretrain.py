@@ -55,6 +55,7 @@ class Pretrain(Schedule):
     micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
 
     leaves = (ENCODER,)
+    on_words = True
     at_once = "micro_batch"
 
     def texts(self, data: Data) -> tuple[CorpusPart, ...]:
@@ -77,6 +78,9 @@ class Pretrain(Schedule):
                 f"{outlook.name}: a batch of {self.batch} is no multiple of micro-batches of {self.micro_batch} on "
                 f"{outlook.on_processes}"
             )
+        if outlook.family != "bert" or not outlook.head:
+            found = f"a {outlook.family!r} model" if outlook.family != "bert" else "one without a masked-LM head"
+            yield f"{outlook.name}: pre-training is written for BERT's masked-LM, and the base is {found}"
         yield from outlook.too_long(length=self.length)
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:

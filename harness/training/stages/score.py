@@ -18,9 +18,12 @@ class Score(Stage):
 
     kind: Literal["score"]
     candidates: int = Field(ge=1)
+    query_prefix: str | None = None  # before each text of a pair, for a teacher that was trained with them
+    passage_prefix: str | None = None
 
     leaves = (SCORES,)
     on_queries = True
+    later = ("query_prefix", "passage_prefix")
 
     def needs(self) -> tuple[str, ...]:
         """What is scored, and what scores it."""
@@ -28,7 +31,11 @@ class Score(Stage):
 
     def words(self) -> str:
         """How many."""
-        return f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
+        said = [
+            f"{name.replace('_', ' ')} {value!r}" for name in self.later if (value := getattr(self, name)) is not None
+        ]
+        what = f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
+        return ", ".join([what, *said])
 
     def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has no more negatives than were scored."""
@@ -48,7 +55,8 @@ class Score(Stage):
         source, accelerator = context.left(TEACHER), context.accelerator
         module, tokenizer = cross_encoder.load(source), cross_encoder.tokenizer(source)
         length = cross_encoder.trained_length(source)
-        queries, passages = token_pairs(context, context.training, tokenizer, length // 2, length)
+        prefixes = self.query_prefix or "", self.passage_prefix or ""
+        queries, passages = token_pairs(context, context.training, tokenizer, length // 2, length, *prefixes)
         kept = _sample(read_negatives(context.left(NEGATIVES)), self.candidates, context.recipe.seed)
         positives = context.training.positives
         rows = Ragged.of(np.concatenate((positives[i], kept[i])) for i in range(len(positives)))
@@ -56,7 +64,7 @@ class Score(Stage):
         mine = [i for i in range(len(rows)) if i % processes == rank]
         part = Ragged.of(rows[i] for i in mine)
         own = Ragged.of((queries[i] for i in mine), np.uint32)
-        joiner = cross_encoder.Joiner(special_ids(tokenizer), length)
+        joiner = cross_encoder.Joiner(special_ids(tokenizer, source), length)
         with context.job.phase(name, len(part.flat), "pairs") as meter:
             found = cross_encoder.score(module, own, passages, part, joiner, accelerator.device, meter.advance)
         np.savez(folder / f"part-{rank}.npz", scores=found.flat)

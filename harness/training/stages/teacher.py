@@ -78,7 +78,7 @@ class Teacher(Schedule):
         texts = token_pairs(context, context.training, tokenizer, self.length // 2, self.length)
         data = examples(context.training, texts, read_negatives(context.left(NEGATIVES)))
         config = FinetuneConfig(self.batch, self.negatives, chunk=self.chunk, seed=context.recipe.seed)
-        joiner = cross_encoder.Joiner(special_ids(tokenizer), self.length)
+        joiner = cross_encoder.Joiner(special_ids(tokenizer, source), self.length)
         task = sound(name, lambda: cross_encoder.CrossTask(module, data, config, joiner, **context.share))
         settings = self.loop(len(data.queries), context.recipe.seed)
         fit_stage(context, name, task, settings, folder)
