@@ -15,6 +15,9 @@ from harness.models.training.gather import exchanging_once, gather
 from harness.models.training.tokens import chosen
 
 _AROUND = 12  # steps of half a power of 2 on either side of the scale that makes the halves spread alike
+# A side whose graph is kept is encoded in so many parts, of so many texts at least: those of near length are padded to
+# their own longest.
+_PARTS, _LEAST = 8, 8
 _SHARPER = 8  # such steps of a temperature below the scores' spread; above it a model that knows nothing would stay so
 
 
@@ -27,6 +30,7 @@ class Batch(NamedTuple):
     positives: Tensor  # [q] the column of each query's own positive among the N
     excluded: Tensor  # [q,N] other columns that are known to answer the query
     teacher: Tensor  # [q,1+n], or [q,0]
+    whole: bool  # whether either side fits a chunk: its graph is kept, and nothing is encoded twice
 
 
 class FinetuneTask:
@@ -65,25 +69,30 @@ class FinetuneTask:
         excluded = examples.answers(numbers[mine], columns)
         excluded[np.arange(share), own] = False
         texts = columns.reshape(config.queries, width)[mine].ravel()
+        whole = len(texts) <= config.chunk
+
+        def padded(rows: list[Any]) -> list[Texts]:
+            return chunks(rows, max(_LEAST, -(-len(rows) // _PARTS)) if whole else config.chunk, *self.special)
+
         return Batch(
             numbers[mine].tolist(),
-            chunks([examples.queries[int(number)] for number in numbers[mine]], config.chunk, *self.special),
-            chunks([examples.passages[int(row)] for row in texts], config.chunk, *self.special),
+            padded([examples.queries[int(number)] for number in numbers[mine]]),
+            padded([examples.passages[int(row)] for row in texts]),
             torch.from_numpy(own),
             torch.from_numpy(excluded),
             torch.tensor(np.stack([taught for _, taught in picks[mine]]), dtype=torch.float32),
+            whole,
         )
 
     def backward(self, model: Any, batch: Batch, accelerator: Any) -> tuple[dict[str, Tensor], int]:
-        """The loss of this process's queries; what is one chunk a side is encoded once, all else twice."""
+        """The loss of this process's queries; what fits one chunk a side is encoded once, all else twice."""
         device = accelerator.device
         if AUTO in (self.temperature, self.lexical_scale):
             self._settle(model, batch, accelerator)
-        whole = len(batch.queries) == len(batch.passages) == 1
-        queries = represent(model, batch.queries, True, whole, device)
-        passages = represent(model, batch.passages, False, whole, device)
+        queries = represent(model, batch.queries, True, batch.whole, device)
+        passages = represent(model, batch.passages, False, batch.whole, device)
         losses, halves = self._losses(queries, passages, batch)
-        if whole:
+        if batch.whole:
             accelerator.backward(losses["loss"])
         else:
             self._replay(model, batch, queries, passages, losses["loss"], accelerator)

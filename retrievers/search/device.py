@@ -14,6 +14,7 @@ import torch
 
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms
+from harness.retrievers.search.precision import ieee_products
 from harness.retrievers.search.quantised import TINY
 
 # the n best approximate scores of each query [Q,n] and their rows [Q,n], descending
@@ -120,6 +121,10 @@ class TorchCandidates:
 
     def __call__(self, queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
         """See `Candidates`. Raises ValueError for a term that the queries lack."""
+        with ieee_products():
+            return self._best(queries, count)
+
+    def _best(self, queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
         dense = torch.from_numpy(queries.dense).to(self.device)  # [Q,D]
         lexical = torch.from_numpy(queries.lexical).to(self.device).T.contiguous()  # [V,Q]
         best = torch.empty(len(queries), 0, device=self.device)

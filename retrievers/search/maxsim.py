@@ -20,6 +20,7 @@ from harness.retrievers.search import maxsim_loops
 from harness.retrievers.search.compiled import workers
 from harness.retrievers.search.device import widened
 from harness.retrievers.search.final import Rows, Scores, write_scores
+from harness.retrievers.search.precision import ieee_products
 
 _UNIT = 2.0**-24  # half a unit in the last place of float32
 _SPARE = 0.4  # of the device's free memory, for documents
@@ -127,7 +128,8 @@ class MaxSim:
         return widened(queries, slack(queries, self.longest), self.total, k, self._candidates)
 
     def _candidates(self, queries: TokenQueries, count: int) -> tuple[Scores, Rows]:
-        found = [self._group(queries.take(slice(low, high)), count) for low, high in self._groups(queries)]
+        with ieee_products():
+            found = [self._group(queries.take(slice(low, high)), count) for low, high in self._groups(queries)]
         scores, rows = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
         return scores, rows
 

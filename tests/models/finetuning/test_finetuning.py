@@ -494,3 +494,16 @@ def test_auto_is_estimated_as_training_sees_the_scores(accelerator):
     wrong = collapsed(FinetuneConfig(6, temperature=still.temperature, lexical_scale=still.lexical_scale))
     wrong.module.train()
     assert step_of(wrong, accelerator)[0]["loss"] > 2 * chance
+
+
+def test_a_side_that_fits_one_chunk_is_not_padded_to_its_longest():
+    """Its graph is kept all the same: nothing is encoded twice."""
+    lengths = [2, 3, 2, 4, 2, 3, 2, 60] * 8
+    draw = np.random.default_rng(0)
+    texts = Ragged.of([draw.integers(5, 90, length) for length in lengths], np.uint16)
+    known = Examples(texts, texts, Ragged.of([[number] for number in range(64)]))
+    for chunk, whole in ((256, True), (64, True), (63, False)):
+        batch = FinetuneTask(biencoder(), known, FinetuneConfig(64, chunk=chunk, **GIVEN), SPECIAL).prepare(0)
+        assert batch.whole == whole
+        cells = sum(part.input_ids.numel() for part in batch.passages)
+        assert cells == (sum(lengths) + 2 * 64 if whole else 62 * 63 + 4)
