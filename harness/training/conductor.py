@@ -101,9 +101,9 @@ def prepare(context: Context) -> dict[str, StageFolder]:
         if chosen := {*recipe.chooses_by(stage)} & {*recipe.data.evaluate}:
             shown = ", ".join(sorted(chosen))
             context.job.warn(f"{shown}: {name} chooses by it, and it is scored on: the scores are not held out")
-    for place in places.values():
+    for name, place in places.items():
         if not place.finished and place.begun:
-            there = (place.partial / STATE).is_file()
+            there = _saved(recipe.stages[name], place)
             how = "goes on from its last saved state" if there else "has no saved state and begins again at its start"
             _say(context, f"{place.partial} is unfinished; it {how}")
     return places
@@ -153,7 +153,7 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     stage, job = context.recipe.stages[name], context.job
     job.restart()
     with context.accelerator.main_process_first():
-        folder = place.start(anew=not (place.partial / STATE).is_file()) if context.main else place.partial
+        folder = place.start(anew=not _saved(stage, place)) if context.main else place.partial
     began = time.perf_counter()
     try:
         facts = stage.run(context, name, folder)
@@ -176,6 +176,11 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
             torch.cuda.reset_peak_memory_stats()
         _say(context, f"wrote {place.path}")
     context.accelerator.wait_for_everyone()
+
+
+def _saved(stage: Stage, place: StageFolder) -> bool:
+    """Whether an unfinished stage has left what it can go on from."""
+    return any(place.partial.glob(stage.saved))
 
 
 def _no_room(error: BaseException) -> bool:

@@ -91,6 +91,7 @@ class Stage(Strict):
     searches: ClassVar[bool] = False  # whether it searches with the recipe's `system`
     at_once: ClassVar[str] = ""  # the setting that says how much goes through a device at once
     aside: ClassVar[tuple[str, ...]] = ()  # settings that may be others when it goes on, since they decide nothing
+    saved: ClassVar[str] = "state.pt"  # what a stopped one goes on from, as a pattern of names in its folder
     later: ClassVar[tuple[str, ...]] = ()  # settings younger than folders that are there: None decides nothing
     on_words: ClassVar[bool] = False  # whether it starts from a masked-LM, and leaves behind how it made vectors
 

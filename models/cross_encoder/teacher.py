@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,15 +213,21 @@ def score(
     joiner: Joiner,
     device: torch.device,
     done: Callable[[int], None] = lambda _count: None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Ragged:
-    """The teacher's score of each query with each of its passages `rows`, in their order; batched by length."""
+    """The teacher's score of each query with each of its passages `rows`, in their order; batched by length.
+
+    `autocast` chooses the precision of the products; scores are float32.
+    """
     module.eval().to(device)
     owners = np.repeat(np.arange(len(queries)), rows.lengths)
     lengths = queries.lengths[owners] + np.asarray(passages.lengths)[rows.flat]
     found = np.empty(len(owners), dtype=np.float32)
     for places in by_length(lengths + 3, _TOKENS_AT_ONCE, longest=joiner.length):
         pairs = [joiner.pair(queries[int(owners[p])], passages[int(rows.flat[p])]) for p in places]
-        found[places] = module(*(part.to(device) for part in joiner.pad(pairs))).cpu().numpy()
+        with autocast():
+            scores = module(*(part.to(device) for part in joiner.pad(pairs)))
+        found[places] = scores.float().cpu().numpy()
         if done is not None:
             done(len(places))
     return Ragged(found, rows.offsets)

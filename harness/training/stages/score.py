@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from harness.training.context import Context
 
 
+_PAIRS = 16_384  # of a block
+
+
 @register
 class Score(Stage):
     """The teacher's scores of each training query's positives and `candidates` of its mined negatives, cached."""
@@ -24,6 +27,7 @@ class Score(Stage):
     leaves = (SCORES,)
     on_queries = True
     later = ("query_prefix", "passage_prefix")
+    saved = "block-*.npy"
 
     def needs(self) -> tuple[str, ...]:
         """What is scored, and what scores it."""
@@ -43,7 +47,11 @@ class Score(Stage):
         return ()
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
-        """Let the teacher score positives and some mined negatives of each query; each process scores its share."""
+        """Let the teacher score positives and some mined negatives of each query.
+
+        Consecutive queries are a block, whose scores are kept until all are there; each process takes every so many.
+        What is scored is not scored again, by however many processes the stage goes on.
+        """
         import numpy as np
 
         from harness.models.cross_encoder import teacher as cross_encoder
@@ -60,22 +68,30 @@ class Score(Stage):
         kept = _sample(read_negatives(context.left(NEGATIVES)), self.candidates, context.recipe.seed)
         positives = context.training.positives
         rows = Ragged.of(np.concatenate((positives[i], kept[i])) for i in range(len(positives)))
-        rank, processes = accelerator.process_index, accelerator.num_processes
-        mine = [i for i in range(len(rows)) if i % processes == rank]
-        part = Ragged.of(rows[i] for i in mine)
-        own = Ragged.of((queries[i] for i in mine), np.uint32)
+        size = max(1, _PAIRS * len(rows) // max(1, len(rows.flat)))
+        blocks = {
+            folder / f"block-{low}.npy": range(low, min(low + size, len(rows))) for low in range(0, len(rows), size)
+        }
+        mine = list(blocks)[accelerator.process_index :: accelerator.num_processes]
         joiner = cross_encoder.Joiner(special_ids(tokenizer, source), length)
-        with context.job.phase(name, len(part.flat), "pairs") as meter:
-            found = cross_encoder.score(module, own, passages, part, joiner, accelerator.device, meter.advance)
-        np.savez(folder / f"part-{rank}.npz", scores=found.flat)
+        todo = [path for path in mine if not path.exists()]
+        pairs = sum(int(rows.lengths[blocks[path]].sum()) for path in todo)
+        with context.job.phase(name, pairs, "pairs") as meter:
+            for path in todo:
+                part = Ragged.of(rows[i] for i in blocks[path])
+                own = Ragged.of((queries[i] for i in blocks[path]), np.uint32)
+                found = cross_encoder.score(
+                    module, own, passages, part, joiner, accelerator.device, meter.advance, accelerator.autocast
+                )
+                new = folder / f".{path.name}"
+                np.save(new, found.flat)
+                new.replace(path)
         accelerator.wait_for_everyone()
         if context.main:
-            scores = np.empty(len(rows.flat), dtype=np.float32)
-            for other in range(processes):
-                places = [np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in range(other, len(rows), processes)]
-                scores[np.concatenate(places)] = np.load(folder / f"part-{other}.npz")["scores"]
-                (folder / f"part-{other}.npz").unlink()
+            scores = np.concatenate([np.load(path) for path in blocks])
             write_scores(folder, kept, Ragged(scores, rows.offsets))
+            for path in blocks:
+                path.unlink()
         return {"pairs": len(rows.flat)}
 
 

@@ -21,11 +21,13 @@ from transformers import BertForMaskedLM
 
 from harness.datasets.dataset import MINI
 from harness.models import hybrid
+from harness.models.cross_encoder import teacher as cross_encoder
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.training.base_model import _tokenizer
 from harness.training.card import seen
 from harness.training.stage_folder import StageFolder, differences
+from harness.training.stages import score as score_stage
 from tests.support.commands import run_process
 
 pytestmark = pytest.mark.integration
@@ -164,6 +166,42 @@ def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole)
         width = scored["score_offsets"][number + 1] - scored["score_offsets"][number]
         assert width == len(positive) + 4
     assert np.isfinite(scored["scores"]).all()
+
+
+def test_scoring_goes_on_from_the_blocks_that_are_there(whole, tmp_path, cli, monkeypatch):
+    """It began again at the first of 101 million pairs."""
+    shutil.copytree(whole[0], tmp_path / "half")
+    monkeypatch.chdir(tmp_path / "half")
+    left = Path("trained/tiny/score")
+    with np.load(left / "scores.npz") as file:
+        wanted = dict(file)
+    shutil.rmtree(left)
+    shutil.rmtree("trained/tiny/distil")
+    monkeypatch.setattr(score_stage, "_PAIRS", 60)
+    asked = []
+
+    def counting(module, queries, passages, rows, *rest):
+        asked.append(len(rows.flat))
+        if len(asked) == 4:
+            raise RuntimeError("killed")
+        return real(module, queries, passages, rows, *rest)
+
+    real = cross_encoder.score
+    monkeypatch.setattr(cross_encoder, "score", counting)
+    train = ("train", "--recipe", "tiny.yaml", "--threads", 1, "--no-evaluate", "--set", "stages.distil=null")
+    assert cli(*train).code == 70
+    partial = left.with_name("score.partial")
+    assert len([*partial.glob("block-*.npy")]) == 3
+    answer = cli(*train)
+    assert answer.code == 0, answer.err
+    assert "score.partial is unfinished; it goes on from its last saved state" in answer.err
+    with np.load(left / "scores.npz") as file:
+        found = dict(file)
+    assert sum(asked) - asked[3] == len(wanted["scores"])  # none twice but the block that failed
+    for name in ("rows", "offsets", "score_offsets"):
+        assert (found[name] == wanted[name]).all()
+    np.testing.assert_allclose(found["scores"], wanted["scores"], rtol=1e-5, atol=1e-6)  # padded otherwise
+    assert not [*left.glob("*block*")]
 
 
 def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):

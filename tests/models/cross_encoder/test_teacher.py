@@ -228,3 +228,16 @@ def test_rubbish_is_a_checkpoint_error(damage, saved, tmp_path):
         BertForSequenceClassification(tiny.config(num_labels=2)).save_pretrained(saved)
     with pytest.raises(CheckpointError, match=str(saved)):
         load(saved)
+
+
+def test_scores_in_bf16_are_float32_and_near():
+    """As a recipe of that precision trains; a stage scored in float32 whatever it said."""
+    known = examples()
+    rows = Ragged.of([[0, 1, 2]] * 12)
+    module = classifier()
+    exact = score(module, known.queries, known.passages, rows, JOINER, CPU)
+    half = score(
+        module, known.queries, known.passages, rows, JOINER, CPU, autocast=lambda: torch.autocast("cpu", torch.bfloat16)
+    )
+    assert half.flat.dtype == np.float32
+    assert 0 < np.abs(half.flat - exact.flat).max() < 0.1
