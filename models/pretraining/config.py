@@ -22,6 +22,9 @@ class PretrainConfig:
     decoder_query        CLS + position (equation 2)         DupMAE: CLS through the embedding block (position,
                                                              token type, LayerNorm); RetroMAE: CLS + position
     decoder_labels       every token                         every token but [CLS] and [SEP]
+    masks                each word by itself                 as many tokens as round(rate · L), L with [CLS] and
+                                                             [SEP], whole words in random order; a row of the decoder
+                                                             takes one of min(L, 256) such masks
     reduction            sum over a text's tokens            mean over the batch's tokens
                          (equation 4, and like it the MLM)
     ===================  ==================================  =====================================================
@@ -37,6 +40,7 @@ class PretrainConfig:
     encoder_mask_rate: float = 0.3
     decoder_mask_rate: float = 0.5
     corruption: tuple[float, float, float] = (1.0, 0.0, 0.0)  # of a chosen word: [MASK], random token, kept
+    masks: Literal["expected", "exact"] = "expected"  # whether the rate holds on average, or in each mask
     bow_positions: Literal["unmasked", "all_but_first"] = "unmasked"
     bow_weights: Literal["one", "one_over_n"] = "one"
     bow_loss_weight: float = 1.0
@@ -49,6 +53,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         allowed = {
             "kind": KINDS,
+            "masks": ("expected", "exact"),
             "bow_positions": ("unmasked", "all_but_first"),
             "bow_weights": ("one", "one_over_n"),
             "decoder_query": ("position", "embedding_block"),
@@ -88,6 +93,7 @@ class PretrainConfig:
         base = cls(
             kind=kind,
             corruption=(0.8, 0.1, 0.1),
+            masks="exact",
             bow_positions="all_but_first",
             bow_weights="one_over_n",
             bow_loss_weight=0.1,

@@ -1,7 +1,8 @@
 """The one collator: from token ids to a `PretrainBatch`, in torch over the whole batch (paper, section 3.1).
 
-Masks are drawn for whole words, each word by itself with the configured rate, so that the rate holds in expectation. A
-batch is a pure function of its texts and of (seed, step): a resumed run sees the masks it would have seen.
+Masks are drawn for whole words: each word by itself with the configured rate, so that it holds in expectation; or, as
+in the authors' code, words in random order until so many tokens are masked. A batch is a pure function of its texts and
+of (seed, step): a resumed run sees the masks it would have seen.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from harness.models.training.seeds import mixed
 
 Ids = Sequence[int] | npt.NDArray[Any]  # token ids of one text
 _LEVELS = 1 << 16  # of a rate: words are drawn with 16 random bits each
+_MASKS = 256  # of a text, at most, among which the decoder's rows choose where counts are exact
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,19 @@ class Collator:
         words = ordinary(attended)
         number = _word_numbers(ids, words, vocabulary.continues)  # [B,L], the last number for what is no word
         slots = int(number.max()) + 1
+        exact = config.masks == "exact"
 
-        chosen = _some(_draw((len(ids), slots), config.encoder_mask_rate, draw), number, words, draw)
+        if exact:
+            chosen = _exact(1, number, words, attended, config.encoder_mask_rate, draw)[:, 0]  # [B,W]
+        else:
+            chosen = _draw((len(ids), slots), config.encoder_mask_rate, draw)
+        if not exact or config.bow_positions == "unmasked":  # something must remain to pool
+            chosen = _some(chosen, number, words, draw)
         chosen = chosen.gather(1, number) & words  # [B,L]
-        blocked = _draw((*ids.shape, slots), config.decoder_mask_rate, draw)  # [B,L,W], of each row its own words
+        if exact:
+            blocked = _of_some(_MASKS, number, words, attended, config.decoder_mask_rate, draw)
+        else:
+            blocked = _draw((*ids.shape, slots), config.decoder_mask_rate, draw)  # [B,L,W], of each row its own words
         blocked = blocked.gather(2, number.unsqueeze(1).expand(-1, ids.shape[1], -1)) & words.unsqueeze(1)  # [B,L,L]
         visible = ~blocked & attended.unsqueeze(1) & attended.unsqueeze(2)
         visible.diagonal(dim1=1, dim2=2).fill_(False)  # no token sees itself (equation 5)
@@ -123,6 +134,35 @@ def _draw(shape: tuple[int, ...], rate: float, draw: torch.Generator) -> Tensor:
     wide = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=draw)
     bits = wide.view(torch.int16)[:count]
     return (bits < round(rate * _LEVELS) - _LEVELS // 2).view(shape)
+
+
+def _exact(count: int, number: Tensor, words: Tensor, attended: Tensor, rate: float, draw: torch.Generator) -> Tensor:
+    """`count` masks of each text over its words [B,M,W]: words in random order, as long as they fit into a number.
+
+    That is max(1, round(rate · L)) tokens, L of them attended. A word that would exceed it is passed over, as in the
+    authors' `_whole_word_mask` (src/pretrain, from transformers' DataCollatorForWholeWordMask).
+    """
+    slots = int(number.max()) + 1
+    sizes = torch.zeros(len(number), slots, dtype=torch.long).scatter_add_(1, number, words.long())  # [B,W] tokens
+    budget = torch.tensor([max(1, round(int(length) * rate)) for length in attended.sum(1)])  # [B]
+    order = torch.rand(len(number), count, slots, generator=draw).argsort(dim=2)  # [B,M,W]
+    ordered = sizes.unsqueeze(1).expand(-1, count, -1).gather(2, order)
+    left = budget.unsqueeze(1).repeat(1, count)  # [B,M]
+    taken = torch.zeros_like(order, dtype=torch.bool)
+    for place in range(slots):
+        size = ordered[..., place]
+        fits = (size <= left) & (size > 0)
+        taken[..., place] = fits
+        left -= size * fits
+    return torch.zeros_like(taken).scatter_(2, order, taken)
+
+
+def _of_some(most: int, number: Tensor, words: Tensor, attended: Tensor, rate: float, draw: torch.Generator) -> Tensor:
+    """For each row of the decoder [B,L,W] one of its text's masks, of which there are as many as tokens, or `most`."""
+    lengths = attended.sum(1).clamp(max=most)  # [B]
+    masks = _exact(int(lengths.max()), number, words, attended, rate, draw)  # [B,M,W]
+    row = (torch.rand(number.shape, generator=draw) * lengths.unsqueeze(1)).long()  # [B,L]
+    return masks.gather(1, row.unsqueeze(2).expand(-1, -1, masks.shape[2]))
 
 
 def _some(chosen: Tensor, number: Tensor, words: Tensor, draw: torch.Generator) -> Tensor:

@@ -1,7 +1,10 @@
 """The pre-training objectives: each equation by hand, by a second way, and as the authors' code has them."""
 
 import math
+import random
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -393,3 +396,57 @@ def test_spread_by_a_second_computation(vocabulary):
     assert 1 < found["rank"] <= 4 + 1e-4  # five centred vectors span four dimensions
     same = spread(model, collate(vocabulary, [texts[0]] * 3), Accelerator(cpu=True))
     assert same["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def authors_mask(sizes, length, rate, shuffle):
+    """Their `_whole_word_mask`, written anew: the words taken of words of these many tokens, in a random order."""
+    order = list(range(len(sizes)))
+    shuffle(order)
+    budget = max(1, round(length * rate))
+    taken = set()
+    for word in order:
+        if sizes[word] <= budget:
+            budget -= sizes[word]
+            taken.add(word)
+    return frozenset(taken)
+
+
+def test_official_masks_are_drawn_as_the_authors_do(vocabulary):
+    """Every set of words is as frequent as theirs is; the rate of another text in the batch changes nothing."""
+    sizes, count = (1, 3, 1, 2, 1), 3_000
+    continues = [number for number in range(20, vocabulary.size) if vocabulary.continues[number]]
+    begins = [number for number in range(20, vocabulary.size) if not vocabulary.continues[number]]
+    text = [token for size in sizes for token in (begins[0], *continues[: size - 1])]
+    longer = begins[:25]
+    draw = random.Random(0)
+    wanted = Counter(authors_mask(sizes, len(text) + 2, 0.3, draw.shuffle) for _ in range(count))
+    config = PretrainConfig.official("DupMAE")
+    batch = Collator(vocabulary, config, 27, 0)([text] * count + [longer], 0)
+    chosen = (batch.encoder_labels[:count] != IGNORED)[:, 1 : len(text) + 1]
+    ends = np.cumsum(sizes)
+    found = Counter(frozenset(np.flatnonzero(row[ends - 1].numpy()).tolist()) for row in chosen)
+    for end, size in zip(ends, sizes, strict=True):
+        assert not chosen[:, end - size : end].float().var(1, correction=0).any()  # all tokens of a word, or none
+    assert found.keys() == wanted.keys()
+    for words, times in wanted.items():
+        assert abs(found[words] - times) < 5 * math.sqrt(times + 1) + 5, (words, found[words], times)
+    assert int((batch.encoder_labels[count] != IGNORED).sum()) == round(27 * 0.3)
+
+
+def test_official_rows_of_the_decoder_take_one_of_the_texts_masks(vocabulary):
+    """Half of the tokens, special ones counted, and the row's own; as many masks as tokens: some rows are alike."""
+    begins = [number for number in range(20, vocabulary.size) if not vocabulary.continues[number]][:28]
+    batch = Collator(vocabulary, PretrainConfig.official("DupMAE"), 30, 0)([begins], 0)
+    hidden = ~batch.decoder_mask[0]  # [L,L]
+    assert hidden.diagonal().all()
+    assert not hidden[1:-1, [0, -1]].any()
+    rows = []
+    for number, row in enumerate(hidden):
+        others = row.clone()
+        others[number] = False
+        assert int(others.sum()) in (14, 15)  # 15 of 30, the row's own among them or not
+        rows.append(others)
+    alike = sum(
+        int((one != other).sum()) <= 2 for place, one in enumerate(rows) for other in rows[:place]
+    )  # but for the rows' own
+    assert 1 <= alike < 60  # by chance 28 draws of 30 masks: 12 pairs or so, where independent masks have none
