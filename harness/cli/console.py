@@ -29,7 +29,7 @@ def print_json(value: Any) -> None:
 
 
 class _Output(Console):
-    """Standard output; that nobody reads it any more is told by the exception, as where it is written directly."""
+    """Standard output. Once its reader is gone, writing raises BrokenPipeError, as a plain `print` does."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

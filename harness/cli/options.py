@@ -88,7 +88,7 @@ def of_group(verbose: Verbose = False, quiet: Quiet = False) -> None:
 
 
 def leave_output() -> None:
-    """Let go of what standard output could not take; it would fail once more at the exit, which is status 120 then."""
+    """Drop unwritten output: Python would try to write it again at exit, fail, and change the status to 120."""
     with contextlib.suppress(ValueError, OSError):
         sys.stdout.flush()
         return
@@ -104,7 +104,7 @@ def with_loudness(command: Callable[..., Any]) -> Callable[..., Any]:
         choose(verbose, quiet)
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:  # whoever read standard output has ended, as `head` does
+        except BrokenPipeError:  # the reader has gone, such as `head`
             leave_output()
             raise typer.Exit(128 + signal.SIGPIPE) from None
 

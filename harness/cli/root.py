@@ -106,7 +106,7 @@ def main() -> None:
         prepare()
         keep_fonts()
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started this
+        if getattr(sys, name) is None:  # the parent process closed it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -117,7 +117,7 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # what cannot be written is told here, since at the exit it would be status 120
+            sys.stdout.flush()  # an error here is reported; at exit Python would end with 120
     except (InputError, RecordError, CheckpointError) as error:
         _fail(str(error))
     except (TrainingError, ProcessLost) as error:

@@ -52,13 +52,14 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int, keep: boo
 
 def _as_it_is(source: Path, folder: Path) -> None:
     """Write an encoder of any family and layout in ours. Raises CheckpointError where it cannot be fine-tuned."""
-    spec = says(source)
+    layout = layouts.read(source)
+    spec = layout.spec()
     if spec.lexical and (spec.activation, spec.lexical_pooling) != ("none", "max"):
         raise CheckpointError(
             f"{source} makes its lexical half by {spec.lexical_pooling} of {spec.activation}; fine-tuning is written "
             "for the maximum of the raw logits (equation 7). Name another base.checkpoint."
         )
-    most = positions(checkpoint.parts(layouts.read(source).backbone)[0])  # a stage says how long its texts are
+    most = positions(checkpoint.parts(layout.backbone)[0])  # a stage says how long its texts are
     spec = spec.replace(query_length=min(spec.query_length, most), passage_length=min(spec.passage_length, most))
     try:
         loaded = checkpoint.load(source, spec.replace(lexical=max(1, spec.lexical)))

@@ -126,11 +126,8 @@ def _base_in_words(recipe: Recipe) -> str:
         return f"# base: {name}, fetched when training begins; its files then say how it makes vectors\n"
     spec = base_model.says(hub.locate(name))
     said = [f"{spec.similarity} of {spec.pooling} pooling"]
-    said += [
-        f"{key.replace('_', ' ')} {value!r}"
-        for key in ("query_prefix", "passage_prefix")
-        if (value := getattr(spec, key))
-    ]
+    prefixes = {key: getattr(spec, key) for key in ("query_prefix", "passage_prefix")}
+    said += stage.settings_in_words({key: value for key, value in prefixes.items() if value})
     if "finetuned_on" in spec.trained:
         said.append(f"temperature {spec.temperature:.4g}, lexical scale {spec.lexical_scale:.4g}")
     return f"# base: {name}: {', '.join(said)}\n"

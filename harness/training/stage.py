@@ -121,6 +121,11 @@ class Stage(Strict):
         """What it is going to do, for a plan."""
         return self.kind
 
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """Those of the `later` settings that are set."""
+        return {name: value for name in self.later if (value := getattr(self, name)) is not None}
+
     # --- before training begins
 
     def check_names(self, outlook: Outlook) -> None:
@@ -250,6 +255,11 @@ def said(stage: Stage, method: str, *arguments: Any) -> list[Any]:
         where = f"{_origin(type(stage))}.{method}"
         raise TypeError(f"{where} returned {found!r:.60}; it must return a list or a tuple of {wanted.__name__}")
     return items
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> list[str]:
+    """Such as `query prefix 'query: '`, for a plan."""
+    return [f"{name.replace('_', ' ')} {value!r}" for name, value in settings.items()]
 
 
 def in_words(stage: Stage) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from harness.reports.ablation.rows import label
 from harness.training.recipe_data import Data
 from harness.training.schedule import Schedule
-from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, Facts, Outlook, register
+from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, Facts, Outlook, register, settings_in_words
 
 if TYPE_CHECKING:
     from harness.training.context import Context
@@ -69,10 +69,9 @@ class Finetune(Schedule):
         taught = ", distillation" if self.distil else ""
         data = f" on {', '.join(self.train)}" if self.train else ""
         widths = "" if self.dense is None or self.lexical is None else f" {label(self.dense, self.lexical)}"
-        said = [
-            f"{name.replace('_', ' ')} {value!r}" for name in self.later if (value := getattr(self, name)) is not None
-        ]
-        return ", ".join([f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}", *said])
+        return ", ".join(
+            [f"fine-tune{widths}, {how}{taught}{data}, {self.length_in_words}", *settings_in_words(self._chosen)]
+        )
 
     def check_model(self, outlook: Outlook) -> Iterator[str]:
         """The batch is shared out among the processes; widths and texts fit into the model."""

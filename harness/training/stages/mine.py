@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.retrievers import registry
 from harness.runs.config import RetrieverSpec, make_retriever
-from harness.training.stage import FINE_TUNED, NEGATIVES, Facts, Outlook, Stage, register
+from harness.training.stage import FINE_TUNED, NEGATIVES, Facts, Outlook, Stage, register, settings_in_words
 
 if TYPE_CHECKING:
     from harness.training.context import Context
@@ -35,24 +34,18 @@ class Mine(Stage):
     def _by_the_model(self) -> bool:
         return self.retriever == "model"
 
-    @property
-    def _chosen(self) -> dict[str, str]:
-        return {name: value for name in self.later if (value := getattr(self, name)) is not None}
-
     def needs(self) -> Sequence[str]:
         """A fine-tuned encoder, unless another retriever searches."""
         return (FINE_TUNED,) if self._by_the_model else ()
 
     def words(self) -> str:
         """How many, and by what."""
-        said = [f"{name.replace('_', ' ')} {value!r}" for name, value in self._chosen.items()]
         by = "the student itself" if self._by_the_model else self.retriever
-        return ", ".join([f"mine {self.depth:,} with {by}", *said])
+        return ", ".join([f"mine {self.depth:,} with {by}", *settings_in_words(self._chosen)])
 
     def check_names(self, outlook: Outlook) -> None:
         """The retriever must be known, and have what is said of it."""
         if not self._by_the_model:
-            registry.get(self.retriever)
             make_retriever(RetrieverSpec(name=self.retriever, options=self._chosen))
 
     def check_examples(self, outlook: Outlook) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.training.stage import NEGATIVES, SCORES, TEACHER, Facts, Outlook, Stage, register
+from harness.training.stage import NEGATIVES, SCORES, TEACHER, Facts, Outlook, Stage, register, settings_in_words
 
 if TYPE_CHECKING:
     from harness.models.training.tokens import Ragged
@@ -35,11 +35,8 @@ class Score(Stage):
 
     def words(self) -> str:
         """How many."""
-        said = [
-            f"{name.replace('_', ' ')} {value!r}" for name in self.later if (value := getattr(self, name)) is not None
-        ]
         what = f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
-        return ", ".join([what, *said])
+        return ", ".join([what, *settings_in_words(self._chosen)])
 
     def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has no more negatives than were scored."""
