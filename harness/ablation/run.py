@@ -58,7 +58,7 @@ def ablate(
         for name in first.recipe.data.against:
             for record in _measure([RetrieverSpec(name=name)], first, output, command):
                 made.others.setdefault(record.manifest.system.system, []).append(record)
-        for title, specs in _untrained(chosen, contexts).items():
+        for title, specs in _untrained(contexts).items():
             made.others[title] = _measure(specs, first, output, command)
         for arm, context, folders in zip(chosen, contexts, places, strict=True):
             run(context, folders, command)
@@ -66,9 +66,9 @@ def ablate(
     return first, made
 
 
-def _untrained(chosen: Sequence[Arm], contexts: Sequence[Context]) -> dict[str, list[RetrieverSpec]]:
+def _untrained(contexts: Sequence[Context]) -> dict[str, list[RetrieverSpec]]:
     """The models that the pre-trainings start from, one a seed; a checkpoint is the same for all."""
-    recipe = chosen[0].recipe
+    recipe = contexts[0].recipe
     hidden = hidden_width(recipe)
     last = [*recipe.of_kind(Finetune).values()][-1]
     bases = list(dict.fromkeys(context.place("base") for context in contexts))

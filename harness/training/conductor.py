@@ -23,7 +23,7 @@ from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
 from harness.runtime.processes import Processes, leave_at_exit
 from harness.runtime.stopping import Stopping
-from harness.training import base_model, preflight
+from harness.training import base_model, left_open, preflight
 from harness.training.context import Context
 from harness.training.data import corpora
 from harness.training.recipe import Recipe
@@ -90,8 +90,11 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     recipe, accelerator = context.recipe, context.accelerator
     preflight.check_names(recipe)
     base = _base(context)
-    preflight.check(recipe, base.path, accelerator.num_processes)
+    _settle(context)
+    recipe = context.recipe
     places = _places(context, base)
+    done = {name for name, place in places.items() if place.finished}
+    preflight.check(recipe, base.path, accelerator.num_processes, done)
     # in the stages' order, in which all processes open them
     asked = dict.fromkeys(names for stage in recipe.stages.values() if (names := recipe.learns_from(stage)))
     preflight.check_examples(recipe, {names: len(context.opened(names).positives) for names in asked})
@@ -101,10 +104,11 @@ def prepare(context: Context) -> dict[str, StageFolder]:
         if chosen := {*recipe.chooses_by(stage)} & {*recipe.data.evaluate}:
             shown = ", ".join(sorted(chosen))
             context.job.warn(f"{shown}: {name} chooses by it, and it is scored on: the scores are not held out")
-    for name, place in places.items():
+    for place in places.values():
         if not place.finished and place.begun:
-            there = _saved(recipe.stages[name], place)
-            how = "goes on from its last saved state" if there else "has no saved state and begins again at its start"
+            how = (
+                "goes on from its last saved state" if place.saved else "has no saved state, so it begins at its start"
+            )
             _say(context, f"{place.partial} is unfinished; it {how}")
     return places
 
@@ -115,6 +119,7 @@ def survey(context: Context) -> dict[str, StageFolder]:
     Raises InputError for what another recipe left there, or for a corpus or a collection that is not there.
     """
     base = _base_place(context)[0]
+    _settle(context)
     return {"base": base} | _places(context, base)
 
 
@@ -126,6 +131,16 @@ def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]
         else:
             _do(context, name, place, command)
         context.latest |= dict.fromkeys(context.recipe.stages[name].leaves, place.path)
+
+
+def _settle(context: Context) -> None:
+    """Give every setting that the recipe leaves open its value, and say which lengths are cut."""
+    recipe = context.recipe
+    folders = {name: context.place(name) for name in recipe.stages}
+    processes = context.accelerator.num_processes
+    context.recipe = left_open.settled(recipe, left_open.positions(recipe.base), processes, folders)
+    for line in left_open.cut(recipe, context.recipe):
+        _say(context, line)
 
 
 def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
@@ -143,7 +158,7 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
         }
         if (package := package_of(stage.kind)) is not None:
             decides["package"] = package
-        found[name] = StageFolder(context.place(name), decides, stage.aside)
+        found[name] = StageFolder(context.place(name), decides, stage.aside, stage.saved)
         _ = found[name].finished or found[name].begun  # refuses what is another's
         before = found[name].key
     return found
@@ -153,13 +168,13 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     stage, job = context.recipe.stages[name], context.job
     job.restart()
     with context.accelerator.main_process_first():
-        folder = place.start(anew=not _saved(stage, place)) if context.main else place.partial
+        folder = place.start() if context.main else place.partial
     began = time.perf_counter()
     try:
         facts = stage.run(context, name, folder)
     except Exception as error:
         if _no_room(error):
-            raise InputError(_less_at_once(name, stage, context.accelerator.device)) from error
+            raise InputError(_less_at_once(name, stage, context.accelerator.device, place)) from error
         error.add_note(f"in the stage {name} of the recipe {context.recipe.name}")
         raise
     finally:
@@ -178,28 +193,27 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     context.accelerator.wait_for_everyone()
 
 
-def _saved(stage: Stage, place: StageFolder) -> bool:
-    """Whether an unfinished stage has left what it can go on from."""
-    return any(place.partial.glob(stage.saved))
-
-
 def _no_room(error: BaseException) -> bool:
     """Whether a device, or this machine, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _less_at_once(name: str, stage: Stage, device: Any) -> str:
+def _less_at_once(name: str, stage: Stage, device: Any, place: StageFolder) -> str:
     setting = stage.at_once
     if not setting:
         return f"{name}: there is no memory left on {device}. Free it, or train on a device with more."
     value = getattr(stage, setting)
     if value < 2:
         return f"{name}: there is no memory left on {device}, with {name}.{setting} at 1. Shorten the texts."
-    kept = "goes on from its last saved state" if setting in stage.aside else "begins again at its start"
+    if not place.saved:
+        then = "the stage then begins at its start"
+    elif setting in stage.aside:
+        then = "the stage then goes on from its last saved state"
+    else:
+        then = f"it decides the outcome, so remove {place.partial} first: the stage begins again at its start"
     return (
         f"{name}: there is no memory left on {device} with {name}.{setting} = {value}. "
-        f"--set {name}.{setting}={value // 2} takes about half for the texts that are encoded at once; the stage then "
-        f"{kept}."
+        f"--set {name}.{setting}={value // 2} takes about half for the texts that are encoded at once; {then}."
     )
 
 

@@ -1,6 +1,6 @@
 """What can be known to be wrong before hours are spent; what is wrong with a stage its kind says itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,8 +35,11 @@ def check_names(recipe: Recipe) -> None:
             outlook.left.setdefault(what, []).append(outlook.name)
 
 
-def check(recipe: Recipe, base: Path, processes: int) -> None:
-    """Raise InputError that lists what the stages ask of the model in `base`, or of so many processes, in vain."""
+def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = ()) -> None:
+    """Raise InputError that lists what the stages ask of the model in `base`, or of so many processes, in vain.
+
+    Stages that are `done` ask for nothing any more, but those after them begin from what they leave.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)  # whose names are the same in every family
@@ -53,7 +56,8 @@ def check(recipe: Recipe, base: Path, processes: int) -> None:
     )
     wrong: list[str] = []
     for outlook.name, stage in recipe.stages.items():
-        wrong += said(stage, "check_model", outlook)
+        found = said(stage, "check_model", outlook)
+        wrong += found if outlook.name not in done else []
     _refuse(recipe, wrong)
 
 

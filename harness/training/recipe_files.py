@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import expanded
 from harness.runs.config import read_value, read_yaml
-from harness.training import stage
+from harness.training import left_open, stage
 from harness.training.recipe import Recipe
 from harness.training.stage import Stage
 
@@ -107,11 +107,13 @@ def as_yaml(recipe: Recipe) -> str:
 
 
 def as_plan(recipe: Recipe) -> str:
-    """`as_yaml`, after what each stage is going to do, as comments."""
+    """`as_yaml` with a value for what the recipe leaves open, after what each stage is going to do, as comments."""
+    settled = left_open.planned(recipe)
     lines = [
-        f"# {number}. {name}: {stage.in_words(one)}\n" for number, (name, one) in enumerate(recipe.stages.items(), 1)
+        f"# {number}. {name}: {stage.in_words(one)}\n" for number, (name, one) in enumerate(settled.stages.items(), 1)
     ]
-    return _base_in_words(recipe) + "".join(lines) + as_yaml(recipe)
+    lines += [f"# {line}\n" for line in left_open.cut(recipe, settled)]
+    return _base_in_words(recipe) + "".join(lines) + as_yaml(settled)
 
 
 def _base_in_words(recipe: Recipe) -> str:
@@ -119,10 +121,10 @@ def _base_in_words(recipe: Recipe) -> str:
     name = recipe.base.checkpoint
     if name is None or not recipe.keeps_base:
         return ""
-    from harness.models.checkpoints import hub, packaged
+    from harness.models.checkpoints import hub
     from harness.training import base_model
 
-    if name not in packaged.NAMES and not expanded(name).exists():
+    if not left_open.at_hand(recipe.base):
         return f"# base: {name}, fetched when training begins; its files then say how it makes vectors\n"
     spec = base_model.says(hub.locate(name))
     said = [f"{spec.similarity} of {spec.pooling} pooling"]

@@ -1,12 +1,14 @@
 """Settings of a stage that trains step by step."""
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from harness.models.training.config import LoopConfig
 from harness.training.stage import Stage
+
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class Schedule(Stage):
@@ -15,7 +17,7 @@ class Schedule(Stage):
     steps: int | None = Field(None, ge=1, strict=True)
     epochs: float | None = Field(None, gt=0)
     batch: int = Field(ge=1, strict=True)
-    learning_rate: float = Field(gt=0, le=1, allow_inf_nan=False)
+    learning_rate: Rate
     warmup: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)

@@ -7,6 +7,7 @@ ablation does, which is of pre-training and fine-tuning, and `harness.reports.pa
 """
 
 import importlib
+import math
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,11 +47,12 @@ class Outlook:
     hidden: int = 0  # H
     family: str = "bert"  # `model_type` of the base
     head: bool = True  # whether it has a masked-LM head
-    positions: int = 0  # tokens that the model can read
+    positions: int = 0  # tokens that the model can read; 0 is not known
     processes: int = 1
     projection: int | None = None  # D of the projection, once a stage makes one
     negatives: int = 0  # that a query has at most
     queries: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # that training collections have together
+    there: Mapping[str, Any] = field(default_factory=dict)  # settings of what lies in the stage's folder already
 
     @property
     def encoders(self) -> list[str]:
@@ -93,6 +95,7 @@ class Stage(Strict):
     aside: ClassVar[tuple[str, ...]] = ()  # settings that may be others when it goes on, since they decide nothing
     saved: ClassVar[str] = "state.pt"  # what a stopped one goes on from, as a pattern of names in its folder
     later: ClassVar[tuple[str, ...]] = ()  # settings younger than folders that are there: None decides nothing
+    lengths: ClassVar[Mapping[str, int]] = {}  # settings in tokens that may be left open (None), and what they then are
     on_words: ClassVar[bool] = False  # whether it starts from a masked-LM, and leaves behind how it made vectors
 
     # --- known from the recipe alone
@@ -121,12 +124,26 @@ class Stage(Strict):
         """What it is going to do, for a plan."""
         return self.kind
 
+    def settled(self, setting: str) -> int:
+        """A number that the recipe may leave open, and that has a value before the stage is checked or run."""
+        value = getattr(self, setting)
+        assert isinstance(value, int)
+        return value
+
     @property
     def _chosen(self) -> dict[str, Any]:
         """Those of the `later` settings that are set."""
         return {name: value for name in self.later if (value := getattr(self, name)) is not None}
 
     # --- before training begins
+
+    def left_open(self, outlook: Outlook) -> dict[str, Any]:
+        """Values for the settings that the recipe leaves open (None): lengths as usual, cut to the model's positions.
+
+        `outlook` knows positions and processes alone, and what lies in the stage's folder already.
+        """
+        most = outlook.positions or math.inf
+        return {name: int(min(usual, most)) for name, usual in self.lengths.items() if getattr(self, name) is None}
 
     def check_names(self, outlook: Outlook) -> None:
         """Raise InputError for a name in its settings that nothing has; `outlook` knows stages and encoders alone."""

@@ -17,12 +17,13 @@ class StageFolder:
     """`path` when it is finished, `path.partial` while it is not.
 
     `decides` is all that decides the stage's outcome, as JSON: its settings (`stage`), what it starts from, its data.
-    What another recipe or other data made under the same name is refused, not overwritten. `aside` are settings that
+    What another recipe or other data made under the same name is refused, not overwritten; an unfinished stage that
+    has saved nothing to go on from (files named by the pattern `saved`) is nothing to lose. `aside` are settings that
     decide nothing, so they may be others in a folder that an earlier version left.
     """
 
-    def __init__(self, path: Path, decides: dict[str, Any], aside: Collection[str] = ()) -> None:
-        self.aside = frozenset(aside)
+    def __init__(self, path: Path, decides: dict[str, Any], aside: Collection[str] = (), saved: str = "*") -> None:
+        self.aside, self._saved_as = frozenset(aside), saved
         self.path, self.decides = path, self._of_weight(json.loads(json.dumps(decides, default=str)))
         self.partial = path.with_name(f"{path.name}.partial")
 
@@ -47,17 +48,21 @@ class StageFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether an unfinished one is there to go on with. Raises InputError where it is another's."""
+        """Whether an unfinished one is there to go on with. Raises InputError for another's that has saved its work."""
         return self._ours(self.partial, STARTED)
 
-    def start(self, anew: bool = False) -> Path:
+    @property
+    def saved(self) -> bool:
+        """Whether an unfinished one has left what it can go on from."""
+        return any(path.name != STARTED for path in self.partial.glob(self._saved_as))
+
+    def start(self) -> Path:
         """The folder to work in, made or found; after a kill it is there with what decides it, or not at all.
 
-        With `anew` what an unfinished attempt left there is removed.
+        What an unfinished attempt that saved nothing left there is removed.
         """
-        if self.begun and anew:
-            shutil.rmtree(self.partial)
-        if not self.begun:
+        if not self.begun or not self.saved:
+            shutil.rmtree(self.partial, ignore_errors=True)
             new = self.partial.with_name(f".{self.partial.name}.new")
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
@@ -90,6 +95,8 @@ class StageFolder:
                 f"{folder} is there and is no stage of a training (its {name} cannot be read). Name another "
                 "--output, or remove it."
             ) from error
+        if decides != self.decides and folder == self.partial and not self.saved:
+            return False
         if decides != self.decides:
             raise InputError(
                 f"{folder} was made by another recipe, from other data or by another version: "

@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.models.pretraining.mae import PretrainBatch, PretrainLoss, RetroMAE
 from harness.models.pretraining.masking import Collator
 from harness.models.training.gather import exchanging_once
-from harness.models.training.tokens import Tokens, chosen
+from harness.models.training.tokens import Tokens, chosen, chosen_by_length
 
 _PROBED = 256  # texts that tell how far vectors are from collapse
 Pieces = list[tuple[PretrainBatch, list[int]]]  # the micro-batches of this process, and the numbers of their texts
@@ -21,6 +21,9 @@ class PretrainTask:
 
     The micro-batch, not the process, is what masks are drawn for and losses are averaged over. So the same global batch
     gives the same losses and gradients on one process or on many, whichever number divides it.
+
+    With `group_by_length` the texts of so many batches are sorted by length, and those of near length share a
+    micro-batch (`harness.models.training.tokens.chosen_by_length`): fewer pads, and each text still once an epoch.
 
     Raises ValueError where `batch` is not a multiple of `micro_batch` times the number of processes, or is more than
     there are texts.
@@ -35,6 +38,7 @@ class PretrainTask:
         micro_batch: int,
         rank: int = 0,
         processes: int = 1,
+        group_by_length: int | None = None,
     ) -> None:
         if batch % (micro_batch * processes):
             raise ValueError(
@@ -44,10 +48,11 @@ class PretrainTask:
             raise ValueError(f"a batch of {batch:,} was asked for, and there are {len(tokens):,} texts")
         self.module, self.tokens, self.collator = module, tokens, collator
         self.batch, self.micro_batch, self.rank, self.processes = batch, micro_batch, rank, processes
+        self.group_by_length = group_by_length
 
     def prepare(self, step: int) -> Pieces:
         """Collate this process's micro-batches of the step."""
-        rows = chosen(self.collator.seed, step, self.batch, len(self.tokens))
+        rows = self._rows(step)
         pieces = self.batch // self.micro_batch
         mine = range(self.rank, pieces, self.processes)
         found = []
@@ -56,6 +61,13 @@ class PretrainTask:
             texts: list[Any] = [self.tokens[i] for i in numbers]
             found.append((self.collator(texts, step * pieces + piece), numbers))
         return found
+
+    def _rows(self, step: int) -> Any:
+        """The numbers of the step's texts [B], micro-batch by micro-batch."""
+        seed = self.collator.seed
+        if self.group_by_length is None:
+            return chosen(seed, step, self.batch, len(self.tokens))
+        return chosen_by_length(seed, step, self.batch, self.micro_batch, self.group_by_length, self.tokens)
 
     def backward(self, model: Any, batch: Pieces, accelerator: Any) -> tuple[dict[str, Tensor], int]:
         """Mean losses of the micro-batches, gradients summed in the parameters; tokens are the attended ones."""

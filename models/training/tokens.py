@@ -127,6 +127,26 @@ def chosen(seed: int, step: int, batch: int, count: int) -> npt.NDArray[np.int64
     return _permutation(seed, epoch, count)[place * batch : (place + 1) * batch]
 
 
+def chosen_by_length(
+    seed: int, step: int, batch: int, micro_batch: int, group: int, texts: Ragged
+) -> npt.NDArray[np.int64]:
+    """Which `batch` texts step number `step` sees, in micro-batches of near length, the longest micro-batch first.
+
+    The texts that `chosen` gives to `group` steps one after another are sorted by length and cut into micro-batches,
+    which are dealt to those steps at random. A pure function of its arguments; each text is seen once an epoch.
+    """
+    steps = max(1, len(texts) // batch)  # of an epoch
+    epoch, place = divmod(step, steps)
+    first = place - place % group
+    size = min(group, steps - first)  # an epoch's last group may be smaller
+    rows = np.concatenate([chosen(seed, epoch * steps + n, batch, len(texts)) for n in range(first, first + size)])
+    lengths = texts.offsets[rows + 1] - texts.offsets[rows]
+    pieces = rows[np.argsort(-lengths, kind="stable")].reshape(-1, micro_batch)
+    dealt = np.random.default_rng([seed, epoch, first]).permutation(len(pieces)).reshape(size, -1)
+    found: npt.NDArray[np.int64] = pieces[np.sort(dealt[place - first])].reshape(-1)
+    return found
+
+
 _LAST: dict[tuple[int, int, int], npt.NDArray[np.int64]] = {}
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from harness.reports.ablation.rows import label
 from harness.training.recipe_data import Data
-from harness.training.schedule import Schedule
+from harness.training.schedule import Rate, Schedule
 from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, Facts, Outlook, register, settings_in_words
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class Finetune(Schedule):
     each_half: float = Field(0.0, ge=0)  # times the contrastive losses of either half alone, added
     temperature: Auto = "auto"
     lexical_scale: Auto = "auto"
-    query_length: int = Field(32, ge=3)
-    passage_length: int = Field(144, ge=3)
+    learning_rate: Rate = 2e-5  # code, fine-tuning
+    query_length: int | None = Field(None, ge=3)
+    passage_length: int | None = Field(None, ge=3)
     query_prefix: str | None = None  # of these three None is as the encoder before says, in the end the base's files
     passage_prefix: str | None = None
     similarity: Literal["dot", "cosine"] | None = None
@@ -40,6 +42,7 @@ class Finetune(Schedule):
     validate_every: int = Field(0, ge=0)
 
     leaves = (ENCODER, FINE_TUNED)
+    lengths = MappingProxyType({"query_length": 32, "passage_length": 144})  # code, fine-tuning
     aside = (*Schedule.aside, "chunk")
     later = ("query_prefix", "passage_prefix", "similarity")
     at_once = "chunk"
@@ -90,7 +93,7 @@ class Finetune(Schedule):
                 f"{outlook.name}.lexical is {self.lexical}; a lexical half is made of a masked-LM head's logits, and "
                 "the base has none"
             )
-        yield from outlook.too_long(query_length=self.query_length, passage_length=self.passage_length)
+        yield from outlook.too_long(**{name: self.settled(name) for name in self.lengths})
 
     def check_examples(self, outlook: Outlook) -> Iterator[str]:
         """There must be so many queries and negatives."""
@@ -112,13 +115,14 @@ class Finetune(Schedule):
         from harness.training.validation import Validated, Validator
 
         recipe = context.recipe
+        query_length, passage_length = self.settled("query_length"), self.settled("passage_length")
         before = hybrid.read(context.encoder) or HybridSpec()
         student = load_student(
             context.encoder,
             self.dense,
             self.lexical,
-            self.query_length,
-            self.passage_length,
+            query_length,
+            passage_length,
             mixed(recipe.seed, 2),
             self.query_prefix,
             self.passage_prefix,
@@ -130,8 +134,8 @@ class Finetune(Schedule):
             context,
             training,
             student.tokenizer,
-            self.query_length - 2,
-            self.passage_length - 2,
+            query_length - 2,
+            passage_length - 2,
             spec.query_prefix,
             spec.passage_prefix,
         )
@@ -157,7 +161,7 @@ class Finetune(Schedule):
             lexical_scale=_number(self.lexical_scale, spec.lexical_scale if again else AUTO),
             seed=recipe.seed,
         )
-        choose_attention(context, student.model, max(self.query_length, self.passage_length))
+        choose_attention(context, student.model, max(query_length, passage_length))
         module = BiEncoder(student.encoder)
         pairs = examples(training, texts, negatives, teacher)
         special = special_ids(student.tokenizer, context.encoder)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,12 +11,14 @@ from pydantic import Field, model_validator
 from harness.models.pretraining.config import PretrainConfig
 from harness.retrievers.errors import InputError
 from harness.training.recipe_data import Corpora, CorpusPart, Data, Strict
-from harness.training.schedule import Schedule
+from harness.training.schedule import Rate, Schedule
 from harness.training.stage import ENCODER, Facts, Outlook, register
 
 if TYPE_CHECKING:
     from harness.models.training.tokens import Tokens
     from harness.training.context import Context
+
+_AT_ONCE = 32  # texts of a micro-batch, where a recipe does not say
 
 
 class Objective(Strict):
@@ -50,11 +53,17 @@ class Pretrain(Schedule):
     kind: Literal["pretrain"]
     objective: Objective = Objective()
     corpora: Corpora = ()  # data.corpora where empty
-    length: int = Field(ge=8)  # tokens, special ones included
+    length: int | None = Field(None, ge=8)  # tokens, special ones included
     long_texts: Literal["cut", "split"] = "cut"
-    micro_batch: int = Field(ge=1)  # texts encoded at once on a device; masks are drawn for it
+    learning_rate: Rate = 1e-4  # code, pre-training
+    # texts encoded at once on a device; masks are drawn for it. None: as large as goes into a process's share, to 32
+    micro_batch: int | None = Field(None, ge=1)
+    # texts of so many batches are sorted, and those of near length share a micro-batch: less padding
+    group_by_length: int | None = Field(None, ge=1)
 
     leaves = (ENCODER,)
+    lengths = MappingProxyType({"length": 150})  # code, MS MARCO
+    later = ("group_by_length",)
     on_words = True
     at_once = "micro_batch"
 
@@ -71,9 +80,20 @@ class Pretrain(Schedule):
         """The decoding tasks and how long."""
         return f"pre-train, {self.objective.config().tasks}, {self.length_in_words}"
 
+    def left_open(self, outlook: Outlook) -> dict[str, Any]:
+        """The length, and the micro-batch: the folder's where the stage has begun, else the largest that fits."""
+        found = super().left_open(outlook)
+        if self.micro_batch is None:
+            share = max(1, self.batch // outlook.processes)
+            largest = max(size for size in range(1, min(_AT_ONCE, share) + 1) if share % size == 0)
+            found["micro_batch"] = outlook.there.get("micro_batch") or largest
+        return found
+
     def check_model(self, outlook: Outlook) -> Iterator[str]:
         """The batch is shared out among the processes in micro-batches; texts fit into the model."""
-        if self.batch % (self.micro_batch * outlook.processes):
+        if self.batch % outlook.processes:
+            yield f"{outlook.name}: a batch of {self.batch} texts cannot be shared out among {outlook.on_processes}"
+        elif self.batch % (self.settled("micro_batch") * outlook.processes):
             yield (
                 f"{outlook.name}: a batch of {self.batch} is no multiple of micro-batches of {self.micro_batch} on "
                 f"{outlook.on_processes}"
@@ -81,7 +101,7 @@ class Pretrain(Schedule):
         if outlook.family != "bert" or not outlook.head:
             found = f"a {outlook.family!r} model" if outlook.family != "bert" else "one without a masked-LM head"
             yield f"{outlook.name}: pre-training is written for BERT's masked-LM, and the base is {found}"
-        yield from outlook.too_long(length=self.length)
+        yield from outlook.too_long(length=self.settled("length"))
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
         """Pre-train the masked-LM so far. Raises InputError for a corpus, a length or a batch that cannot be."""
@@ -102,15 +122,26 @@ class Pretrain(Schedule):
         config = self.objective.config()
         torch.manual_seed(mixed(context.recipe.seed, 1))
         module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
-        module.decoder.written_out = choose_attention(context, model, self.length)
-        collator = Collator(Vocabulary.of(tokenizer), config, self.length, context.recipe.seed)
-        task = sound(name, lambda: PretrainTask(module, texts, collator, self.batch, self.micro_batch, **context.share))
+        module.decoder.written_out = choose_attention(context, model, self.settled("length"))
+        collator = Collator(Vocabulary.of(tokenizer), config, self.settled("length"), context.recipe.seed)
+        task = sound(
+            name,
+            lambda: PretrainTask(
+                module,
+                texts,
+                collator,
+                self.batch,
+                self.settled("micro_batch"),
+                **context.share,
+                group_by_length=self.group_by_length,
+            ),
+        )
         settings = self.loop(len(texts), context.recipe.seed)
         settings = replace(settings, validate_every=max(1, settings.steps // 20))
         fit_stage(context, name, task, settings, folder)
         if context.main:
             # runs as its CLS vector; --lexical adds the other half, which nothing has weighed against it yet
-            spec = HybridSpec(query_length=min(32, self.length), passage_length=self.length)
+            spec = HybridSpec(query_length=min(32, self.settled("length")), passage_length=self.settled("length"))
             learned = (hybrid.read(context.encoder) or HybridSpec()).learned
             learned["pretraining"] = config.tasks
             learned["pretrained_on"] = added(learned, "pretrained_on", self._shown(context.recipe.data))
@@ -135,7 +166,7 @@ class Pretrain(Schedule):
                 context.job.cache / "tokens" / key,
                 tokenizer,
                 (text for part in parts for text in corpora.texts(part, context.recipe.place(part.name))),
-                self.length - 2,
+                self.settled("length") - 2,
                 shortest=2,
                 split=self.long_texts == "split",
                 done=meter.advance,

@@ -347,7 +347,21 @@ def test_an_out_of_memory_names_the_setting(tmp_path, bad, monkeypatch, error, s
     message = bad("train", "--recipe", "tiny.yaml", "--threads", 1)
     assert f"{stage}: there is no memory left on cpu with {stage}." in message
     assert f"--set {setting}" in message
-    assert ("goes on from its last saved state" in message) == (stage == "in_batch")
+    assert message.endswith("the stage then begins at its start.\n")
+
+    def stopped(_task, _settings, folder, *_more):
+        (folder / "state.pt").touch()
+        raise error
+
+    monkeypatch.setattr("harness.models.training.loop.fit", stopped)
+    # what has saved nothing is begun with another setting
+    message = bad("train", "--recipe", "tiny.yaml", "--threads", 1, "--set", setting.split()[0])
+    if stage == "in_batch":
+        assert "the stage then goes on from its last saved state" in message
+    else:
+        assert "remove trained/tiny/pretrain.partial first: the stage begins again at its start" in message
+        message = bad("train", "--recipe", "tiny.yaml", "--threads", 1)
+        assert "stage.micro_batch was 2, is 4" in message
 
 
 def test_what_an_earlier_version_left_is_found(tmp_path):

@@ -297,7 +297,7 @@ def test_a_stage_that_was_stopped_begins_again_in_an_empty_folder(tmp_path, cli)
     (tmp_path / "made" / "again").touch()
     answer = cli("train", "-R", path, "-O", "made")
     assert answer.code == 0, answer.err
-    assert "small.partial is unfinished; it has no saved state and begins again at its start" in answer.err
+    assert "small.partial is unfinished; it has no saved state, so it begins at its start" in answer.err
     assert (tmp_path / "made" / "small" / "inner" / "out.txt").read_text() == "line\n"
 
 

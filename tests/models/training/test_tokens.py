@@ -1,7 +1,11 @@
 """Tokenised texts on disk, and which of them a step sees."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from harness.models.training import tokens
 from harness.models.training.tokens import Ragged
@@ -136,3 +140,48 @@ def test_a_choice_is_a_function_of_its_arguments():
     assert first != [tokens.chosen(4, step, 4, 20).tolist() for step in range(12)]
     with pytest.raises(ValueError, match="a batch of 21 was asked for, and there are 20 items"):
         tokens.chosen(3, 0, 21, 20)
+
+
+def ragged(lengths):
+    return Ragged.of([0] * length for length in lengths)
+
+
+def test_texts_of_near_length_share_a_micro_batch():
+    """Eight texts, two steps of four in micro-batches of two: lengths 8 7 | 6 5 | 4 3 | 2 1, two pairs a step."""
+    texts = ragged([3, 8, 1, 6, 2, 7, 4, 5])
+    found = [texts.lengths[tokens.chosen_by_length(1, step, 4, 2, 2, texts)].reshape(2, 2).tolist() for step in (0, 1)]
+    assert sorted(pair for step in found for pair in step) == [[2, 1], [4, 3], [6, 5], [8, 7]]
+    assert all(step == sorted(step, reverse=True) for step in found)  # longest first: memory runs out at once or never
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(0, 9),
+)
+def test_grouped_by_length_each_epoch_sees_what_it_would_see_otherwise(lengths, micro_batch, pieces, group, seed):
+    texts, batch = ragged(lengths), micro_batch * pieces
+    assume(batch <= len(texts))
+    steps = len(texts) // batch
+    for epoch in (0, 1):
+        mine = range(epoch * steps, (epoch + 1) * steps)
+        plain = [tokens.chosen(seed, step, batch, len(texts)) for step in mine]
+        grouped = [tokens.chosen_by_length(seed, step, batch, micro_batch, group, texts) for step in reversed(mine)]
+        grouped.reverse()
+        for first in range(0, steps, group):  # the same texts in each group of steps
+            some = slice(first, first + group)
+            assert sorted(np.concatenate(plain[some])) == sorted(np.concatenate(grouped[some]))
+            rows = np.concatenate(grouped[some]).reshape(-1, micro_batch)
+            spans = sorted((texts.lengths[row].max(), texts.lengths[row].min()) for row in rows)
+            assert all(low[0] <= high[1] for low, high in pairwise(spans))  # no two micro-batches overlap
+
+
+def test_too_few_texts_for_a_batch():
+    for choose in (
+        lambda: tokens.chosen(0, 0, 4, 3),
+        lambda: tokens.chosen_by_length(0, 0, 4, 2, 3, ragged([1, 2, 3])),
+    ):
+        with pytest.raises(ValueError, match="a batch of 4 was asked for, and there are 3 items"):
+            choose()
