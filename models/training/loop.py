@@ -97,7 +97,8 @@ def fit(
                 raise TrainingError(_broken(step, found, norm, task.name(batch), folder))
             rate = float(schedule.get_last_lr()[0])  # of this step
             optimizer.step()
-            schedule.step()
+            if not accelerator.optimizer_step_was_skipped:  # fp16's scaler met a gradient that overflowed
+                schedule.step()
             optimizer.zero_grad(set_to_none=True)
 
             since, done = since + passed, step + 1

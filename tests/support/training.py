@@ -115,10 +115,10 @@ class Watching(Accelerator):
         self.watched, self.grads = module, {}
 
 
-def course_of(name, folder, steps=3):
-    """Gradients of the first step, the log and the settled numbers of a short run without dropout."""
-    accelerator = Watching(cpu=True)
-    task = TASKS[name](dropout=False, rank=accelerator.process_index, processes=accelerator.num_processes)
+def course_of(name, folder, steps=3, dropout=False, accelerator=None):
+    """Gradients of the first step, the log and the settled numbers of a short run."""
+    accelerator = accelerator or Watching(cpu=True)
+    task = TASKS[name](dropout=dropout, rank=accelerator.process_index, processes=accelerator.num_processes)
     accelerator.watch(task.module)
     log = []
     config = LoopConfig(steps=steps, learning_rate=1e-4, warmup=0.0)

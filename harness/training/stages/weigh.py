@@ -73,6 +73,7 @@ class Weigh(Stage):
         changed = spec
         if spec.both:
             device = context.accelerator.device
+            student.encoder.to(device)
             held_out = [Validator(context.dataset(each), None) for each in self.collections]
             with context.job.phase(name, len(self.collections) * (1 + len(self.factors)), "searches") as meter:
                 encoded = []
