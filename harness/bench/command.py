@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Benchmark:
     module: str
     uses: frozenset[str]
     needs: frozenset[str] = field(default=frozenset())
+    partial: bool = False  # takes a third argument, which keeps the entries that there are until now
 
 
 BENCHMARKS = {
@@ -37,28 +39,38 @@ BENCHMARKS = {
     ),
     "collate": Benchmark("harness.bench.collate", frozenset({"batch", "length", "threads", "rounds"})),
     "score": Benchmark("harness.bench.score", frozenset({"queries", "k", "threads", "rounds"})),
+    "gpu": Benchmark("harness.bench.gpu", frozenset({"minutes", "tiny"}), partial=True),
 }
 
 
 def bench(names: Sequence[str], options: BenchOptions, output: Path | None, say: Say) -> dict[str, Any]:
     """Run the named benchmarks in turn and return {benchmark: {entry: values}, "machine": …}.
 
-    Each entry has `peer`, `unit`, `ours`, `theirs` and `ratio` (ours over the peer's; min, median and max of the
-    rounds), and what else was measured. `output` is written once all of them are done, and replaced as a whole: what
-    stands in it was measured by one call. Raises InputError before anything is measured where a name is unknown, an
-    option is used by none of them or missing, or the file cannot be written.
+    Each entry, but for those of `gpu`, has `peer`, `unit`, `ours`, `theirs` and `ratio` (ours over the peer's; min,
+    median and max of the rounds), and what else was measured. `output` is written once all of them are done (by `gpu`
+    after each entry), and replaced as a whole: what stands in it was measured by one call. Raises InputError before
+    anything is measured where a name is unknown, an option is used by none of them or missing, or the file cannot be
+    written.
     """
     chosen = _chosen(names, options)
     if output is not None:
         _check_output(output)
+    # threads are each entry's own
+    machine: dict[str, Any] = {key: value for key, value in hardware(options.cores).items() if key != "threads"}
+    machine |= {"packages": packages(_PACKAGES), "git_commit": git_commit(), "created": now()}
     found: dict[str, Any] = {}
+
+    def keep(name: str, entries: dict[str, Any]) -> None:
+        if output is not None:
+            write(output, found | {name: entries, "machine": machine})
+
     for number, name in enumerate(chosen):
         if number:
             say("")
-        found[name] = getattr(importlib.import_module(BENCHMARKS[name].module), name)(options, say)
-    # threads are each entry's own
-    machine = {key: value for key, value in hardware(options.cores).items() if key != "threads"}
-    found["machine"] = machine | {"packages": packages(_PACKAGES), "git_commit": git_commit(), "created": now()}
+        measure = getattr(importlib.import_module(BENCHMARKS[name].module), name)
+        more = [partial(keep, name)] if BENCHMARKS[name].partial else []
+        found[name] = measure(options, say, *more)
+    found["machine"] = machine | {"created": now()}
     if output is not None:
         write(output, found)
         say(f"wrote {output}")

@@ -24,6 +24,8 @@ class BenchOptions:
     k: int | None = None  # results of a query
     threads: int | None = None
     rounds: int | None = None
+    minutes: float | None = None  # of all parts together
+    tiny: bool | None = None  # sizes that only try the benchmark
 
     def given(self) -> list[str]:
         """The names of the options that were given."""

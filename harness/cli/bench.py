@@ -1,5 +1,6 @@
 """`harness bench`: ours and its peer, in turn, in one process."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from harness.cli.interrupt import interruptible
 
 def bench_command(
     what: Annotated[
-        list[str] | None, typer.Argument(help="One or several benchmarks.", metavar="search|encode|collate|score")
+        list[str] | None, typer.Argument(help="One or several benchmarks.", metavar="search|encode|collate|score|gpu")
     ] = None,
     output: Annotated[Path | None, typer.Option("--json", help="File for the figures; replaced as a whole.")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of each comparison. [5]")] = None,
@@ -37,14 +38,18 @@ def bench_command(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="collate: texts of a batch. [64]")] = None,
     length: Annotated[int | None, typer.Option("--length", min=3, help="collate: tokens of a text. [150]")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="gpu: for all its parts. [9]")] = None,
+    tiny: Annotated[bool | None, typer.Option("--tiny", help="gpu: sizes that only try the command.")] = None,
 ) -> None:
-    """Compare our speed with a peer's: ours/peer of each round, as min, median and max."""
+    """Compare our speed with a peer's: ours/peer of each round, as min, median and max; or measure a GPU."""
     from harness.bench.command import bench
     from harness.bench.options import BenchOptions
 
     options = BenchOptions(
         model=model, dataset=dataset, passages=passages, lexical=lexical, max_length=max_length, batch=batch,
-        length=length, docs=docs, queries=queries, k=k, threads=threads, rounds=rounds,
+        length=length, docs=docs, queries=queries, k=k, threads=threads, rounds=rounds, minutes=minutes, tiny=tiny,
     )  # fmt: skip
     with interruptible("nothing was written"):
-        bench(what or [], options, output, typer.echo)
+        found = bench(what or [], options, output, typer.echo)
+    if stopped := found.get("gpu", {}).get("stopped"):
+        raise typer.Exit(128 + signal.Signals[stopped])

@@ -96,10 +96,7 @@ def fit(
             if not math.isfinite(found["loss"]) or not (math.isfinite(norm) or accelerator.mixed_precision == "fp16"):
                 raise TrainingError(_broken(step, found, norm, task.name(batch), folder))
             rate = float(schedule.get_last_lr()[0])  # of this step
-            optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:  # fp16's scaler met a gradient that overflowed
-                schedule.step()
-            optimizer.zero_grad(set_to_none=True)
+            _advance(optimizer, schedule, accelerator)
 
             since, done = since + passed, step + 1
             sums = {name: course.sums.get(name, 0.0) + value for name, value in found.items()}
@@ -169,6 +166,13 @@ def _gradients(
     *means, tokens, halts = (accelerator.reduce(totals, reduction="sum") / accelerator.num_processes).tolist()
     norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip))
     return dict(zip(losses, means, strict=True)), norm, round(tokens * accelerator.num_processes), halts > 0
+
+
+def _advance(optimizer: Any, schedule: Any, accelerator: Any) -> None:
+    optimizer.step()
+    if not accelerator.optimizer_step_was_skipped:  # as fp16's scaler does where a gradient overflowed
+        schedule.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _validate(task: Task, model: nn.Module, path: Path, step: int, accelerator: Any) -> None:

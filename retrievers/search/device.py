@@ -5,7 +5,7 @@ k best are kept on the device.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,7 @@ import torch
 
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms
-from harness.retrievers.search.precision import ieee_products
-from harness.retrievers.search.quantised import TINY
+from harness.retrievers.search.precision import TINY, ieee_products
 
 # the n best approximate scores of each query [Q,n] and their rows [Q,n], descending
 Candidates = Callable[[HybridQueries, int], tuple[Scores, Rows]]
@@ -117,21 +116,37 @@ class TorchCandidates:
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         needed = sum(len(part.vectors) for part in parts) * (2 * width + 4 * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
-        self.kept: list[_OnDevice] = []
+        self.kept: list[Block] = []
 
     def __call__(self, queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
         """See `Candidates`. Raises ValueError for a term that the queries lack."""
-        with ieee_products():
-            return self._best(queries, count)
+        return best_of(self._blocks(), queries, count, self.device)
 
-    def _best(self, queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
-        dense = torch.from_numpy(queries.dense).to(self.device)  # [Q,D]
-        lexical = torch.from_numpy(queries.lexical).to(self.device).T.contiguous()  # [V,Q]
-        best = torch.empty(len(queries), 0, device=self.device)
-        rows = torch.empty(len(queries), 0, dtype=torch.long, device=self.device)
-        for block in self._blocks():
+    def _blocks(self) -> Iterator["Block"]:
+        if self.kept:
+            yield from self.kept
+            return
+        made = []
+        for part in self.parts:
+            for start in range(0, len(part.vectors), self.documents):
+                block = Block.of(part, start, self.documents, self.device)
+                if self.keep:
+                    made.append(block)
+                yield block
+            part.forget()
+        self.kept = made
+
+
+def best_of(blocks: Iterable["Block"], queries: HybridQueries, count: int, device: torch.device) -> tuple[Scores, Rows]:
+    """See `Candidates`, of documents in blocks on `device`. Raises ValueError for a term that the queries lack."""
+    dense = torch.from_numpy(queries.dense).to(device)  # [Q,D]
+    lexical = torch.from_numpy(queries.lexical).to(device).T.contiguous()  # [V,Q]
+    best = torch.empty(len(queries), 0, device=device)
+    rows = torch.empty(len(queries), 0, dtype=torch.long, device=device)
+    with ieee_products():
+        for block in blocks:
             scores = block.scores(dense, lexical)  # [Q,n]
-            where = torch.arange(block.first, block.first + scores.shape[1], device=self.device)
+            where = torch.arange(block.first, block.first + scores.shape[1], device=device)
             if scores.shape[1] > count:
                 scores, places = scores.topk(count, dim=1)
                 fresh = where[places]
@@ -141,26 +156,12 @@ class TorchCandidates:
             if best.shape[1] > count:
                 best, places = best.topk(count, dim=1)
                 rows = rows.gather(1, places)
-        best, places = best.sort(dim=1, descending=True)
-        return best.cpu().numpy(), rows.gather(1, places).cpu().numpy()
-
-    def _blocks(self) -> Iterator["_OnDevice"]:
-        if self.kept:
-            yield from self.kept
-            return
-        made = []
-        for part in self.parts:
-            for start in range(0, len(part.vectors), self.documents):
-                block = _OnDevice.of(part, start, self.documents, self.device)
-                if self.keep:
-                    made.append(block)
-                yield block
-            part.forget()
-        self.kept = made
+    best, places = best.sort(dim=1, descending=True)
+    return best.cpu().numpy(), rows.gather(1, places).cpu().numpy()
 
 
 @dataclass(frozen=True)
-class _OnDevice:
+class Block:
     """Consecutive documents on the device, in the store's 16 bits."""
 
     first: int
@@ -171,7 +172,8 @@ class _OnDevice:
     greatest: int  # term id
 
     @classmethod
-    def of(cls, part: Part, start: int, documents: int, device: torch.device) -> "_OnDevice":
+    def of(cls, part: Part, start: int, documents: int, device: torch.device) -> "Block":
+        """So many documents of a store from `start` on, copied to the device."""
         block: HybridVectors = part.vectors.take(slice(start, start + documents))
         kept = block.term_weights != 0  # [n,K]
         ids = block.term_ids[kept]

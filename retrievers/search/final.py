@@ -10,7 +10,6 @@ from typing_extensions import TypeVar
 
 from harness.retrievers.encoding.store import forget
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
-from harness.retrievers.search import loops
 from harness.retrievers.types import Strings
 
 Rows = npt.NDArray[np.int64]
@@ -101,6 +100,8 @@ def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], score
     Products of stored values are exact in float64, in which they are added; the sum is rounded to float32 once. That is
     the nearest float32 or its neighbour, whatever the way that led here; one way of adding makes it the same always.
     """
+    from harness.retrievers.search import loops  # compiled: what only makes candidates does without
+
     vectors, lexical = part.vectors, queries.lexical
     arrays = [np.asarray(array) for array in (vectors.dense, vectors.term_ids, vectors.term_weights)]
     arrays = [array.view(np.uint16) for array in arrays]
@@ -137,6 +138,8 @@ def best(rows: Sequence[Rows], scores: Sequence[Scores], k: int, doc_ids: DocIds
 
     Ids are read for equal scores alone.
     """
+    from harness.retrievers.search import loops
+
     starts = np.concatenate(([0], np.cumsum([len(r) for r in rows])))
     keys = np.full((len(rows), int(np.diff(starts).max(initial=0))), np.iinfo(np.uint64).max, np.uint64)
     flat, values = np.concatenate(rows), np.concatenate(scores)

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+TINY = 1e-25  # a query of a smaller norm: its scores near what float32 can hold at all
+
 
 @contextmanager
 def ieee_products() -> Iterator[None]:

@@ -35,9 +35,9 @@ from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import loops
 from harness.retrievers.search.kernels import LANES
+from harness.retrievers.search.precision import TINY
 
 Floats = npt.NDArray[np.float64]
-TINY = 1e-25  # a query of a smaller norm: its scores near what float32 can hold at all
 
 
 @cache

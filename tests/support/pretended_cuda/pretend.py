@@ -1,18 +1,24 @@
-"""`python tests/support/pretended_cuda/pretend.py -m MODULE ARGUMENT…`: run a module where torch has a pretended GPU.
+"""`python tests/support/pretended_cuda/pretend.py [--only PACKAGE,…] -m MODULE ARGUMENT…`: with a pretended GPU.
+
+Runs a module where torch has one. With `--only` the harness can import these packages and what they need, and no other.
 
 `device.cpp` is compiled against the installed torch, and found again until torch, the compiler or the source change.
 Exit status 3 where there is no C++ compiler.
 """
 
+import builtins
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
 import os
+import re
 import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,11 +103,37 @@ def load(path: Path) -> None:
         setattr(torch.cuda, name, function)
 
 
+def allow(packages: Iterable[str]) -> None:
+    """Have every other import by a module of the harness fail."""
+    wanted, seen = list(packages), set()
+    while wanted:
+        name = re.split(r"[^\w.-]", wanted.pop(), maxsplit=1)[0].lower().replace("_", "-")
+        if name not in seen:
+            seen.add(name)
+            with contextlib.suppress(PackageNotFoundError):  # of another platform
+                wanted += [need for need in requires(name) or [] if "extra ==" not in need]
+    homes = packages_distributions()
+    there = builtins.__import__
+
+    def guarded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        top, by = name.partition(".")[0], str((globals or {}).get("__name__", ""))
+        of = {home.lower().replace("_", "-") for home in homes.get(top, ())}
+        foreign = not level and top not in (*sys.stdlib_module_names, "harness")
+        if foreign and by.partition(".")[0] == "harness" and not of & seen:
+            raise ImportError(f"{by} imports {name}, which a container need not have")
+        return there(name, globals, locals, fromlist, level)
+
+    builtins.__import__ = guarded
+
+
 if __name__ == "__main__":
     found = compiler()
     if found is None:
         sys.exit(NO_COMPILER)
     load(library(found))
     sys.path.pop(0)  # this folder
+    if sys.argv[1] == "--only":
+        allow(sys.argv[2].split(","))
+        del sys.argv[1:3]
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
