@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from harness.retrievers import devices
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Options
 from harness.retrievers.torch_threads import torch_threads
@@ -74,13 +75,8 @@ class Reranker:
 
     @cached_property
     def device(self) -> "torch.device":
-        """Where pairs are scored."""
-        import torch
-
-        wanted = self.options.device
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise InputError("rerank.device is cuda, and no GPU is visible to torch. Use auto or cpu.")
-        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+        """Where pairs are scored. Raises InputError for a GPU that is not there."""
+        return devices.chosen(self.options.device, "rerank.device is cuda")
 
     def check(self) -> None:
         """Raise CheckpointError or InputError for what is known to be wrong before a collection is read."""

@@ -33,7 +33,7 @@ FLOORS = {
     ],
     "harness.retrievers": [
         {"errors", "ordering"},
-        {"ids", "places", "text_files", "torch_threads"},
+        {"devices", "ids", "places", "text_files", "torch_threads"},
         {"jit"},
         {"compile_ahead"},
         {"types"},
@@ -206,4 +206,4 @@ def test_tests_mirror_the_packages():
     """A folder of tests stands for a folder of code, or it holds what tests share."""
     for path in modules("tests"):
         place = path.parent.relative_to(ROOT / "tests")
-        assert place.parts[:1] in ((), ("support",), ("public_reports",)) or (ROOT / place).is_dir(), path
+        assert place.parts[:1] in ((), ("device",), ("support",), ("public_reports",)) or (ROOT / place).is_dir(), path

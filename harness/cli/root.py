@@ -22,7 +22,7 @@ from harness.cli.options import HELP_NAMES, Once, Quiet, Verbose, begin, choose,
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
 COMMANDS = (
     *("run", "train", "ablate", "bench", "score", "fuse", "export", "card", "dissect", "plot", "table", "check"),
-    *("compare", "list"),
+    *("compare", "list", "env"),
 )
 _FAILED, _BAD_INPUT, _FAULT = 1, 2, 70  # the last as sysexits.h has it: a fault of the program's own
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours
@@ -89,7 +89,8 @@ app = build()
 def main() -> None:
     """Run the command line: 0 fine, 1 a failed check, 2 bad input (one message, no traceback), 130 interrupted.
 
-    1 also where a training fails or another process of the command is lost; 70, with a traceback, for a fault of ours.
+    1 also where a training or a GPU fails, or another process of the command is lost; 70, with a traceback, for a fault
+    of ours.
     """
     from harness.models.errors import CheckpointError, TrainingError
     from harness.reports.errors import RecordError
@@ -131,8 +132,19 @@ def main() -> None:
             _fault()
         where = error.filename or "in the results folder (--results), the cache (HARNESS_HOME) or standard output"
         _fail(f"{error.strerror}: {where}. Make room or permission there and run again.")
-    except Exception:
+    except Exception as error:
+        _fail_device(error)
         _fault()
+
+
+def _fail_device(error: Exception) -> None:
+    """End with one line where a GPU is full or lost."""
+    if "torch" in sys.modules:
+        from harness.retrievers.devices import failure
+
+        if what := failure(error):
+            leave_output()
+            _fail(what, _FAILED)
 
 
 def _fault() -> NoReturn:

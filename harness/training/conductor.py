@@ -15,6 +15,7 @@ from harness.models.checkpoints import hub
 from harness.models.training.precision import IMITATED, automatic, imitated
 from harness.models.training.state import METRICS, STATE
 from harness.reports.plots import training_curves
+from harness.retrievers import devices
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache
 from harness.runtime import environment
@@ -302,9 +303,9 @@ def _accelerator(recipe: Recipe) -> Any:
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     wanted = recipe.precision
-    cuda = torch.cuda.is_available()
+    cuda, why = devices.available()
     if wanted == "fp16" and not cuda:
-        raise InputError("precision fp16 needs a GPU. `--set precision=auto` takes fp32 here.")
+        raise InputError(f"precision fp16 needs a GPU; torch sees none{why}. `--set precision=auto` takes fp32 here.")
     precision = automatic("cuda" if cuda else "cpu", training=True) if wanted == "auto" else wanted
     return Accelerator(
         cpu=not cuda,  # else accelerate leaves processes on a CPU each to itself

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from harness.retrievers import devices
 from harness.retrievers.encoding.text_form import Form
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.catalog import Entry
@@ -121,12 +122,7 @@ class OnCheckpoint(Retriever, ABC):
     @cached_property
     def device(self) -> "torch.device":
         """Where the encoder and the search run. Raises InputError for a GPU that is not there."""
-        import torch
-
-        wanted = self.options.device
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device cuda: no GPU is visible to torch. Use auto or cpu, or install a CUDA build.")
-        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+        return devices.chosen(self.options.device, "--device cuda")
 
     @property
     def precision(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.retrievers.devices import refuse_forced_tf32
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms
 from harness.retrievers.search.precision import TINY, ieee_products
@@ -113,6 +114,7 @@ class TorchCandidates:
 
     def __init__(self, parts: Sequence[Part], device: torch.device, documents: int = 8_192) -> None:
         self.parts, self.device, self.documents = parts, device, documents
+        refuse_forced_tf32(device)
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         needed = sum(len(part.vectors) for part in parts) * (2 * width + 4 * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
@@ -208,10 +210,14 @@ class Block:
         return scores
 
 
-def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
-    """Candidates by Faiss `IndexFlatIP` over the dense half.
+_MOST_ON_GPU = 2_048  # results of a query that Faiss selects on a GPU (GPU_MAX_SELECTION_K)
 
-    Raises ValueError for vectors that have a lexical half, ImportError where no Faiss is installed.
+
+def faiss_candidates(parts: Sequence[Part], threads: int, device: torch.device) -> Candidates:
+    """Candidates by Faiss `IndexFlatIP` over the dense half; on the GPU where it is asked for and Faiss has one.
+
+    There too Faiss multiplies in full float32, unless NVIDIA_TF32_OVERRIDE forces less. Raises ValueError for vectors
+    that have a lexical half, ImportError where no Faiss is installed, InputError for that variable.
     """
     import faiss
 
@@ -222,8 +228,15 @@ def faiss_candidates(parts: Sequence[Part], threads: int) -> Candidates:
         for start in range(0, len(part.vectors), _AT_ONCE):
             index.add(part.vectors.dense[start : start + _AT_ONCE].astype(np.float32))
         part.forget()
+    on_gpu = None
+    if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
+        refuse_forced_tf32(device)
+        on_gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), torch.cuda.current_device(), index)
 
     def search(queries: HybridQueries, count: int) -> tuple[Scores, Rows]:
+        if on_gpu is not None and count <= _MOST_ON_GPU:
+            scores, rows = on_gpu.search(queries.dense, count)
+            return scores, rows.astype(np.int64)
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(threads)
         try:

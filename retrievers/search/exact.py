@@ -34,7 +34,9 @@ def path_for(parts: Sequence[Part], device: torch.device, threads: int, engine: 
     engine = engine_for(engine, device, sum(len(part.vectors) for part in parts))
     if engine == "compiled":
         return Compiled(parts, threads)
-    return Widened(parts, TorchCandidates(parts, device) if engine == "torch" else faiss_candidates(parts, threads))
+    return Widened(
+        parts, TorchCandidates(parts, device) if engine == "torch" else faiss_candidates(parts, threads, device)
+    )
 
 
 def search(queries: Q, parts: Sequence[Documents[Q]], k: int, path: Path[Q], doc_ids: DocIds, threads: int) -> Found:

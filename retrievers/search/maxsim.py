@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.retrievers.devices import refuse_forced_tf32
 from harness.retrievers.encoding.store import forget
 from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.search import maxsim_loops
@@ -114,6 +115,7 @@ class MaxSim:
         self.at_once, self.asked_at_once = tokens or _DOCUMENT_TOKENS[kind], _QUERY_TOKENS[kind]
         self.total = sum(len(part.vectors) for part in parts)
         needed = sum(part.vectors.tokens.nbytes for part in parts)
+        refuse_forced_tf32(device)
         self.keep = kind == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
         self._kept: list[_Block] = []
 

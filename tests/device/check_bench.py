@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from harness.bench import gpu
+from harness.bench import gpu, gpu_common, gpu_search
 from harness.models.training.precision import automatic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +45,7 @@ def test_what_was_measured_before_it_was_stopped_is_kept(cli, tmp_path, monkeypa
 
 
 def test_a_part_for_which_no_time_is_left(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu.Clock, "left", 0.5)
+    monkeypatch.setattr(gpu_common.Clock, "left", 0.5)
     answer = cli("bench", "gpu", "--tiny", "--json", "found.json")
     assert answer.code == 0
     rows = json.loads((tmp_path / "found.json").read_text())["gpu"]["rows"]
@@ -55,7 +55,7 @@ def test_a_part_for_which_no_time_is_left(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("dense", "lexical"), [(8, 8), (32, 0)])
 def test_the_search_is_exact(dense, lexical):
     """Against all scores in float64."""
-    corpus = gpu._Corpus(gpu.TINY, gpu.TINY.docs, dense, lexical, DEVICE)
+    corpus = gpu_search.Corpus(gpu_common.TINY, gpu_common.TINY.docs, dense, lexical, DEVICE)
     [queries] = corpus.queries()
     scores = torch.from_numpy(queries.dense).double() @ corpus.dense.cpu().double().T
     for query, weights in enumerate(queries.lexical):
@@ -63,7 +63,7 @@ def test_the_search_is_exact(dense, lexical):
         scores[query] += (terms * corpus.weights.cpu().double()).sum(1) if lexical else 0.0
     for exact in (True, False):
         for query, (rows, found) in enumerate(corpus.search(queries, exact)):
-            best, places = scores[query].topk(gpu.TINY.k)
+            best, places = scores[query].topk(gpu_common.TINY.k)
             assert rows.tolist() == places.tolist()
             assert found.tolist() == pytest.approx(best.tolist(), rel=1e-6)
 
@@ -80,6 +80,6 @@ def test_both_ways_of_pre_training_have_one_objective():
     config, found = PretrainConfig.paper("DupMAE"), []
     for of in (DupMAE, Naive):
         torch.manual_seed(5)
-        found.append(of(gpu._bert(gpu.Sizes(32, 2, 4, 95)), config).to(DEVICE).eval()(batch))
+        found.append(of(gpu_common.bert(gpu_common.Sizes(32, 2, 4, 95)), config).to(DEVICE).eval()(batch))
     assert found[0].total.item() == pytest.approx(found[1].item(), rel=1e-5)
     assert automatic("cuda", training=True) == "bf16"

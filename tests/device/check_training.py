@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 
 from harness.models.errors import TrainingStopped
 from harness.models.training.loop import fit
-from tests.harness.training.test_conductor import RECIPE, STAGES
+from tests.support.recipes import STAGES, WHOLE
 from tests.support.training import LOOP, TASKS, Watching, course_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,7 +78,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(name, precision, tmp_path):
 
 
 def write(folder, stages=STAGES, **base):
-    values = RECIPE | {"stages": stages, "base": RECIPE["base"] | {"model": RECIPE["base"]["model"] | base}}
+    values = WHOLE | {"stages": stages, "base": WHOLE["base"] | {"model": WHOLE["base"]["model"] | base}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 

@@ -232,7 +232,7 @@ def test_faiss_gives_the_same():
     parts = split(vectors, [400])
     assert_same(search(queries, parts, 100, "faiss"), search(queries, parts, 100))
     with pytest.raises(ValueError, match="dense half alone"):
-        device.faiss_candidates(split(random_vectors(rng, 5, 4, 2, 10), []), 1)
+        device.faiss_candidates(split(random_vectors(rng, 5, 4, 2, 10), []), 1, torch.device("cpu"))
 
 
 @BOTH
