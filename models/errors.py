@@ -15,10 +15,10 @@ class NoLexicalHalfError(CheckpointError):
 
 
 class TrainingStopped(Exception):
-    """A training was asked to stop, and did when its state was written; `step` is how far it came."""
+    """A training was asked to stop, and did when its work was kept: at `step`, or with the stage `finished`."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"saved at step {step}")
+    def __init__(self, step: int | None = None, finished: str = "") -> None:
+        super().__init__(f"{finished} is finished" if finished else f"saved at step {step}")
         self.step = step
 
 

@@ -5,6 +5,7 @@ What is exchanged are Python objects on the CPU, a ranked list a query: gloo car
 
 import atexit
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -42,21 +43,8 @@ class Processes:
 
         Raises InputError where the environment makes no sense.
         """
-        words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        try:
-            rank, count = (int(word) for word in words)
-        except ValueError:
-            rank, count = -1, 0
-        if not 0 <= rank < count:
-            raise InputError(
-                f"RANK={words[0]} and WORLD_SIZE={words[1]} name no process. Start with torchrun, or unset them."
-            )
+        rank, count = launched_as()
         if count > 1:
-            if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
-                raise InputError(
-                    f"WORLD_SIZE={count} stands for several processes, and {' and '.join(missing)} do not say where "
-                    "they meet. Start with torchrun, or unset RANK and WORLD_SIZE."
-                )
             _take_device()
         team = cls(rank, count)
         with _told(f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"):
@@ -100,6 +88,48 @@ class Processes:
         with _all_there():
             dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
+
+
+def launched_as() -> tuple[int, int]:
+    """The rank and the number of processes that a launcher's environment says; 0 of 1 where there is none.
+
+    Raises InputError where it makes no sense, or does not say where they meet.
+    """
+    words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    try:
+        rank, count = (int(word) for word in words)
+    except ValueError:
+        rank, count = -1, 0
+    if not 0 <= rank < count:
+        raise InputError(
+            f"RANK={words[0]} and WORLD_SIZE={words[1]} name no process. Start with torchrun, or unset them."
+        )
+    if count > 1 and (missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]):
+        raise InputError(
+            f"WORLD_SIZE={count} stands for several processes, and {' and '.join(missing)} do not say where "
+            "they meet. Start with torchrun, or unset RANK and WORLD_SIZE."
+        )
+    return rank, count
+
+
+@contextmanager
+def rendezvous() -> Iterator[None]:
+    """While processes that a launcher started meet: say who waits, and let a signal end it, since nothing was done yet.
+
+    Raises InputError as `launched_as`.
+    """
+    rank, count = launched_as()
+    if count == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]  # a handler would wait for the C++ code
+    try:
+        with _told(f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"):
+            yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def leave_at_exit(group: Any = None) -> None:

@@ -80,7 +80,13 @@ def says(source: Path) -> HybridSpec:
 def load_masked_lm(folder: Path) -> tuple[Any, Any]:
     """A masked-LM model and its tokenizer. Raises CheckpointError for a folder without a head or a tokenizer."""
     # of the head and what is below it: a projection of the dense half is the fine-tuning's, and stays behind
-    loaded = checkpoint.load(folder, HybridSpec(dense=0, lexical=1, query_length=8, passage_length=8))
+    try:
+        loaded = checkpoint.load(folder, HybridSpec(dense=0, lexical=1, query_length=3, passage_length=3))
+    except NoLexicalHalfError as error:
+        raise CheckpointError(
+            f"{folder} has no masked-LM head, and pre-training begins with one ({first_line(error)}). Name a "
+            "checkpoint that has it, or leave the pre-training stages out."
+        ) from error
     if loaded.model.config.model_type != "bert":
         raise CheckpointError(
             f"{folder} is a {loaded.model.config.model_type!r} model; pre-training is written for BERT's embeddings. "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from harness.models.checkpoints import hub
+from harness.models.errors import CheckpointError, TrainingStopped
 from harness.models.training.precision import IMITATED, automatic, imitated
 from harness.models.training.state import METRICS, STATE
 from harness.reports.plots import training_curves
@@ -22,7 +23,7 @@ from harness.runtime import environment
 from harness.runtime.hashing import digest
 from harness.runtime.job import HarnessJob
 from harness.runtime.locks import held
-from harness.runtime.processes import Processes, leave_at_exit
+from harness.runtime.processes import Processes, leave_at_exit, rendezvous
 from harness.runtime.stopping import Stopping
 from harness.training import base_model, left_open, preflight
 from harness.training.context import Context
@@ -52,7 +53,8 @@ def train(
 
 def open_context(recipe: Recipe, output: Path, threads: int | None = None, stopping: Stopping | None = None) -> Context:
     """What the stages of `recipe` share, on the processes that a launcher started or on this one alone."""
-    accelerator = _accelerator(recipe)
+    with rendezvous():
+        accelerator = _accelerator(recipe)
     leave_at_exit()
     job = HarnessJob(cache(), threads, Processes(accelerator.process_index, accelerator.num_processes))
     torch.set_num_threads(job.threads)
@@ -131,7 +133,17 @@ def run(context: Context, places: dict[str, StageFolder], command: Sequence[str]
             _say(context, f"found {place.path}")
         else:
             _do(context, name, place, command)
+            _stop_if_asked(context, name)
         context.latest |= dict.fromkeys(context.recipe.stages[name].leaves, place.path)
+
+
+def _stop_if_asked(context: Context, name: str) -> None:
+    """Stop behind a stage in whose last step a signal came to any process."""
+    asked = torch.tensor(float(context.stopping()), device=context.accelerator.device)
+    if context.accelerator.num_processes > 1:
+        asked = context.accelerator.reduce(asked, reduction="sum")
+    if asked > 0:
+        raise TrainingStopped(finished=name)
 
 
 def _settle(context: Context) -> None:
@@ -140,7 +152,7 @@ def _settle(context: Context) -> None:
     folders = {name: context.place(name) for name in recipe.stages}
     processes = context.accelerator.num_processes
     context.recipe = left_open.settled(recipe, left_open.positions(recipe.base), processes, folders)
-    for line in left_open.cut(recipe, context.recipe):
+    for line in (*left_open.cut(recipe, context.recipe), *left_open.slow(recipe, context.recipe)):
         _say(context, line)
 
 
@@ -173,6 +185,8 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
     began = time.perf_counter()
     try:
         facts = stage.run(context, name, folder)
+    except CheckpointError as error:
+        raise CheckpointError(_damaged(context, str(error))) from error
     except Exception as error:
         if _no_room(error):
             raise InputError(_less_at_once(name, stage, context.accelerator.device, place)) from error
@@ -192,6 +206,13 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
             torch.cuda.reset_peak_memory_stats()
         _say(context, f"wrote {place.path}")
     context.accelerator.wait_for_everyone()
+
+
+def _damaged(context: Context, message: str) -> str:
+    """A message of a checkpoint that a stage, or the base, left here says how to make it anew."""
+    ours = [context.place(name) for name in ("base", *context.recipe.stages)]
+    made = next((place for place in ours if str(place) in message), None)
+    return f"{message} Remove {made}, and the same command makes it anew." if made else message
 
 
 def _no_room(error: BaseException) -> bool:

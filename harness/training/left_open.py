@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.retrievers.places import expanded
 from harness.training.recipe import Base, Recipe
+from harness.training.schedule import Schedule
 from harness.training.stage import Outlook
 from harness.training.stage_folder import MANIFEST, STARTED
 
@@ -41,6 +42,17 @@ def cut(recipe: Recipe, settled: Recipe) -> list[str]:
         for name, stage in recipe.stages.items()
         for setting, usual in stage.lengths.items()
         if getattr(stage, setting) is None and getattr(settled.stages[name], setting) < usual
+    ]
+
+
+def slow(recipe: Recipe, settled: Recipe) -> list[str]:
+    """Which micro-batches are small only since the batch has no larger divisor, a line each."""
+    return [
+        f"{name}.micro_batch is {size}, the most up to 32 that a batch of {stage.batch} can be cut into: a batch with "
+        "more divisors, such as a multiple of 32, is faster"
+        for name, stage in recipe.of_kind(Schedule).items()
+        if getattr(stage, "micro_batch", 0) is None
+        and (size := settled.stages[name].settled("micro_batch")) < 8 <= stage.batch
     ]
 
 

@@ -16,6 +16,8 @@ from harness.training.recipe import Recipe
 from harness.training.recipe_data import Data
 from harness.training.stage import Outlook, said
 
+_LEAST = 8  # tokens of a text: with fewer [CLS] and [SEP] leave hardly any to learn from
+
 
 def check_names(recipe: Recipe) -> None:
     """Raise InputError for a retriever, a collection or a starting point that there is not."""
@@ -30,7 +32,11 @@ def check_names(recipe: Recipe) -> None:
             corpora.check(part, recipe.place(part.name))
     outlook = Outlook(data, tuple(recipe.stages))
     for outlook.name, stage in recipe.stages.items():
-        stage.check_names(outlook)
+        try:
+            stage.check_names(outlook)
+        except InputError as error:
+            named = str(error).startswith(outlook.name)
+            raise error if named else InputError(f"{outlook.name}: {error}") from error
         for what in stage.leaves:
             outlook.left.setdefault(what, []).append(outlook.name)
 
@@ -52,9 +58,12 @@ def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = ()
         family=str(config.model_type),
         head=any(kind.endswith("ForMaskedLM") for kind in config.architectures or ()),
         positions=positions(config),
+        vocabulary=int(config.vocab_size),
         processes=processes,
     )
     wrong: list[str] = []
+    if outlook.positions < _LEAST:
+        wrong.append(f"the base has positions for {outlook.positions} tokens, and a stage needs {_LEAST} at least")
     for outlook.name, stage in recipe.stages.items():
         found = said(stage, "check_model", outlook)
         wrong += found if outlook.name not in done else []

@@ -1,6 +1,6 @@
 """What a recipe learns from: corpora to pre-train on, collections, pseudo-queries."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -11,6 +11,21 @@ class Strict(BaseModel):
     """What a recipe is made of: nothing else may stand in it, and it does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        """Null is what is not given, where there is a default; `true` and `yes` are no numbers."""
+        if not isinstance(values, dict):
+            return values
+        fields, kept = cls.model_fields, {}
+        for name, value in values.items():
+            allowed = _kinds(fields[name].annotation) if name in fields else {type(value)}
+            if isinstance(value, bool) and bool not in allowed and allowed & {int, float}:
+                raise ValueError(f"{name} is {str(value).lower()}; it must be a number")
+            if value is not None or type(None) in allowed or fields[name].is_required():
+                kept[name] = value
+        return kept
 
 
 class CorpusPart(Strict):
@@ -26,7 +41,18 @@ class CorpusPart(Strict):
         return self.name + (f", first {self.documents:,}" if self.documents else "")
 
 
-Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(named)]  # a name stands for {name: it}
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that may stand in a field, those within a union or an Annotated among them."""
+    return {annotation} | {kind for part in get_args(annotation) for kind in _kinds(part)}
+
+
+def _several(value: Any) -> Any:
+    """One text alone is a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(lambda value: named(_several(value)))]  # a name: {name: it}
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
 class Pseudo(Strict):
@@ -55,9 +81,9 @@ class Data(Strict):
 
     corpora: Corpora = ()
     pseudo: dict[str, Pseudo] = {}  # by the names that they have among `train`
-    train: tuple[str, ...] = ()
+    train: Names = ()
     validate_on: str | None = None
     validation_documents: int | None = Field(None, ge=1)  # judged ones, and others up to so many; all where None
-    evaluate: tuple[str, ...] = ()
-    against: tuple[str, ...] = ("bm25",)
+    evaluate: Names = ()
+    against: Names = ("bm25",)
     sources: dict[str, str] = {}  # of a corpus or a collection by its name here: where the public gets it

@@ -112,7 +112,7 @@ def as_plan(recipe: Recipe) -> str:
     lines = [
         f"# {number}. {name}: {stage.in_words(one)}\n" for number, (name, one) in enumerate(settled.stages.items(), 1)
     ]
-    lines += [f"# {line}\n" for line in left_open.cut(recipe, settled)]
+    lines += [f"# {line}\n" for line in (*left_open.cut(recipe, settled), *left_open.slow(recipe, settled))]
     return _base_in_words(recipe) + "".join(lines) + as_yaml(settled)
 
 
@@ -170,7 +170,9 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
         if problem["type"] == "extra_forbidden":
             there = _fields(problem["loc"], values)
             what = f"unknown; there is {', '.join(there)}" if there else "unknown"
-        elif problem["type"] not in ("missing", "value_error"):
+        elif problem["type"] == "string_type" and isinstance(problem["input"], dict):
+            what = f"{what}; a text with a colon stands in quotes, as in --set '{where}=\"query: \"'"
+        elif problem["type"] not in ("missing", "value_error") and ", got " not in what:
             what = f"{what}, got {problem['input']!r:.60}"
         lines.append(f"{where}: {what}" if where else what)
     return "; ".join(lines) + "."

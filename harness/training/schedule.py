@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from harness.models.training.config import LoopConfig
+from harness.retrievers.errors import InputError
 from harness.training.stage import Stage
 
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -15,7 +16,7 @@ class Schedule(Stage):
     """How long and how fast; `batch` is of all processes together."""
 
     steps: int | None = Field(None, ge=1, strict=True)
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=1_000_000, allow_inf_nan=False)
     batch: int = Field(ge=1, strict=True)
     learning_rate: Rate
     warmup: float = Field(0.0, ge=0, le=1)
@@ -34,8 +35,13 @@ class Schedule(Stage):
         return self
 
     def loop(self, count: int, seed: int, validate_every: int = 0) -> LoopConfig:
-        """The loop's settings for `count` items an epoch."""
+        """The loop's settings for `count` items an epoch. Raises InputError where its one step would have rate 0."""
         steps = self.steps or max(1, math.ceil((self.epochs or 0) * (count // self.batch)))
+        if steps == 1 and self.warmup:
+            raise InputError(
+                f"{count:,} items in batches of {self.batch:,} make one step, in which warmup {self.warmup:g} leaves a "
+                "learning rate of 0: nothing would be learned. Take a smaller batch, more epochs, or warmup 0."
+            )
         names = ("learning_rate", "warmup", "weight_decay", "clip", "log_every", "save_every", "save_minutes")
         same = {name: getattr(self, name) for name in names}
         return LoopConfig(steps=steps, seed=seed, validate_every=validate_every, **same)

@@ -45,6 +45,7 @@ class Outlook:
     name: str = ""  # of the stage that is checked
     left: dict[str, list[str]] = field(default_factory=dict)  # what stages so far leave → the names of those stages
     hidden: int = 0  # H
+    vocabulary: int = 0  # V; 0 is not known
     family: str = "bert"  # `model_type` of the base
     head: bool = True  # whether it has a masked-LM head
     positions: int = 0  # tokens that the model can read; 0 is not known
@@ -74,7 +75,8 @@ class Outlook:
         """What is wrong where a batch takes so many queries, with so many negatives each."""
         queries = self.queries[collections]
         if batch > queries:
-            yield f"{self.name}: a batch of {batch:,} queries was asked for, and there are {queries:,}"
+            there = f"{queries:,} to learn from. Take a smaller one" if queries != 1 else "1 to learn from"
+            yield f"{self.name}.batch is {batch:,} queries, and there {'are' if queries != 1 else 'is'} {there}"
         if negatives > self.negatives:
             yield f"{self.name}: {negatives:,} negatives of each query were asked for, of {self.negatives:,} mined"
 

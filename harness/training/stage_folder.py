@@ -100,7 +100,8 @@ class StageFolder:
         if decides != self.decides:
             raise InputError(
                 f"{folder} was made by another recipe, from other data or by another version: "
-                f"{'; '.join(differences(decides, self.decides)[:6])}. It is left as it is. Name another --output, or "
+                f"{'; '.join(dict.fromkeys(map(_of_data, differences(decides, self.decides)[:6])))}. It is left as it "
+                "is. Name another --output, or "
                 "remove it to train it anew."
             )
         return True
@@ -112,6 +113,11 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
         keys = [*old, *(key for key in new if key not in old)]
         return [line for key in keys for line in differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))]
     return [] if old == new else [f"{place or 'all'} was {_short(old)}, is {_short(new)}"]
+
+
+def _of_data(line: str) -> str:
+    """A difference of contents as words: their hashes say nothing to anyone."""
+    return "its texts or collections were others" if line.startswith("data ") or line.startswith("data.") else line
 
 
 def _short(value: Any) -> str:

@@ -225,7 +225,8 @@ class Neural(OnCheckpoint):
         if job.rank == 0 and engine_for(self.options.engine, self.device, corpus.count) == "compiled":
             halves = {"dense": self.spec.dense != 0, "lexical": bool(self.spec.lexical)}
             compile_ahead.start(WARM, *(half for half, wanted in halves.items() if wanted))
-        meant = self.options.lexical == 0 or self.spec.trained.get("lexical") == 0
+        trained = self.spec.trained
+        meant = self.options.lexical == 0 or trained.get("lexical") == 0 or trained.get("finetuned_as", [1])[-1] == 0
         if self.entry.variant and not self.spec.lexical and not meant:
             job.warn(f"{self.folder} has no lexical half (no hybrid.json, or lexical 0): its dense half runs alone")
         kinds = [one.loaded.model.config.model_type for one in (self.encoder, self.query_encoder)]

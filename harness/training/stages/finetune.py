@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.reports.ablation.rows import label
-from harness.training.recipe_data import Data
+from harness.training.recipe_data import Data, Names
 from harness.training.schedule import Rate, Schedule
 from harness.training.stage import ENCODER, FINE_TUNED, NEGATIVES, SCORES, Facts, Outlook, register, settings_in_words
 
@@ -23,7 +23,7 @@ class Finetune(Schedule):
     """One of the three fine-tuning stages, by what it has: in-batch, + mined negatives, + distillation."""
 
     kind: Literal["finetune"]
-    train: tuple[str, ...] = ()  # data.train where empty
+    train: Names = ()  # data.train where empty
     dense: int | None = Field(None, ge=0)  # the stage's before, or the hidden width
     lexical: int | None = Field(None, ge=0)
     negatives: int = Field(0, ge=0)
@@ -93,6 +93,8 @@ class Finetune(Schedule):
                 f"{outlook.name}.lexical is {self.lexical}; a lexical half is made of a masked-LM head's logits, and "
                 "the base has none"
             )
+        if self.lexical and outlook.vocabulary and self.lexical > outlook.vocabulary:
+            yield f"{outlook.name}.lexical is {self.lexical:,}; the model has {outlook.vocabulary:,} terms"
         yield from outlook.too_long(**{name: self.settled(name) for name in self.lengths})
 
     def check_examples(self, outlook: Outlook) -> Iterator[str]:

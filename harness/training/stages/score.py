@@ -54,7 +54,7 @@ class Score(Stage):
         from harness.models.cross_encoder import teacher as cross_encoder
         from harness.models.training.tokens import Ragged
         from harness.training.context import token_pairs
-        from harness.training.stage_outputs import read_negatives, write_scores
+        from harness.training.stage_outputs import read_block, read_negatives, write_scores
         from harness.training.student import special_ids
 
         source, accelerator = context.left(TEACHER), context.accelerator
@@ -71,8 +71,9 @@ class Score(Stage):
         }
         mine = list(blocks)[accelerator.process_index :: accelerator.num_processes]
         joiner = cross_encoder.Joiner(special_ids(tokenizer, source), length)
-        todo = [path for path in mine if not path.exists()]
-        pairs = sum(int(rows.lengths[blocks[path]].sum()) for path in todo)
+        counts = {path: int(rows.lengths[block].sum()) for path, block in blocks.items()}
+        todo = [path for path in mine if read_block(path, counts[path]) is None]
+        pairs = sum(counts[path] for path in todo)
         with context.job.phase(name, pairs, "pairs") as meter:
             for path in todo:
                 part = Ragged.of(rows[i] for i in blocks[path])

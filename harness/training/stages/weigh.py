@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.training.recipe_data import Data
+from harness.training.recipe_data import Data, Names
 from harness.training.stage import ENCODER, FINE_TUNED, Facts, Stage, register
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Weigh(Stage):
     """The scale of the lexical half, chosen on held-out collections."""
 
     kind: Literal["weigh"]
-    collections: tuple[str, ...] = Field(min_length=1)
+    collections: Names = Field(min_length=1)
     metric: Literal["MRR@10", "NDCG@10"] = "MRR@10"  # its mean over the collections decides
     # times the scale as it was; half a power of 2 apart
     factors: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(

@@ -320,7 +320,7 @@ def test_a_row_of_the_paper_is_not_claimed_by_another_pretraining(tmp_path, beir
         (["pretrain.objective.change.bow_loss_weight=0"], "which leaves no OT decoding to pre-train"),
         (["pretrain.objective.change.reconstruction_weight=0"], "which leaves no CLS decoding to pre-train"),
         (["data.evaluate=[nope]"], "unknown dataset 'nope'"),
-        (["hard.batch=99"], "hard: a batch of 99 queries was asked for, and there are 16"),
+        (["hard.batch=99"], "hard.batch is 99 queries, and there are 16 to learn from. Take a smaller one"),
         (["pretrain.length=80"], "pretrain.length is 80; the model has positions for 64 tokens"),
         (["base.model=null", "base.checkpoint=./nowhere"], "the checkpoint ./nowhere is not a folder"),
     ],

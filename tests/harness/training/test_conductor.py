@@ -22,17 +22,25 @@ from transformers import BertForMaskedLM
 from harness.datasets.dataset import MINI
 from harness.models import hybrid
 from harness.models.cross_encoder import teacher as cross_encoder
+from harness.models.finetuning.task import FinetuneTask
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.training.base_model import _tokenizer
 from harness.training.card import seen
 from harness.training.stage_folder import StageFolder, differences
+from harness.training.stage_outputs import read_block
 from harness.training.stages import score as score_stage
 from tests.support.commands import run_process
 from tests.support.recipes import STAGES
 from tests.support.recipes import WHOLE as RECIPE
 
 pytestmark = pytest.mark.integration
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture
@@ -175,6 +183,20 @@ def test_scoring_goes_on_from_the_blocks_that_are_there(whole, tmp_path, cli, mo
     assert not [*left.glob("*block*")]
 
 
+@pytest.mark.parametrize("content", [b"", b"no array", "short", "other"])
+def test_a_block_of_scores_that_is_not_whole_is_scored_again(tmp_path, content):
+    """One with too few scores was taken, and the stage behind it broke."""
+    path = tmp_path / "block-0.npy"
+    assert read_block(path, 3) is None
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, np.zeros(2 if content == "short" else 3, np.float32 if content == "short" else np.int64))
+    assert read_block(path, 3) is None
+    np.save(path, np.arange(3, dtype=np.float32))
+    assert read_block(path, 3).tolist() == [0, 1, 2]
+
+
 def test_the_scores_of_every_stage_stand_beside_bm25_with_a_paired_test(whole):
     folder = whole[0] / "trained" / "tiny"
     with (folder / "scores.csv").open() as file:
@@ -269,6 +291,73 @@ def test_a_training_that_is_asked_to_stop_saves_first(whole, tmp_path, cli, numb
     manifest = json.loads((tmp_path / "trained" / "tiny" / "pretrain" / "manifest.json").read_text())
     assert manifest["aside"] == {"log_every": 5, "save_every": 7, "save_minutes": 10.0}
     assert "save_every" not in manifest["decides"]["stage"]
+
+
+@pytest.mark.parametrize("evaluate", ["mine", "none"])
+def test_a_signal_in_the_last_step_stops_behind_the_stage(tmp_path, cli, monkeypatch, evaluate):
+    """It was swallowed: mining for hours, or the whole evaluation, came before the next step that would have asked."""
+    stages = {name: STAGES[name] for name in ("in_batch", "mine")[: 2 if evaluate == "mine" else 1]}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    backward = FinetuneTask.backward
+    calls = []
+
+    def signalled(self, *arguments):
+        calls.append(1)
+        if len(calls) == STAGES["in_batch"]["steps"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(self, *arguments)
+
+    monkeypatch.setattr(FinetuneTask, "backward", signalled)
+    answer = cli("train", "--recipe", "tiny.yaml", "--threads", 1)
+    assert answer.code == 143, answer.err
+    assert answer.err.endswith(
+        "wrote trained/tiny/in_batch\nin_batch is finished; the same command goes on from there\n"
+    )
+    assert not [*(tmp_path / "trained" / "tiny").glob("mine*"), *(tmp_path / "trained" / "tiny").glob("results")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_others_says_so_and_can_be_stopped(tmp_path, number):
+    """With RANK and WORLD_SIZE left over from a job it waited without a word, and only SIGKILL ended it."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    code = (
+        "import harness.runtime.processes as p, sys; p._QUIET = 0.1; from harness.cli import main; "
+        "sys.argv = ['harness', 'train', '--recipe', 'tiny.yaml']; main()"
+    )
+    env = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    line = ""
+    while process.poll() is None and "waits for" not in line:
+        line = process.stderr.readline()
+    assert line == "process 0 waits for the 1 others that WORLD_SIZE=2 stands for; 0.1 s so far\n"
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == -number
+
+
+def test_several_processes_need_a_place_to_meet(recipe, bad, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert "MASTER_ADDR and MASTER_PORT do not say where" in bad("train", "--recipe", recipe("in_batch"))
+
+
+def test_what_a_stage_left_damaged_is_named_with_what_to_do(whole, tmp_path, bad):
+    shutil.copytree(whole[0] / "trained", tmp_path / "trained")
+    shutil.copy(whole[0] / "tiny.yaml", tmp_path)
+    tiny = tmp_path / "trained" / "tiny"
+    for stage, broken in (
+        ("distil", "score/scores.npz"),
+        ("hard", "mine/negatives.npz"),
+        ("in_batch", "pretrain/model.safetensors"),
+    ):
+        if (tiny / stage).exists():
+            shutil.rmtree(tiny / stage)
+        path = tiny / broken
+        path.write_bytes(path.read_bytes()[:100])
+        message = bad("train", "--recipe", "tiny.yaml", "--threads", 1)
+        assert f"Remove trained/tiny/{path.parent.name}, and the same command makes it anew" in message
+        shutil.copytree(whole[0] / "trained" / "tiny" / path.parent.name, path.parent, dirs_exist_ok=True)
 
 
 def test_a_finished_stage_leaves_nothing_in_memory(tmp_path, cli, monkeypatch):
@@ -366,7 +455,11 @@ def test_what_an_earlier_version_left_is_found(tmp_path):
         (["in_batch"], ["in_batch.passage_length=99"], "in_batch.passage_length is 99; the model has positions for 64"),
         (["pretrain", "in_batch"], ["in_batch.passage_length=99", "pretrain.length=80"], "pretrain.length is 80; the"),
         (["mine", "teacher"], ["mine.retriever=bm25", "teacher.chunk=3"], "no multiple of 3 at once on 1 process"),
-        (["in_batch"], ["in_batch.batch=101"], "in_batch: a batch of 101 queries was asked for, and there are 100"),
+        (
+            ["in_batch"],
+            ["in_batch.batch=101"],
+            "in_batch.batch is 101 queries, and there are 100 to learn from. Take a smaller one",
+        ),
         (["in_batch"], ["in_batch.batch=1"], "so 2 at least"),
         (["bm25", "in_batch"], ["bm25.retriever=bm26"], "unknown retriever 'bm26'"),
         (["bm25", "in_batch"], ["in_batch.negatives=11"], "in_batch: 11 negatives of each query were asked for, of 10"),
@@ -386,7 +479,7 @@ def test_what_an_earlier_version_left_is_found(tmp_path):
         (["in_batch"], ["name=../evil"], "name: '../evil' is not a plain name"),
         (["pretrain"], ["stages.nope=null"], "there is no stage nope to take out; there is pretrain"),
         (["pretrain"], ["base.model.num_hiden_layers=2"], "model: unknown num_hiden_layers; there is"),
-        (["pretrain"], ["pretrain.steps=true"], "pretrain.steps: Input should be a valid integer"),
+        (["pretrain"], ["pretrain.steps=true"], "stages.pretrain: steps is true; it must be a number"),
         (["in_batch", "bm25", "hard"], ["hard.dense=8"], "hard.dense is 8; the stages before it have a projection to"),
         (["in_batch"], ["in_batch.dense=64"], "dense is 64; the model is 32 wide"),
         (["in_batch"], ["in_batch.dense=0", "in_batch.lexical=0"], "dense and lexical are both 0"),
@@ -397,6 +490,23 @@ def test_what_an_earlier_version_left_is_found(tmp_path):
             "in_batch: 6 negatives of each query were asked for; ",
         ),
         (["in_batch"], ["precision=fp16"], "precision fp16 needs a GPU"),
+        (["in_batch"], ["in_batch.lexical=1000"], "in_batch.lexical is 1,000; the model has 400 terms"),
+        (
+            ["pretrain"],
+            ["base.model.max_position_embeddings=5"],
+            "positions for 5 tokens, and a stage needs 8",
+        ),
+        (["in_batch"], ["in_batch.epochs=.inf"], "stages.in_batch.epochs: Input should be a finite number"),
+        (["in_batch"], ["in_batch.epochs=1e300"], "stages.in_batch.epochs: Input should be less than or equal to"),
+        (
+            ["pretrain"],
+            ["pretrain.group_by_length=yes"],
+            "group_by_length is true; it must be a number",
+        ),
+        (["in_batch"], ["seed=true"], "seed is true; it must be a number"),
+        (["in_batch"], ["in_batch.epochs=1", "in_batch.batch=99", "in_batch.warmup=0.1"], "nothing would be learned"),
+        (["in_batch"], ["in_batch.query_prefix=query: "], "a text with a colon stands in quotes, as in --set"),
+        (["bm25", "hard"], ["bm25.similarity=cosine"], "bm25: retriever bm25: similarity: unknown"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_left(recipe, bad, stages, changes, part):
@@ -506,9 +616,7 @@ def test_two_processes_train_as_one_does(tmp_path, cli):
     stages["pretrain"]["micro_batch"] = 4
     values = RECIPE | {"base": base, "data": data, "stages": stages}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     train = ["train", "--recipe", "tiny.yaml", "--threads", "1", "--output"]
     launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "harness.cli"]
     both = subprocess.run(

@@ -80,6 +80,12 @@ def test_a_micro_batch_is_the_largest_divisor_of_the_share(share, processes):
     assert not [better for better in range(found + 1, 33) if share % better == 0]
 
 
+def test_a_batch_without_divisors_is_told(tmp_path, cli):
+    answer = cli("train", "-R", write(tmp_path, pretrain={"batch": 37}), "--plan")
+    assert "# pretrain.micro_batch is 1, the most up to 32 that a batch of 37 can be cut into" in answer.out
+    assert "micro_batch is" not in cli("train", "-R", write(tmp_path), "--plan").out
+
+
 def test_what_is_given_stays(tmp_path):
     given_ = {"length": 20, "micro_batch": 6, "learning_rate": 0.01}
     recipe = recipe_files.load(write(tmp_path, 64, pretrain=given_), [])

@@ -124,6 +124,16 @@ def test_a_fine_tuning_in_words(write, changes, words):
     assert recipe_files.load(write(SMALL), changes).stages["tune"].words() == words
 
 
+def test_null_is_what_is_not_given_and_one_name_is_a_list(write):
+    values = yaml.safe_load(yaml.safe_dump(SMALL))
+    values["stages"]["tune"] |= {"learning_rate": None, "passage_length": None, "train": "mini"}
+    values["data"] = {"corpora": "a.txt", "train": "mini", "evaluate": "mini"}
+    recipe = recipe_files.load(write(values), [])
+    assert recipe.stages["tune"].learning_rate == 2e-5
+    assert (recipe.data.train, recipe.data.evaluate, recipe.stages["tune"].train) == (("mini",), ("mini",), ("mini",))
+    assert [part.name for part in recipe.data.corpora] == ["a.txt"]
+
+
 def test_every_mistake_is_reported_at_once(write):
     values = yaml.safe_load(yaml.safe_dump(SMALL))
     values["stages"]["pretrain"] |= {"learning_rate": "fast", "lenght": 3}
