@@ -4,7 +4,11 @@ import pytest
 import torch
 
 import harness
+from harness.models import hybrid
+from harness.models.checkpoints import checkpoint
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.run_files import trec
+from harness.retrievers.types import Document
 from tests.support import late, tiny
 from tests.support.cross_encoders import own
 
@@ -61,6 +65,19 @@ def test_options_of_a_hybrid(options, models, tmp_path, monkeypatch):
     for query, expected in whole.items():
         best = next(iter(expected.values()))
         assert next(iter(ours[query].values())) == pytest.approx(best, rel=0.05)
+
+
+def test_titles_as_the_first_of_two_segments(models):
+    """Token types are on the device as well."""
+    docs = [Document("a", "red apples", "grow on trees"), Document("b", "", "the sea")]
+    found = []
+    for device in ("cuda", "cpu"):
+        loaded = checkpoint.load(models / "hybrid", hybrid.read(models / "hybrid"))
+        loaded.encoder.to(device)
+        encoder = TextEncoder(loaded, torch.device(device), "typed pair")
+        found.append(encoder.documents(docs, lambda _: None).dense.astype(float))
+    assert found[0] == pytest.approx(found[1], abs=2e-3)
+    assert found[0][0].any()
 
 
 def test_a_cross_encoder_orders_again_what_bm25_found(models, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ def _compiler():
 
 
 @pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("checks", ["check_training.py", "check_running.py", "check_bench.py"])
+@pytest.mark.parametrize("checks", ["check_training.py", "check_running.py", "check_bench.py", "check_commands.py"])
 def test_on_a_pretended_gpu(checks, tmp_path):
     """A pytest of its own, since torch must find the device when it is imported."""
     settings = ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "--import-mode=importlib", "-p", "no:cacheprovider"]
