@@ -139,7 +139,8 @@ def texts(draw: np.random.Generator, sizes: Sizes, count: int, length: int) -> l
 def encoder(model: Any, sizes: Sizes, lexical: int) -> Any:
     """Of the hybrid, or of the whole CLS vector where `lexical` is 0."""
     from harness.models.hybrid import HybridSpec
-    from harness.models.layers.encoder import Encoder, mlm_head
+    from harness.models.layers.encoder import Encoder
+    from harness.models.layers.families import mlm_head
 
     dense = sizes.half if lexical else sizes.hidden
     projection = torch.nn.Linear(sizes.hidden, dense, bias=False) if lexical else None

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from harness.bench.collate import CLS, CONTINUES, MASK, PAD, SEP, V, plain
 from harness.models.layers import fused_vocabulary
-from harness.models.layers.encoder import mlm_head
+from harness.models.layers.families import mlm_head
 from harness.models.losses import pretraining as losses
 from harness.models.pretraining.config import PretrainConfig
 from harness.models.pretraining.mae import DupMAE, PretrainBatch, ordinary

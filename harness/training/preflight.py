@@ -29,7 +29,7 @@ def check_names(recipe: Recipe) -> None:
             resolve(recipe.place(name))
     for part in recipe.corpora:
         with _sourced(part.name, data):
-            corpora.check(part, recipe.place(part.name))
+            corpora.check(recipe.place(part.name))
     outlook = Outlook(data, tuple(recipe.stages))
     for outlook.name, stage in recipe.stages.items():
         try:

@@ -29,7 +29,7 @@ class Strict(BaseModel):
 
 
 class CorpusPart(Strict):
-    """Texts to pre-train on: an ir_datasets id, a BEIR folder, a .jsonl or .txt file (.gz, .xz) or a folder of them."""
+    """Texts to learn from: any collection, a .jsonl or .txt file (.gz, .xz), or a folder of such files."""
 
     name: str
     documents: int | None = Field(None, ge=1)  # the first ones only

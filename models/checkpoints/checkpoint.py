@@ -18,7 +18,8 @@ from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
 from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 from harness.models.hybrid import HybridSpec
-from harness.models.layers.encoder import Encoder, mlm_head
+from harness.models.layers.encoder import Encoder
+from harness.models.layers.families import mlm_head
 
 PROJECTION = "cls_projection.safetensors"
 CROSS_ENCODER = "cross_encoder.json"  # marks a teacher, which reads pairs and makes no vectors

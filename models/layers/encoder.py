@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.models.hybrid import HybridSpec
+from harness.models.layers.families import WordHead
 
 Head = Callable[[Tensor], Tensor]
 # how many logits may be held at once: [B,L,V] of a batch is many times this
@@ -165,30 +166,14 @@ def top_terms(pooled: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.where(weights == 0, 0, ids), weights
 
 
-def mlm_head(model: Any) -> nn.Module:
-    """The part of a `transformers` masked-LM model that maps hidden states to logits.
-
-    Raises ValueError for an architecture whose head is not known here.
-    """
-    kind = model.config.model_type
-    if kind == "bert":
-        return _module(model.cls)
-    if kind in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        return _module(model.lm_head)
-    if kind == "distilbert":
-        return nn.Sequential(model.vocab_transform, model.activation, model.vocab_layer_norm, model.vocab_projector)
-    raise ValueError(
-        f"the masked-LM head of {kind!r} is not known; there is bert, camembert, distilbert, mpnet, roberta, "
-        "xlm-roberta"
-    )
-
-
-def decoder_of(head: Head) -> tuple[nn.Module, nn.Linear]:
-    """A masked-LM head of `mlm_head` in two: what makes states of states [*,H], and the linear map to the V logits.
+def decoder_of(head: Head) -> tuple[nn.Module, nn.Linear | WordHead]:
+    """A head of `families.mlm_head` in two: what makes states of states [*,H], and the linear map to the V logits.
 
     Raises ValueError for a head that does not end in such a map with a bias.
     """
     whole: Any = head
+    if isinstance(head, WordHead):
+        return head.transform, head
     inner = getattr(whole, "predictions", whole)
     parts: list[Any] = []
     if inner is not whole:  # bert
@@ -200,9 +185,3 @@ def decoder_of(head: Head) -> tuple[nn.Module, nn.Linear]:
     if not parts or not isinstance(parts[-1], nn.Linear) or parts[-1].bias is None:
         raise ValueError(f"the masked-LM head {type(head).__name__} does not end in a linear map with a bias")
     return nn.Sequential(*parts[:-1]), parts[-1]
-
-
-def _module(part: Any) -> nn.Module:
-    if not isinstance(part, nn.Module):
-        raise TypeError(f"expected a module, got {type(part).__name__}")
-    return part

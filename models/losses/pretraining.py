@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.models.layers import fused_vocabulary
 from harness.models.layers.encoder import Head, decoder_of, max_pooled_logits, vocabulary_width
+from harness.models.layers.families import WordHead
 
 IGNORED = -100
 
@@ -84,7 +85,7 @@ def bag_of_words(pooled: Tensor, ids: Tensor, ordinary: Tensor, over_n: bool) ->
     return loss.mean()
 
 
-def _taken_apart(head: Head, states: Tensor) -> tuple[nn.Module, nn.Linear] | None:
+def _taken_apart(head: Head, states: Tensor) -> tuple[nn.Module, nn.Linear | WordHead] | None:
     """The two parts of a head that `layers.fused_vocabulary` needs; None without such parts, or for float16."""
     if not fused_vocabulary.fits(states):
         return None

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.layers.decoder import EnhancedDecoderLayer
-from harness.models.layers.encoder import mlm_head
+from harness.models.layers.families import (
+    embedded,
+    embedded_states,
+    has_positions,
+    layer_shape,
+    learned_positions,
+    mlm_head,
+    position_table,
+)
 from harness.models.losses import pretraining as losses
 from harness.models.pretraining.config import Kind, PretrainConfig
 
@@ -39,22 +47,29 @@ class PretrainLoss:
 class RetroMAE(nn.Module):
     """Masked language model, and the enhanced decoder that rebuilds the text from the CLS vector.
 
-    `bert_mlm` is a `transformers` BERT masked-LM model; the decoder shares its embeddings and its head. `decoder` is
-    the one new layer, thrown away after pre-training.
+    `lm` is a masked-LM model of `transformers`, of any of `harness.models.layers.families`; the decoder shares its
+    embeddings and its head. `decoder` is the one new layer, thrown away after pre-training. So are `positions`, which
+    there are where the model has no absolute position embeddings (ModernBERT, DeBERTa): of a query that is CLS and
+    nothing else (equation 2) attention could not tell which token to rebuild.
     """
 
     kind: Kind = "RetroMAE"
 
-    def __init__(self, bert_mlm: Any, config: PretrainConfig | None = None) -> None:
+    def __init__(self, lm: Any, config: PretrainConfig | None = None) -> None:
         super().__init__()
         self.config = config or PretrainConfig.paper(self.kind)
         if self.config.kind != self.kind:
             raise ValueError(f"{type(self).__name__} was given a configuration of kind {self.config.kind!r}")
-        self.lm = bert_mlm
-        self.decoder = EnhancedDecoderLayer(bert_mlm.config)
-        self.decoder.apply(_initialise(float(bert_mlm.config.initializer_range)))
+        self.lm = lm
+        shape = layer_shape(lm.config)
+        self.decoder = EnhancedDecoderLayer(shape)
+        self.decoder.apply(_initialise(float(shape.initializer_range)))
+        absent = position_table(lm.base_model) is None
+        self.positions = learned_positions(lm.config, float(shape.initializer_range)) if absent else None
         if not self.config.reconstruction_weight:
             self.decoder.requires_grad_(False)  # nothing flows through it
+            if self.positions is not None:
+                self.positions.requires_grad_(False)
 
     def forward(self, batch: PretrainBatch) -> PretrainLoss:
         """All losses of one batch. Raises ValueError for a batch without a single labelled token."""
@@ -76,15 +91,20 @@ class RetroMAE(nn.Module):
 
     def _decode(self, cls: Tensor, batch: PretrainBatch) -> Tensor:
         """The two streams of equation 2 through the one layer: [B,L,H] from the CLS vector [B,1,H]."""
-        embeddings = self.lm.base_model.embeddings
-        length = batch.decoder_input_ids.shape[1]
-        words = embeddings(input_ids=batch.decoder_input_ids)  # [B,L,H], positions in it
+        base, length = self.lm.base_model, batch.decoder_input_ids.shape[1]
+        words = embedded(base, batch.decoder_input_ids)  # [B,L,H]
+        table = position_table(base) if self.positions is None else self.positions.weight
+        assert table is not None
+        positions = table[:length]  # [L,H]
+        if not has_positions(base):
+            words = words + positions
         context = torch.cat((cls, words[:, 1:]), dim=1)
         if self.config.decoder_query == "embedding_block":
-            query = embeddings(inputs_embeds=cls.expand(-1, length, -1).contiguous())
+            query = embedded_states(base, cls.expand(-1, length, -1).contiguous())
+            if not has_positions(base):
+                query = query + positions
         else:
-            positions = torch.arange(length, device=cls.device)
-            query = cls + embeddings.position_embeddings(positions)
+            query = cls + positions
         return self.decoder(query, context, batch.decoder_mask)  # type: ignore[no-any-return]
 
     def _bow(self, head: nn.Module, hidden: Tensor, batch: PretrainBatch) -> Tensor:

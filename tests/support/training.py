@@ -16,7 +16,8 @@ from harness.models.finetuning.biencoder import BiEncoder
 from harness.models.finetuning.examples import Examples, FinetuneConfig
 from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.layers.encoder import Encoder, mlm_head
+from harness.models.layers.encoder import Encoder
+from harness.models.layers.families import mlm_head
 from harness.models.pretraining.config import PretrainConfig
 from harness.models.pretraining.mae import DupMAE
 from harness.models.pretraining.masking import Collator, Vocabulary

@@ -1,4 +1,4 @@
-"""Texts to pre-train on, from wherever they lie: ir_datasets, BEIR folders, JSON lines, plain lines."""
+"""Texts to learn from, wherever they lie: JSON lines, plain lines, and the documents of any collection."""
 
 import json
 from collections.abc import Iterator
@@ -55,30 +55,61 @@ def stamp(part: CorpusPart, place: str) -> list[Any]:
 
     Raises InputError for a corpus that is not there.
     """
-    files = _files(place)
-    if files is None:
-        _check_known(part.name)
-        return [part.name, version("ir_datasets"), part.documents, part.join]
-    return [[path.name, sha256(path)] for path in files] + [part.documents, part.join]
+    sources = _sources(place)
+    files = [[source.name, sha256(source)] for source in sources if isinstance(source, Path)]
+    ids = [source for source in sources if isinstance(source, str)]
+    return [*files, *ids, *([version("ir_datasets")] if ids else []), part.documents, part.join]
 
 
-def check(part: CorpusPart, place: str) -> None:
+def check(place: str) -> None:
     """Raise InputError for a corpus that is not there; none is read."""
-    if _files(place) is None:
-        _check_known(part.name)
+    _sources(place)
 
 
 def _all(name: str) -> Iterator[Document]:
-    files = _files(name)
-    if files is None:
-        yield from _from_library(name)
-        return
-    for path in files:
-        plain = path.name.removesuffix(path.suffix) if path.suffix in ENDS else path.name
+    from harness.datasets.ir_datasets_source import documents_of
+
+    for source in _sources(name):
+        if isinstance(source, str):
+            yield from documents_of(source)
+            continue
+        plain = source.name.removesuffix(source.suffix) if source.suffix in ENDS else source.name
         if plain.endswith(".txt"):
-            yield from (Document("", "", line.strip()) for _, line in text_lines(path))
+            yield from (Document("", "", line.strip()) for _, line in text_lines(source))
         else:
-            yield from _json_lines(path)
+            yield from _json_lines(source)
+
+
+def _sources(name: str) -> list[Path | str]:
+    """The files that a corpus is made of, or ids of ir_datasets; a collection stands for its documents.
+
+    Raises InputError for a name that is none of these.
+    """
+    from harness.datasets.beir_folder import FolderSource
+    from harness.datasets.dataset import resolve
+    from harness.datasets.ir_datasets_source import known_ids
+    from harness.datasets.rules import LICENSED
+
+    files = _files(name)
+    if files is not None:
+        return [*files]
+    if name in known_ids():
+        return [name]
+    try:
+        found = resolve(name)
+    except InputError as error:
+        if name in LICENSED:
+            raise
+        raise InputError(
+            f"there is no corpus {name}: no file or folder here or under the recipe's root (HARNESS_DATA, ./data, "
+            "../shared, or --set root=FOLDER), and no collection that `harness run` knows. Texts are .jsonl with "
+            "`text` (and `title`), or .txt with one a line, plain, .gz or .xz."
+        ) from error
+    sources: list[Path | str] = []
+    for dataset in found:
+        folder = dataset.source.folder if isinstance(dataset.source, FolderSource) else None
+        sources += [dataset.dataset_id] if folder is None else _files(str(folder)) or []
+    return sources
 
 
 def _files(name: str) -> list[Path] | None:
@@ -114,21 +145,3 @@ def _json_lines(path: Path) -> Iterator[Document]:
         except UnicodeEncodeError as error:
             raise InputError(f"{path}, line {number}: holds half of a surrogate pair, which is no text.") from error
         yield document
-
-
-def _from_library(name: str) -> Iterator[Document]:
-    from harness.datasets.ir_datasets_source import documents_of
-
-    _check_known(name)
-    yield from documents_of(name)
-
-
-def _check_known(name: str) -> None:
-    from harness.datasets.ir_datasets_source import known_ids
-
-    if name not in known_ids():
-        raise InputError(
-            f"there is no corpus {name}: no file or folder here or under the recipe's root (HARNESS_DATA, ./data, "
-            "../shared, or --set root=FOLDER), and no ir_datasets id. Texts are .jsonl with `text` (and `title`), or "
-            ".txt with one a line, plain, .gz or .xz."
-        )

@@ -12,7 +12,8 @@ from harness.models.finetuning.examples import Examples, FinetuneConfig, check
 from harness.models.finetuning.gradient_cache import chunks, replay, represent
 from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
-from harness.models.layers.encoder import Encoder, mlm_head
+from harness.models.layers.encoder import Encoder
+from harness.models.layers.families import mlm_head
 from harness.models.training.config import LoopConfig
 from harness.models.training.loop import fit
 from harness.models.training.tokens import Ragged

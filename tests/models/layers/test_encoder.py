@@ -15,7 +15,8 @@ from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub
 from harness.models.errors import CheckpointError
 from harness.models.hybrid import HybridSpec
-from harness.models.layers.encoder import decoder_of, max_pooled_at, max_pooled_logits, mlm_head, top_terms
+from harness.models.layers.encoder import decoder_of, max_pooled_at, max_pooled_logits, top_terms
+from harness.models.layers.families import mlm_head
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.types import Document, Query
 from tests.support import tiny

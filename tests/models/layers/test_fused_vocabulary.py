@@ -10,7 +10,8 @@ from torch.nn import functional
 from transformers import DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
 from harness.models.layers import fused_vocabulary
-from harness.models.layers.encoder import max_pooled_logits, mlm_head
+from harness.models.layers.encoder import max_pooled_logits
+from harness.models.layers.families import mlm_head
 from harness.models.losses import pretraining as losses
 from tests.support import tiny
 

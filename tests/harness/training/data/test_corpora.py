@@ -72,3 +72,19 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 99)[:-9])
     with pytest.raises(InputError, match="damaged gzip data"):
         read(tmp_path)
+
+
+def test_any_collection_that_the_loader_knows(beir, ir_home, monkeypatch, tmp_path):
+    """By the names of `harness run`: the embedded one, an alias, a folder with its split, one under HARNESS_HOME."""
+    assert len(read("mini")) == 300
+    folder = beir()
+    assert read(folder / "test") == read(folder)
+    assert read("beir/scifact", documents=2) == read("beir/scifact/test", documents=2)
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    folder.parent.joinpath("datasets/beir").mkdir(parents=True)
+    folder.rename(tmp_path / "datasets/beir/robust04")
+    assert read("beir/robust04")[0] == "Apples red apples grow on trees"
+    part = CorpusPart(name="mini")
+    assert stamp(part, "mini")[0][0] == "corpus.jsonl"
+    with pytest.raises(InputError, match="is not distributed with ir_datasets"):
+        read("beir/bioasq")
