@@ -97,7 +97,7 @@ def prepare(context: Context) -> dict[str, StageFolder]:
     recipe = context.recipe
     places = _places(context, base)
     done = {name for name, place in places.items() if place.finished}
-    preflight.check(recipe, base.path, accelerator.num_processes, done)
+    preflight.check(recipe, base.path, accelerator.num_processes, done, accelerator.mixed_precision)
     # in the stages' order, in which all processes open them
     asked = dict.fromkeys(names for stage in recipe.stages.values() if (names := recipe.learns_from(stage)))
     preflight.check_examples(recipe, {names: len(context.opened(names).positives) for names in asked})

@@ -41,10 +41,10 @@ def check_names(recipe: Recipe) -> None:
             outlook.left.setdefault(what, []).append(outlook.name)
 
 
-def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = ()) -> None:
+def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = (), mixed: str = "no") -> None:
     """Raise InputError that lists what the stages ask of the model in `base`, or of so many processes, in vain.
 
-    Stages that are `done` ask for nothing any more, but those after them begin from what they leave.
+    `mixed` is the mixed precision. Stages that are `done` ask for nothing any more, but those after them begin from what they leave.
     """
     from transformers import AutoConfig
 
@@ -62,6 +62,11 @@ def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = ()
         processes=processes,
     )
     wrong: list[str] = []
+    if outlook.family == "deberta" and mixed != "no":
+        wrong.append(
+            f"the base is a 'deberta' model, which transformers cannot train in {mixed} (v2 and v3 it can). "
+            "--set precision=fp32 can"
+        )
     if outlook.positions < _LEAST:
         wrong.append(f"the base has positions for {outlook.positions} tokens, and a stage needs {_LEAST} at least")
     for outlook.name, stage in recipe.stages.items():

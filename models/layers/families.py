@@ -21,7 +21,7 @@ HEADS = {
     "modernbert": "modernbert",
 }
 FAMILIES = tuple(sorted(HEADS))
-_FROM_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")  # positions are counted from the padding id on
+_FROM_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions are counted from behind the padding id
 
 
 class WordHead(nn.Module):
@@ -120,7 +120,9 @@ def position_table(base: Any) -> Tensor | None:
     table: Tensor = base.embeddings.position_embeddings.weight
     if table.shape[1] != base.config.hidden_size:
         return None
-    return table[base.config.pad_token_id + 1 :] if base.config.model_type in _FROM_PADDING else table
+    kind = base.config.model_type
+    first = base.config.pad_token_id + 1 if kind in _FROM_PADDING else 2 if kind == "mpnet" else 0
+    return table[first:]
 
 
 def layer_shape(config: Any) -> Any:

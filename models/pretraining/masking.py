@@ -33,17 +33,22 @@ class Vocabulary:
     sep_id: int
     pad_id: int
     mask_id: int
-    continues: Tensor  # [V] bool
+    continues: Tensor | None  # [V] bool; None where an entry does not say: the tokenizer must, token by token
 
     @classmethod
     def of(cls, tokenizer: Any, prefix: str = "##") -> "Vocabulary":
-        """Read a WordPiece tokenizer of `transformers`. Raises ValueError where it lacks a special token."""
+        """Read a tokenizer of `transformers`; WordPiece marks what goes on with `prefix`, others mark nothing so.
+
+        Raises ValueError where it lacks a special token.
+        """
         ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
         missing = [name for name, value in ids.items() if value is None]
         if missing:
             raise ValueError(f"the tokenizer has no {', '.join(missing)} token; masking needs cls, sep, pad and mask")
         tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        continues = torch.tensor([token.startswith(prefix) for token in tokens])
+        marked = torch.tensor([token.startswith(prefix) for token in tokens])
+        wordpiece = type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "WordPiece"
+        continues = marked if wordpiece or not getattr(tokenizer, "is_fast", False) else None
         return cls(len(tokenizer), ids["cls"], ids["sep"], ids["pad"], ids["mask"], continues)
 
 
@@ -56,16 +61,17 @@ class Collator:
     max_length: int
     seed: int = 0
 
-    def __call__(self, texts: Sequence[Ids], step: int) -> PretrainBatch:
+    def __call__(self, texts: Sequence[Ids], step: int, starts: Sequence[Any] | None = None) -> PretrainBatch:
         """Return the batch of `texts` (token ids without special tokens) at `step`.
 
-        Raises ValueError for a text without a token.
+        `starts` says of each text which tokens begin a word; without it the vocabulary does. Raises ValueError for a
+        text without a token, or where neither says it.
         """
-        vocabulary, config = self.vocabulary, self.config
+        config = self.config
         draw = torch.Generator().manual_seed(mixed(self.seed, step))
         ids, attended = self._pad(texts)  # [B,L]
         words = ordinary(attended)
-        number = _word_numbers(ids, words, vocabulary.continues)  # [B,L], the last number for what is no word
+        number = _word_numbers(words, self._starts(ids, starts))  # [B,L], the last number for what is no word
         slots = int(number.max()) + 1
         exact = config.masks == "exact"
 
@@ -108,6 +114,18 @@ class Collator:
         ids.scatter_(1, ends + 1, self.vocabulary.sep_id)
         return ids, place <= ends + 1
 
+    def _starts(self, ids: Tensor, starts: Sequence[Any] | None) -> Tensor:
+        """Which positions [B,L] begin a word."""
+        if starts is None:
+            if self.vocabulary.continues is None:
+                raise ValueError("this tokenizer does not mark words in its entries: say which tokens begin one")
+            return ~self.vocabulary.continues[ids]
+        found = torch.zeros(ids.shape, dtype=torch.bool)
+        for row, own in enumerate(starts):
+            kept = torch.from_numpy(np.asarray(own, dtype=np.bool_)[: self.max_length - 2])
+            found[row, 1 : 1 + len(kept)] = kept
+        return found
+
     def _corrupt(self, ids: Tensor, chosen: Tensor, draw: torch.Generator) -> Tensor:
         """Replace chosen tokens by [MASK], by a random token, or not, in the configured shares."""
         masked, random, _ = self.config.corruption
@@ -120,9 +138,9 @@ class Collator:
         return torch.where(chosen & (share >= masked + random), ids, corrupted)
 
 
-def _word_numbers(ids: Tensor, words: Tensor, continues: Tensor) -> Tensor:
+def _word_numbers(words: Tensor, starts: Tensor) -> Tensor:
     """Number the words of each sequence from 0; special tokens and padding share the number after the last."""
-    starts = words & ~continues[ids]
+    starts = words & starts
     starts[:, 1] = words[:, 1]  # a text cut in the middle of a word begins one all the same
     number = starts.long().cumsum(1) - 1  # [B,L]
     return torch.where(words, number, number.max() + 1)

@@ -1,6 +1,6 @@
 """Pre-training as the loop sees it: from tokens to the gradients of one global batch (paper, section 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.models.pretraining.mae import PretrainBatch, PretrainLoss, RetroMAE
 from harness.models.pretraining.masking import Collator
 from harness.models.training.gather import exchanging_once
-from harness.models.training.tokens import Tokens, chosen, chosen_by_length
+from harness.models.training.tokens import Starts, Tokens, chosen, chosen_by_length
 
 _PROBED = 256  # texts that tell how far vectors are from collapse
 Pieces = list[tuple[PretrainBatch, list[int]]]  # the micro-batches of this process, and the numbers of their texts
@@ -24,6 +24,7 @@ class PretrainTask:
 
     With `group_by_length` the texts of so many batches are sorted by length, and those of near length share a
     micro-batch (`harness.models.training.tokens.chosen_by_length`): fewer pads, and each text still once an epoch.
+    `starts` says which tokens begin a word, where the tokenizer's entries do not.
 
     Raises ValueError where `batch` is not a multiple of `micro_batch` times the number of processes, or is more than
     there are texts.
@@ -39,6 +40,7 @@ class PretrainTask:
         rank: int = 0,
         processes: int = 1,
         group_by_length: int | None = None,
+        starts: Starts | None = None,
     ) -> None:
         if batch % (micro_batch * processes):
             raise ValueError(
@@ -48,7 +50,7 @@ class PretrainTask:
             raise ValueError(f"a batch of {batch:,} was asked for, and there are {len(tokens):,} texts")
         self.module, self.tokens, self.collator = module, tokens, collator
         self.batch, self.micro_batch, self.rank, self.processes = batch, micro_batch, rank, processes
-        self.group_by_length = group_by_length
+        self.group_by_length, self.starts = group_by_length, starts
 
     def prepare(self, step: int) -> Pieces:
         """Collate this process's micro-batches of the step."""
@@ -58,9 +60,12 @@ class PretrainTask:
         found = []
         for piece in mine:
             numbers = rows[piece * self.micro_batch : (piece + 1) * self.micro_batch].tolist()
-            texts: list[Any] = [self.tokens[i] for i in numbers]
-            found.append((self.collator(texts, step * pieces + piece), numbers))
+            found.append((self._collated(numbers, step * pieces + piece), numbers))
         return found
+
+    def _collated(self, numbers: Sequence[int], step: int) -> PretrainBatch:
+        starts = None if self.starts is None else [self.starts[i] for i in numbers]
+        return self.collator([self.tokens[i] for i in numbers], step, starts)
 
     def _rows(self, step: int) -> Any:
         """The numbers of the step's texts [B], micro-batch by micro-batch."""
@@ -98,7 +103,7 @@ class PretrainTask:
     def _probe(self) -> PretrainBatch:
         """The last texts, collated."""
         count = len(self.tokens)
-        return self.collator([self.tokens[i] for i in range(max(0, count - _PROBED), count)], 0)
+        return self._collated(range(max(0, count - _PROBED), count), 0)
 
     def validate(self, accelerator: Any) -> dict[str, float]:
         """How far the vectors of some texts are from collapse (`spread`)."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_IDS, _OFFSETS, _HEADER = "ids.bin", "offsets.bin", "tokens.json"
+_IDS, _OFFSETS, _STARTS, _HEADER = "ids.bin", "offsets.bin", "starts.bin", "tokens.json"
 _TEXTS_AT_ONCE = 1_000
 
 
@@ -43,11 +43,24 @@ class Ragged:
 Tokens = Ragged
 
 
+class Starts:
+    """Which tokens begin a word, of N texts: a bit for each token of `Tokens` with the same offsets."""
+
+    def __init__(self, bits: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+        self._bits, self._offsets = bits, offsets
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.bool_]:
+        first, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        own = np.unpackbits(self._bits[first // 8 : -(-end // 8)])
+        return own[first % 8 : first % 8 + end - first].astype(np.bool_)
+
+
 class Written(NamedTuple):
-    """A store that `write` made or found, and the number of texts it left out as too short."""
+    """A store that `write` made or found, the texts it left out as too short, and word starts where they were asked."""
 
     tokens: Tokens
     left_out: int
+    starts: Starts | None = None
 
 
 def write(
@@ -58,13 +71,14 @@ def write(
     *,
     shortest: int = 0,
     split: bool = False,
+    words: bool = False,
     done: Callable[[int], None] = lambda _count: None,
 ) -> Written:
     """Tokenise `texts` into `folder`, at most `length` tokens each (special ones not counted); found again if there.
 
     A longer text is cut, or, with `split`, goes on as a text of its own. Pieces of fewer than `shortest` tokens are
-    left out and counted. The folder is written beside itself and renamed: it is whole or not there. `done` hears of
-    every thousand texts.
+    left out and counted. With `words` it is kept as well which tokens begin a word, as the tokenizer says. The folder
+    is written beside itself and renamed: it is whole or not there. `done` hears of every thousand texts.
     """
     if (folder / _HEADER).is_file():
         return read(folder)
@@ -74,35 +88,72 @@ def write(
     new.mkdir(parents=True)
     lengths: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
     left_out = 0
-    with (new / _IDS).open("wb") as file:
-        for count, rows in _tokenised(tokenizer, texts, length, split):
-            kept = [row for row in rows if len(row) >= shortest]
+    bits = _Bits()
+    with (new / _IDS).open("wb") as file, (new / _STARTS).open("wb") as begun:
+        for count, rows, starts in _tokenised(tokenizer, texts, length, split, words):
+            long = [len(row) >= shortest for row in rows]
+            kept = [row for row, there in zip(rows, long, strict=True) if there]
             left_out += len(rows) - len(kept)
             file.write(np.array([token for row in kept for token in row], dtype=kind).tobytes())
+            begun.write(bits.bytes_of(start for own, there in zip(starts, long, strict=True) if there for start in own))
             lengths.append(np.array([len(row) for row in kept], dtype=np.int64))
             done(count)
+        begun.write(bits.rest())
+    if not words:
+        (new / _STARTS).unlink()
     np.concatenate(lengths).cumsum().tofile(new / _OFFSETS)
     (new / _HEADER).write_text(json.dumps({"dtype": kind.name, "left_out": left_out}))
     new.rename(folder)
     return read(folder)
 
 
-def _tokenised(tokenizer: Any, texts: Iterable[str], length: int, split: bool) -> Iterator[tuple[int, list[list[int]]]]:
-    """Yield how many texts were read at once, and the rows of token ids that they gave."""
+class _Bits:
+    """Packs bits into bytes, across calls."""
+
+    def __init__(self) -> None:
+        self._over: list[bool] = []  # fewer than eight
+
+    def bytes_of(self, more: Iterable[bool]) -> bytes:
+        """The whole bytes that there are now."""
+        every = [*self._over, *more]
+        whole = len(every) - len(every) % 8
+        self._over = every[whole:]
+        return np.packbits(np.array(every[:whole], dtype=np.bool_)).tobytes()
+
+    def rest(self) -> bytes:
+        """The last ones, filled up."""
+        return np.packbits(np.array(self._over, dtype=np.bool_)).tobytes()
+
+
+def _tokenised(
+    tokenizer: Any, texts: Iterable[str], length: int, split: bool, words: bool
+) -> Iterator[tuple[int, list[list[int]], list[list[bool]]]]:
+    """Yield how many texts were read at once, the rows of token ids that they gave, and which begin a word.
+
+    The last is empty for each row unless `words`.
+    """
     source = iter(texts)
     while part := list(islice(source, _TEXTS_AT_ONCE)):
         limits = {} if split else {"truncation": True, "max_length": length}
-        found = tokenizer(
+        answer = tokenizer(
             part,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
             **limits,
-        )["input_ids"]
+        )
+        found = answer["input_ids"]
+        starts = [_starts(answer.word_ids(n)) for n in range(len(part))] if words else [[] for _ in part]
         if split:
-            found = [row[at : at + length] for row in found for at in range(0, max(1, len(row)), length)]
-        yield len(part), found
+            pieces = [(n, at) for n, row in enumerate(found) for at in range(0, max(1, len(row)), length)]
+            found = [found[n][at : at + length] for n, at in pieces]
+            starts = [starts[n][at : at + length] for n, at in pieces]
+        yield len(part), found, starts
+
+
+def _starts(numbers: list[int | None]) -> list[bool]:
+    return [n == 0 or number != numbers[n - 1] for n, number in enumerate(numbers)]
 
 
 def read(folder: Path) -> Written:
@@ -111,7 +162,12 @@ def read(folder: Path) -> Written:
     path = folder / _IDS
     # an empty file cannot be mapped
     ids = np.memmap(path, dtype=header["dtype"], mode="r") if path.stat().st_size else np.empty(0, header["dtype"])
-    return Written(Tokens(ids, np.fromfile(folder / _OFFSETS, dtype=np.int64)), header["left_out"])
+    offsets = np.fromfile(folder / _OFFSETS, dtype=np.int64)
+    path = folder / _STARTS
+    starts = None
+    if path.is_file():
+        starts = Starts(np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8), offsets)
+    return Written(Tokens(ids, offsets), header["left_out"], starts)
 
 
 def chosen(seed: int, step: int, batch: int, count: int) -> npt.NDArray[np.int64]:

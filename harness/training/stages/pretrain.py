@@ -15,7 +15,7 @@ from harness.training.schedule import Rate, Schedule
 from harness.training.stage import ENCODER, Facts, Outlook, register
 
 if TYPE_CHECKING:
-    from harness.models.training.tokens import Tokens
+    from harness.models.training.tokens import Written
     from harness.training.context import Context
 
 _AT_ONCE = 32  # texts of a micro-batch, where a recipe does not say
@@ -98,9 +98,13 @@ class Pretrain(Schedule):
                 f"{outlook.name}: a batch of {self.batch} is no multiple of micro-batches of {self.micro_batch} on "
                 f"{outlook.on_processes}"
             )
-        if outlook.family != "bert" or not outlook.head:
-            found = f"a {outlook.family!r} model" if outlook.family != "bert" else "one without a masked-LM head"
-            yield f"{outlook.name}: pre-training is written for BERT's masked-LM, and the base is {found}"
+        from harness.models.layers.families import FAMILIES
+
+        if outlook.family not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            yield f"{outlook.name}: the base is a {outlook.family!r} model, and pre-training knows {known}"
+        elif not outlook.head:
+            yield f"{outlook.name}: pre-training begins with a masked-LM, and the base has no masked-LM head"
         yield from outlook.too_long(length=self.settled("length"))
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
@@ -116,14 +120,18 @@ class Pretrain(Schedule):
         from harness.models.training.seeds import mixed
         from harness.training.base_model import load_masked_lm
         from harness.training.context import added, choose_attention, fit_stage, sound
+        from harness.training.student import special_ids
 
         model, tokenizer = load_masked_lm(context.encoder)
-        texts = self._tokens(context, tokenizer)
+        vocabulary = sound(name, lambda: Vocabulary.of(tokenizer))
+        special_ids(tokenizer, context.encoder)
+        written = self._tokens(context, tokenizer, vocabulary.continues is None)
+        texts = written.tokens
         config = self.objective.config()
         torch.manual_seed(mixed(context.recipe.seed, 1))
         module = (DupMAE if config.kind == "DupMAE" else RetroMAE)(model, config)
         module.decoder.written_out = choose_attention(context, model, self.settled("length"))
-        collator = Collator(Vocabulary.of(tokenizer), config, self.settled("length"), context.recipe.seed)
+        collator = Collator(vocabulary, config, self.settled("length"), context.recipe.seed)
         task = sound(
             name,
             lambda: PretrainTask(
@@ -134,6 +142,7 @@ class Pretrain(Schedule):
                 self.settled("micro_batch"),
                 **context.share,
                 group_by_length=self.group_by_length,
+                starts=written.starts,
             ),
         )
         settings = self.loop(len(texts), context.recipe.seed)
@@ -151,8 +160,8 @@ class Pretrain(Schedule):
     def _shown(self, data: Data) -> list[str]:
         return [part.shown for part in self.texts(data)]
 
-    def _tokens(self, context: "Context", tokenizer: Any) -> "Tokens":
-        """The tokenised corpora, cached; what is too short to learn from is left out and said."""
+    def _tokens(self, context: "Context", tokenizer: Any, words: bool) -> "Written":
+        """The tokenised corpora, cached, with word starts if `words`; what is too short to learn from is left out."""
         from harness.models.training import tokens
         from harness.runtime.hashing import digest
         from harness.training.context import vocabulary_hash
@@ -169,6 +178,7 @@ class Pretrain(Schedule):
                 self.settled("length") - 2,
                 shortest=2,
                 split=self.long_texts == "split",
+                words=words,
                 done=meter.advance,
             )
         names = ", ".join(part.name for part in parts)
@@ -178,4 +188,4 @@ class Pretrain(Schedule):
             raise InputError(
                 f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them."
             )
-        return found.tokens
+        return found
