@@ -44,7 +44,8 @@ def check_names(recipe: Recipe) -> None:
 def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = (), mixed: str = "no") -> None:
     """Raise InputError that lists what the stages ask of the model in `base`, or of so many processes, in vain.
 
-    `mixed` is the mixed precision. Stages that are `done` ask for nothing any more, but those after them begin from what they leave.
+    `mixed` is the mixed precision. Stages that are `done` ask for nothing any more, but those after them begin from
+    what they leave.
     """
     from transformers import AutoConfig
 

@@ -1,12 +1,13 @@
 """A tiny masked-LM model of each encoder family, random and without dropout."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from harness.models.checkpoints.weights import quiet
-from tests.support import tiny
+from tests.support import tiny, tokenizers
 
 SIZE = len(dict.fromkeys(tiny.VOCABULARY))
 _SHAPE = {
@@ -43,9 +44,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def masked_lm(name: str, seed: int = 0) -> Any:
+def kind_of(name: str) -> str:
+    """The `model_type` of `CONFIGS[name]`."""
+    return name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+
+
+def masked_lm(name: str, seed: int = 0, **changes: Any) -> Any:
     """The model of `CONFIGS[name]`, in evaluation mode."""
-    kind = name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+    config = AutoConfig.for_model(kind_of(name), **(_SHAPE | CONFIGS[name] | changes))
     torch.manual_seed(seed)
     with quiet():
-        return AutoModelForMaskedLM.from_config(AutoConfig.for_model(kind, **(_SHAPE | CONFIGS[name]))).eval()
+        return AutoModelForMaskedLM.from_config(config).eval()
+
+
+def save(folder: Path, name: str) -> Path:
+    """The model of `CONFIGS[name]` with the kind of tokenizer that its family has."""
+    tokenizer = tokenizers.of_family(kind_of(name))
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "cls", "sep")}
+    ids |= {"bos_token_id": ids["cls_token_id"], "eos_token_id": ids["sep_token_id"]}
+    with quiet():
+        masked_lm(name, vocab_size=len(tokenizer), **ids).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
