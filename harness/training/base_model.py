@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, hub, layouts
 from harness.models.checkpoints.weights import positions
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
@@ -23,7 +22,7 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int, keep: boo
     """Write the model that the first stage starts from into `folder`.
 
     With `keep` a checkpoint stays what it is: pooling, projection, prefixes, similarity, temperature and scale are
-    those of its files. Else it is a masked-LM to pre-train.
+    those of its files. Else it is a masked-LM to pre-train, which keeps pooling, prefixes and similarity alone.
 
     Raises InputError for a `model` that BertConfig refuses; CheckpointError for a checkpoint that is no masked-LM, or
     with `keep` for one that cannot be fine-tuned.
@@ -34,8 +33,10 @@ def prepare(base: Base, folder: Path, texts: Iterable[str], seed: int, keep: boo
             _as_it_is(source, folder)
             return
         loaded = load_masked_lm(source)
-        before = hybrid.read(source) or HybridSpec()
-        checkpoint.save(folder, loaded[0], loaded[1], HybridSpec(trained=before.learned))
+        before = says(source)
+        kept = ("pooling", "similarity", "query_prefix", "passage_prefix")
+        spec = HybridSpec(**{name: getattr(before, name) for name in kept}, trained=before.learned)
+        checkpoint.save(folder, loaded[0], loaded[1], spec)
         return
     import torch
     from transformers import BertConfig, BertForMaskedLM

@@ -182,6 +182,13 @@ def check_tokens(folder: Path, config: Any, tokenizer: Any, lengths: Mapping[str
             )
 
 
+def projection_of(folder: Path, spec: HybridSpec) -> nn.Linear | None:
+    """The projection [D,H] beside a checkpoint in our layout, or None. Raises CheckpointError for another shape."""
+    if not (folder / PROJECTION).is_file():
+        return None
+    return _projection(folder, spec, int(parts(folder)[0].hidden_size))
+
+
 def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None:
     """The layer [D,H] of `cls_projection.safetensors` (or `.bin`); None where D = H and there is no file, or D = 0."""
     path = next((p for p in (folder / PROJECTION, folder / "cls_projection.bin") if p.is_file()), None)

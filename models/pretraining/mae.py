@@ -45,22 +45,25 @@ class PretrainLoss:
 
 
 class RetroMAE(nn.Module):
-    """Masked language model, and the enhanced decoder that rebuilds the text from the CLS vector.
+    """Masked language model, and the enhanced decoder that rebuilds the text from the sentence vector.
 
     `lm` is a masked-LM model of `transformers`, of any of `harness.models.layers.families`; the decoder shares its
-    embeddings and its head. `decoder` is the one new layer, thrown away after pre-training. So are `positions`, which
-    there are where the model has no absolute position embeddings (ModernBERT, DeBERTa): of a query that is CLS and
-    nothing else (equation 2) attention could not tell which token to rebuild.
+    embeddings and its head. `pooling` makes the sentence vector: the CLS state as in the paper, or the mean of all
+    states, for an encoder that is searched so.
+
+    `decoder` is the one new layer, thrown away after pre-training. So are `positions`, which there are where the model
+    has no absolute position embeddings (ModernBERT, DeBERTa): of a query that is CLS and nothing else (equation 2)
+    attention could not tell which token to rebuild.
     """
 
     kind: Kind = "RetroMAE"
 
-    def __init__(self, lm: Any, config: PretrainConfig | None = None) -> None:
+    def __init__(self, lm: Any, config: PretrainConfig | None = None, pooling: str = "cls") -> None:
         super().__init__()
         self.config = config or PretrainConfig.paper(self.kind)
         if self.config.kind != self.kind:
             raise ValueError(f"{type(self).__name__} was given a configuration of kind {self.config.kind!r}")
-        self.lm = lm
+        self.lm, self.pooling = lm, pooling
         shape = layer_shape(lm.config)
         self.decoder = EnhancedDecoderLayer(shape)
         self.decoder.apply(_initialise(float(shape.initializer_range)))
@@ -81,7 +84,7 @@ class RetroMAE(nn.Module):
         mlm = losses.cross_entropy_at(head, hidden, batch.encoder_labels, chunk, summed)
         total, reconstruction, bow = mlm, None, None
         if self.config.reconstruction_weight:
-            rebuilt = self._decode(hidden[:, :1], batch)  # [B,L,H]
+            rebuilt = self._decode(self._pooled(hidden, batch.attention_mask), batch)  # [B,L,H]
             reconstruction = losses.cross_entropy_at(head, rebuilt, batch.decoder_labels, chunk, summed)
             total = total + self.config.reconstruction_weight * reconstruction
         if self.kind == "DupMAE":
@@ -89,8 +92,15 @@ class RetroMAE(nn.Module):
             total = total + self.config.bow_loss_weight * bow
         return PretrainLoss(mlm, reconstruction, bow, total)
 
+    def _pooled(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """The sentence vector [B,1,H], as `harness.models.layers.encoder.Encoder.dense` pools it."""
+        if self.pooling == "cls":
+            return hidden[:, :1]
+        kept = attention_mask.unsqueeze(-1).to(hidden.dtype)  # [B,L,1]
+        return (hidden * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True)
+
     def _decode(self, cls: Tensor, batch: PretrainBatch) -> Tensor:
-        """The two streams of equation 2 through the one layer: [B,L,H] from the CLS vector [B,1,H]."""
+        """The two streams of equation 2 through the one layer: [B,L,H] from the sentence vector [B,1,H]."""
         base, length = self.lm.base_model, batch.decoder_input_ids.shape[1]
         words = embedded(base, batch.decoder_input_ids)  # [B,L,H]
         table = position_table(base) if self.positions is None else self.positions.weight

@@ -9,7 +9,7 @@ from harness.models.layers import families
 from harness.models.layers.encoder import decoder_of, max_pooled_at, max_pooled_logits
 from harness.models.losses.pretraining import IGNORED
 from harness.models.pretraining.config import PretrainConfig
-from harness.models.pretraining.mae import DupMAE
+from harness.models.pretraining.mae import DupMAE, RetroMAE
 from harness.models.pretraining.masking import Collator, Vocabulary
 from tests.support import tiny
 from tests.support.families import CONFIGS, SIZE, masked_lm
@@ -143,6 +143,26 @@ def test_positions_of_its_own_stay_behind(name, tmp_path):
     assert model.positions.weight.grad.abs().sum() > 0
     assert not any("positions" in key for key in lm.state_dict())
     assert DupMAE(masked_lm("bert"), PretrainConfig.paper("DupMAE")).positions is None
+
+
+def test_the_sentence_vector_may_be_the_mean(one_thread):
+    """As an encoder pools that is searched so: the mean over all attended states, padding left out."""
+    lm, config = masked_lm("bert"), PretrainConfig.paper("RetroMAE")
+    batch, found = batch_for(config), []
+    model = RetroMAE(lm, config, "mean").eval()
+    hidden = lm.bert(batch.encoder_input_ids, batch.attention_mask).last_hidden_state
+    rows = []
+    for row, n in enumerate(batch.attention_mask.sum(1).tolist()):
+        rows.append(hidden[row, :n].mean(0))
+    vector = torch.stack(rows).unsqueeze(1)
+    block = lm.bert.embeddings(input_ids=batch.decoder_input_ids)
+    context = torch.cat([vector, block[:, 1:]], dim=1)
+    query = vector + lm.bert.embeddings.position_embeddings.weight[: block.shape[1]]
+    logits = lm.cls(model.decoder(query, context, batch.decoder_mask)).view(-1, SIZE)
+    expected = functional.cross_entropy(logits, batch.decoder_labels.view(-1), reduction="sum") / len(hidden)
+    found = model(batch)
+    torch.testing.assert_close(found.reconstruction, expected)
+    assert (model(batch).reconstruction != RetroMAE(masked_lm("bert"), config).eval()(batch).reconstruction).all()
 
 
 def test_an_unknown_head_is_named():

@@ -1,0 +1,112 @@
+"""The stage `warm_head`: a head for an encoder without one, which stays as it is; then DupMAE on its own pooling."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from transformers import AutoModel
+
+from harness.datasets.dataset import MINI
+from harness.models import hybrid
+from harness.models.checkpoints import new_head
+from harness.models.checkpoints.weights import quiet, tensors_only
+from harness.models.layers.encoder import decoder_of
+from harness.models.layers.families import mlm_head
+from tests.support import families, tokenizers
+from tests.support.layouts import saved
+
+LOOP = {"batch": 8, "length": 12, "log_every": 1}
+STAGES = {
+    "warm": {"kind": "warm_head", "steps": 12, **LOOP},
+    "pretrain": {"kind": "pretrain", "steps": 2, **LOOP},
+    "tune": {"kind": "finetune", "steps": 2, "batch": 4, "lexical": 6, "query_length": 10, "passage_length": 12},
+}
+PROMPTS = {"query": "what is ", "document": "fish "}
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A folder of sentence-transformers: mean pooling, cosine, both prompts, no head."""
+    return saved(tmp_path, lambda: Pooling(32, "mean"), Normalize, prompts=PROMPTS)[0]
+
+
+def write(folder, base, stages=STAGES):
+    values = {
+        "name": "own", "base": {"checkpoint": str(base)}, "stages": stages,
+        "data": {"train": "mini", "corpora": [{"name": str(MINI), "documents": 60}]},
+    }  # fmt: skip
+    (folder / "own.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_learns_and_the_encoder_stays(base, tmp_path, cli, tied):
+    write(tmp_path, base, {"warm": STAGES["warm"] | {"tied": tied}})
+    answer = cli("train", "-R", "own.yaml", "--threads", 1)
+    assert answer.code == 0, answer.err
+    left = tmp_path / "trained" / "own" / "warm"
+    before, after = tensors_only(base / "model.safetensors"), tensors_only(left / "model.safetensors")
+    assert all(torch.equal(after[f"bert.{name}"], value) for name, value in before.items() if "pooler" not in name)
+    decoder = after.get("cls.predictions.decoder.weight")
+    if tied:
+        assert decoder is None  # it is the word embeddings
+    else:
+        assert not torch.equal(decoder, before["embeddings.word_embeddings.weight"])
+    log = [json.loads(line) for line in (left / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["bow"] for line in log if "bow" in line]
+    assert losses[-1] < losses[0]
+    spec = hybrid.read(left)
+    kept = (spec.pooling, spec.similarity, spec.query_prefix, spec.passage_prefix, spec.lexical)
+    assert kept == ("mean", "cosine", "what is ", "fish ", 0)
+
+
+@pytest.mark.integration
+def test_pre_training_goes_on_from_the_vector_that_is_searched(base, tmp_path, cli):
+    write(tmp_path, base)
+    answer = cli("train", "-R", "own.yaml", "--threads", 1)
+    assert answer.code == 0, answer.err
+    for stage in ("pretrain", "tune"):
+        spec = hybrid.read(tmp_path / "trained" / "own" / stage)
+        assert (spec.pooling, spec.similarity, spec.query_prefix) == ("mean", "cosine", "what is ")
+    assert (spec.dense, spec.lexical) == (32, 6)
+    changed = cli("train", "-R", "own.yaml", "--threads", 1, "-O", "cls", "--set", "pretrain.pooling=cls")
+    assert changed.code == 0, changed.err
+    assert hybrid.read(tmp_path / "cls" / "pretrain").pooling == "cls"
+
+
+def test_what_cannot_get_a_head(tmp_path, bad):
+    families.save(tmp_path / "whole", "bert")
+    write(tmp_path, tmp_path / "whole", {"warm": STAGES["warm"]})
+    assert "warm: the base has a masked-LM head already; leave the stage out" in bad("train", "-R", "own.yaml")
+    bare = saved(tmp_path / "bare", lambda: Pooling(32, "mean"))[0]
+    write(tmp_path, bare, {"pretrain": STAGES["pretrain"]})
+    message = bad("train", "-R", "own.yaml", "-O", "other")
+    assert "has no masked-LM head, and pre-training begins with one" in message
+
+
+@pytest.mark.parametrize("name", families.CONFIGS)
+def test_a_new_head_begins_as_the_embeddings(name, tmp_path):
+    """Its logits are those of act(state), normalised, times the words; of each family, tied and not."""
+    lm = families.masked_lm(name, vocab_size=len(tokenizers.of_family(families.kind_of(name))))
+    with quiet():
+        lm.base_model.save_pretrained(tmp_path)
+    tokenizers.of_family(families.kind_of(name)).save_pretrained(tmp_path)
+    for tied in (True, False):
+        model, _ = new_head.with_new_head(Path(tmp_path), tied)
+        with quiet():
+            body = AutoModel.from_pretrained(tmp_path)
+        ids = torch.tensor([[2, 7, 9, 3]])
+        assert torch.equal(model.base_model(ids)[0], body(ids)[0])
+        decoder = decoder_of(mlm_head(model))[1]
+        words = model.get_input_embeddings().weight
+        assert torch.equal(decoder.weight, words)
+        assert (decoder.weight is words) == (tied or "own head" in name)
+        states = torch.randn(2, 5, 32)
+        width = words.shape[1]
+        cut = states[..., :width]
+        activated = torch.nn.functional.gelu(cut)
+        expected = torch.nn.functional.layer_norm(activated, (width,), eps=1e-12) @ words.T
+        torch.testing.assert_close(mlm_head(model)(states), expected, rtol=1e-3, atol=1e-3)
