@@ -10,19 +10,22 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from harness.bench import gpu_search, gpu_training
-from harness.bench.gpu_common import TINY, Clock, Keep, Sizes, Table, free
+from harness.bench.gpu_common import TINY, Clock, Keep, Lost, Sizes, Table, free
 from harness.bench.options import BenchOptions
 from harness.bench.timing import Say
 from harness.models.training.precision import automatic
 from harness.retrievers import devices
 from harness.retrievers.errors import InputError
 
-MINUTES = 9.0
+MINUTES = 8.5  # importing torch takes more
+_TIME = "SIGALRM"
+_LEAST = {"pre-training, torch.compile": 90}  # seconds that a part must have; any other takes what is left
 
 
 def gpu(options: BenchOptions, say: Say, keep: Keep = lambda _rows: None) -> dict[str, Any]:
@@ -40,34 +43,49 @@ def gpu(options: BenchOptions, say: Say, keep: Keep = lambda _rows: None) -> dic
     about = torch.cuda.get_device_properties(device)
     say(f"{about.name}, {about.total_memory / 2**30:.0f} GiB; torch {torch.__version__}; training in {kind}")
     say(f"{'':<56}{'speed':>12} {'':<11}{'peak GiB':>8}     ratio")
-    table, clock = Table(say, keep), Clock(60 * (options.minutes or MINUTES))
-    stopped = ""
-    with _signals():
+    head = {"device": about.name, "sizes": vars(sizes), "precision": kind, "versions": _versions()}
+    clock, stopped = Clock(60 * (options.minutes or MINUTES)), ""
+    table = Table(say, keep, head)
+    with _signals(clock):
         try:
             for name, part in _PARTS.items():
-                if clock.left < 1:
+                if clock.left < _LEAST.get(name, 1):
                     table.add(name, None, "", note="no time was left")
                     continue
                 part(sizes, kind, device, table, clock)
                 free()
         except KeyboardInterrupt as error:
             stopped = str(error) or "SIGINT"
-            say(f"stopped by {stopped}: the table is partial")
-    return {"device": about.name, "sizes": vars(sizes), "precision": kind, "stopped": stopped, "rows": table.rows}
+            if stopped == _TIME:
+                say("the time is over: the table is partial")
+                stopped = ""
+            else:
+                say(f"stopped by {stopped}: the table is partial")
+        except Lost as error:
+            say(f"the GPU failed, and nothing runs on it any more ({error}): the table is partial")
+    return {**head, "rows": table.rows, "stopped": stopped}
+
+
+def _versions() -> dict[str, Any]:
+    found = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    return found | {name: version(name) for name in ("accelerate", "transformers")}
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that either leaves the table."""
+def _signals(clock: Clock) -> Iterator[None]:
+    """SIGTERM, and the end of the time, as Ctrl-C, so that each leaves the table; a first step may take long."""
 
     def stop(number: int, _frame: Any) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, clock.left))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # compilation takes what it takes, so it comes last

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,18 @@ import numpy as np
 import torch
 
 from harness.bench.timing import Say
+from harness.retrievers import devices
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 Keep = Callable[[dict[str, Any]], None]
+
+
+class TooSlow(Exception):
+    """The clock ended before anything could be measured."""
+
+
+class Lost(Exception):
+    """The device failed in a way after which nothing runs on it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Table:
 
     say: Say
     keep: Keep
+    head: dict[str, Any] = field(default_factory=dict)  # what was measured on what
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, what: str, value: float | None, unit: str, **more: Any) -> None:
@@ -59,12 +70,17 @@ class Table:
         peak = torch.cuda.max_memory_allocated() if value is not None else None
         self.rows[what] = {"value": value, "unit": unit, "peak_bytes": peak, **more}
         self.say(self._line(what))
-        self.keep({"rows": self.rows, "stopped": "unfinished"})
+        self.keep({**self.head, "rows": self.rows, "stopped": "unfinished"})
+
+    def tell(self, what: str, found: str) -> None:
+        """A finding that is no speed."""
+        self.rows[what] = {"value": None, "unit": "", "found": found}
+        self.say(self._line(what))
 
     def _line(self, what: str) -> str:
         row = self.rows[what]
         if row["value"] is None:
-            return f"{what:<56} left out: {row['note']}"
+            return f"{what:<56} {row['found'] if 'found' in row else 'left out: ' + row['note']}"
         against = row.get("against")
         ratio = f"{row['value'] / self.rows[against]['value']:7.2f} x {against}" if against else ""
         speed, peak = f"{row['value']:12,.0f} {row['unit']:<11}", f"{row['peak_bytes'] / 2**30:8.2f}"
@@ -97,11 +113,15 @@ def free() -> None:
     torch.cuda.empty_cache()
 
 
-def paces(step: Callable[[], object], steps: int, end: float) -> list[float]:
-    """Seconds of each of at most `steps` steps after a first one, until `end`; of the first where there is no more."""
-    torch.cuda.reset_peak_memory_stats()
+def paces(step: Callable[[], object], steps: int, end: float, warm: int = 1) -> list[float]:
+    """Seconds of each of at most `steps` steps after `warm` others, until `end`; the peak of memory is theirs as well.
+
+    Raises TooSlow where none is left for them.
+    """
     seconds: list[float] = []
-    for _ in range(steps + 1):
+    for number in range(steps + warm):
+        if number == warm:
+            torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
         began = time.perf_counter()
         step()
@@ -109,7 +129,9 @@ def paces(step: Callable[[], object], steps: int, end: float) -> list[float]:
         seconds.append(time.perf_counter() - began)
         if time.monotonic() > end:
             break
-    return seconds[1:] or seconds
+    if len(seconds) <= warm:
+        raise TooSlow(f"its share of the time was over after {len(seconds)} steps, of which {warm} only warm up")
+    return seconds[warm:]
 
 
 def bert(sizes: Sizes) -> Any:
@@ -124,10 +146,19 @@ def bert(sizes: Sizes) -> Any:
 @contextlib.contextmanager
 def excused(table: Table, what: str, unit: str) -> Iterator[None]:
     """One measurement that fails (no memory, no compiler for the device) leaves a note, and the others go on."""
+    lost = None
     try:
         yield
+    except TooSlow as error:
+        table.add(what, None, unit, note=str(error))
     except Exception as error:  # torch.compile alone has dozens
-        table.add(what, None, unit, note=" ".join(f"{type(error).__name__}: {error}".split())[:200])
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        table.add(what, None, unit, note=said, traceback=traceback.format_exc())
+        traceback.clear_frames(error.__traceback__)  # they hold what is to be freed
+        if devices.failure(error) and not isinstance(error, torch.OutOfMemoryError):
+            lost = said
+    if lost is not None:
+        raise Lost(lost)
     free()
 
 

@@ -14,6 +14,8 @@ from harness.models.training.precision import automatic
 
 # --- encoding
 
+_CHECKED = 8
+
 
 def encoding(sizes: Sizes, _kind: str, device: torch.device, table: Table, clock: Clock) -> None:
     """Passages from text to vectors on the host, both halves and the dense half alone, in the way of `harness run`."""
@@ -86,6 +88,9 @@ def searching(sizes: Sizes, _kind: str, device: torch.device, table: Table, cloc
     def measure(dense: int, lexical: int, exact: bool, end: float) -> tuple[int, float]:
         corpus, done = Corpus(sizes, docs, dense, lexical, device), 0
         blocks = list(corpus.queries())
+        corpus.warm_up(blocks[0])
+        if exact:
+            table.tell(f"search, {corpus.shown}: the k best of {_CHECKED} queries", corpus.checked(blocks[0]))
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
         began = time.perf_counter()
@@ -96,7 +101,7 @@ def searching(sizes: Sizes, _kind: str, device: torch.device, table: Table, cloc
                 break
         return done, time.perf_counter() - began
 
-    wide = f"search, dense {sizes.hidden}, plain float32 product"
+    wide = f"search, dense {sizes.hidden}, float32 scores and top k"
     for name, dense, lexical, exact in (
         (wide, sizes.hidden, 0, False),
         (f"search, dense {sizes.hidden}, exact", sizes.hidden, 0, True),
@@ -134,6 +139,29 @@ class Corpus:
                 if values.shape[1]:
                     norms[place] = max(norms[place], float(values.float().norm(dim=1).max()) * (1 + 1e-3))
         self.norms = Norms(norms[0], norms[1], dense, lexical)
+
+    @property
+    def shown(self) -> str:
+        """Its widths."""
+        dense, lexical = self.dense.shape[1], self.ids.shape[1]
+        return f"hybrid {dense} + {lexical}" if lexical else f"dense {dense}"
+
+    def warm_up(self, queries: Any) -> None:
+        """Kernels are chosen and loaded when they are first used."""
+        from harness.retrievers.search.device import best_of
+
+        best_of(self.blocks[:2], queries, min(self.sizes.k, self.docs), self.device)
+        torch.cuda.synchronize()
+
+    def checked(self, queries: Any) -> str:
+        """Whether the exact search finds what the scores of all documents in float64 say."""
+        some = queries.take(slice(0, _CHECKED))
+        k, wrong = min(self.sizes.k, self.docs), 0
+        for number, (rows, scores) in enumerate(self.search(some, True)):
+            _, expected = self._final(some.take(slice(number, number + 1)), None, k)
+            # documents of equal scores may stand for each other
+            wrong += not np.array_equal(scores, expected) or len(set(rows.tolist())) != k
+        return "as scores in float64 say" if not wrong else f"WRONG FOR {wrong}"
 
     def queries(self) -> Iterator[Any]:
         """In blocks of as many as one pass over the documents serves."""

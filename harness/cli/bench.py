@@ -38,7 +38,7 @@ def bench_command(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="collate: texts of a batch. [64]")] = None,
     length: Annotated[int | None, typer.Option("--length", min=3, help="collate: tokens of a text. [150]")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="gpu: for all its parts. [9]")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="gpu: for all its parts. [8.5]")] = None,
     tiny: Annotated[bool | None, typer.Option("--tiny", help="gpu: sizes that only try the command.")] = None,
 ) -> None:
     """Compare our speed with a peer's: ours/peer of each round, as min, median and max; or measure a GPU."""

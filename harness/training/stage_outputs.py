@@ -45,6 +45,13 @@ def read_scores(folder: Path) -> tuple[Ragged, Ragged]:
         return Ragged(found["rows"], found["offsets"]), Ragged(found["scores"], found["score_offsets"])
 
 
+def save_block(path: Path, scores: npt.NDArray[np.float32]) -> None:
+    """Keep scores that a stopped stage goes on from; whole or not there."""
+    new = path.with_name(f".{path.name}")
+    np.save(new, scores)
+    new.replace(path)
+
+
 def read_block(path: Path, count: int) -> npt.NDArray[np.float32] | None:
     """A block of `count` scores that a stopped stage left; None where it is not whole."""
     try:

@@ -62,8 +62,8 @@ class FinetuneConfig:
     """Which loss, on what batch.
 
     `queries` of a global step, shared out among the processes; `negatives` mined ones of each query. `distil` learns
-    from the teacher's scores instead, plus `contrastive_weight` times the contrastive loss. `each_half` times the
-    contrastive losses of either half by itself are added for a hybrid. `chunk` texts are encoded
+    from the teacher's scores instead (by `distillation`), plus `contrastive_weight` times the contrastive loss.
+    `each_half` times the contrastive losses of either half by itself are added for a hybrid. `chunk` texts are encoded
     at once with a gradient. `temperature` and `lexical_scale` are AUTO or given.
     """
 
@@ -76,6 +76,7 @@ class FinetuneConfig:
     temperature: float = AUTO
     lexical_scale: float = AUTO
     seed: int = 0
+    distillation: str = "kl"  # or margin_mse
 
 
 def check(examples: Examples, config: FinetuneConfig) -> None:

@@ -113,9 +113,8 @@ class FinetuneTask:
         if config.distil:
             first = own - (own[0] if alone else 0)
             group = first.unsqueeze(1) + torch.arange(1 + config.negatives, device=device)  # [q,1+n]
-            loss["distillation"] = ranking.distillation(
-                found.gather(1, group), batch.teacher.to(device), self.temperature
-            )
+            learned = ranking.margin_mse if config.distillation == "margin_mse" else ranking.distillation
+            loss["distillation"] = learned(found.gather(1, group), batch.teacher.to(device), self.temperature)
         if not alone:
             excluded = batch.excluded.to(device)
             loss["contrastive"] = ranking.contrastive(found, own, self.temperature, excluded)

@@ -71,10 +71,16 @@ class EnhancedDecoderLayer(nn.Module):
         q, k, v = (
             self._split(x) for x in (maps.query(query), maps.key(context), maps.value(context))
         )  # [B,heads,L,H/heads]
-        # the least float rather than -inf: a row that sees nothing (padding) stays finite
-        blocked = (1.0 - visible.to(q.dtype)).unsqueeze(1) * torch.finfo(q.dtype).min  # [B,1,L,L]
+        # A row that sees nothing (padding) is given column 0, and its result is put in its place afterwards. Left to an
+        # additive mask alone its log-sum-exp is the least float, of which a fused kernel's gradient can be NaN
+        # (pytorch issue 196678: cuDNN on Hopper).
+        seeing = visible.bool()
+        blind = ~seeing.any(dim=-1, keepdim=True)  # [B,L,1]
+        first = torch.arange(seeing.shape[-1], device=seeing.device) == 0
+        blocked = (~(seeing | (blind & first))).to(q.dtype).unsqueeze(1) * torch.finfo(q.dtype).min  # [B,1,L,L]
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attend(q, k, v, blocked, dropout, self.written_out)
+        mixed = torch.where(blind.unsqueeze(1), v.mean(dim=2, keepdim=True).to(mixed.dtype), mixed)
         mixed = mixed.transpose(1, 2).flatten(2)  # [B,L,H]
         attended = self.attention.output(mixed, query)
         widened = self.activation(self.intermediate.dense(attended))

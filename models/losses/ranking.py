@@ -102,6 +102,17 @@ def distillation(scores: Tensor, teacher: Tensor, temperature: float = 1.0) -> T
     return -(teacher.float().softmax(dim=1) * log_p).sum(dim=1).mean()
 
 
+def margin_mse(scores: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """How far each positive's margin over a negative lies from the teacher's: mean square (Hofstätter et al. 2020).
+
+    `scores` [Q,M] and `teacher` [Q,M] are of the same M passages, the positive first. The student's margins count as
+    the softmax of the other losses sees them, score / `temperature`: sums of raw logits reach thousands.
+    """
+    ours = (scores[:, :1].float() - scores[:, 1:].float()) / temperature  # [Q,M-1]
+    theirs = teacher[:, :1].float() - teacher[:, 1:].float()
+    return functional.mse_loss(ours, theirs)
+
+
 def spread(scores: Tensor) -> Tensor:
     """How far a query's scores with the passages of a batch [Q,N] spread: standard deviation, mean over queries."""
     return scores.float().std(dim=1).mean()

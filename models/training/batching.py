@@ -33,10 +33,10 @@ def by_length(
 
 def pad(rows: Sequence[Any], fill: int) -> tuple[Tensor, Tensor]:
     """Pad rows of token ids to the longest: the ids [B,L], filled up with `fill`, and the mask [B,L], 1 at tokens."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), fill, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.as_tensor(row)
-        mask[number, : len(row)] = 1
-    return ids, mask
+    if not len(rows):
+        raise ValueError("an empty batch has no width")
+    lengths = np.array([len(row) for row in rows])
+    there = np.arange(lengths.max()) < lengths[:, None]  # [B,L]
+    ids = np.full(there.shape, fill, dtype=np.int64)
+    ids[there] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    return torch.from_numpy(ids), torch.from_numpy(there.astype(np.int64))

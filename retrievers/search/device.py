@@ -200,8 +200,8 @@ class Block:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
                 sparse = torch.sparse_csr_tensor(
-                    self.starts,
-                    self.term_ids.long() & 0xFFFF,
+                    self.starts.int(),  # a block has fewer than 2^31 terms
+                    self.term_ids.int() & 0xFFFF,
                     self.weights.float(),
                     size=(len(self.dense), lexical.shape[0]),
                     check_invariants=False,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -21,13 +22,17 @@ def test_every_part_is_measured(cli, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     rows = found["gpu"]["rows"]
     assert found["gpu"]["stopped"] == ""
-    assert len(rows) == 11
+    assert len(rows) == 16
     for what, row in rows.items():
-        if "torch.compile" not in what:
+        if "found" not in row and "torch.compile" not in what:
             assert row["value"] > 0, row
             assert row["peak_bytes"] > 10_000
         assert any(line.startswith(what) for line in answer.out.splitlines())
-    assert rows["search, hybrid 8 + 8, exact"]["against"] == "search, dense 32, plain float32 product"
+    assert rows["search, hybrid 8 + 8, exact"]["against"] == "search, dense 32, float32 scores and top k"
+    found = {what: row["found"] for what, row in rows.items() if "found" in row}
+    one, other = map(float, found.pop("pre-training, loss of one batch, plain and ours").split(" and "))
+    assert one == pytest.approx(other, rel=0.01)
+    assert list(found.values()) == ["finite"] * 2 + ["as scores in float64 say"] * 2
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
@@ -40,8 +45,35 @@ def test_what_was_measured_before_it_was_stopped_is_kept(cli, tmp_path, monkeypa
     assert answer.code == 128 + asked
     assert f"stopped by {asked.name}: the table is partial" in answer.out
     found = json.loads((tmp_path / "found.json").read_text())["gpu"]
-    assert list(found["rows"]) == ["pre-training, plain: all logits [B,L,V]", "pre-training, ours"]
+    assert [*found["rows"]][-2:] == ["pre-training, plain: all logits [B,L,V]", "pre-training, ours"]
     assert found["stopped"] == asked.name
+    assert found["device"] == "pretended"
+
+
+def test_the_end_of_the_time_leaves_the_table(cli, tmp_path, monkeypatch):
+    """Also within a step, which may take minutes."""
+    monkeypatch.setattr(gpu_common.Clock, "left", 1.5)
+    monkeypatch.setitem(gpu._PARTS, "pre-training", lambda *_: time.sleep(30))
+    answer = cli("bench", "gpu", "--tiny", "--json", "found.json")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-2] == "the time is over: the table is partial"
+
+
+def test_a_device_that_is_lost_ends_it_with_what_there_is(cli, tmp_path, monkeypatch):
+    def lost(_sizes, _kind, _device, table, _clock):
+        with gpu_common.excused(table, "this", "x/s"):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setitem(gpu._PARTS, "fine-tuning", lost)
+    answer = cli("bench", "gpu", "--tiny", "--json", "found.json")
+    assert answer.code == 0
+    assert "the GPU failed, and nothing runs on it any more (RuntimeError: CUDA error" in answer.out
+    assert "illegal memory" in json.loads((tmp_path / "found.json").read_text())["gpu"]["rows"]["this"]["traceback"]
+
+
+def test_one_warm_step_is_no_measurement():
+    with pytest.raises(gpu_common.TooSlow, match="over after 1 steps, of which 1 only warm up"):
+        gpu_common.paces(lambda: None, 5, 0.0)
 
 
 def test_a_part_for_which_no_time_is_left(cli, tmp_path, monkeypatch):

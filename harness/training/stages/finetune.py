@@ -38,13 +38,14 @@ class Finetune(Schedule):
     query_prefix: str | None = None  # of these three None is as the encoder before says, in the end the base's files
     passage_prefix: str | None = None
     similarity: Literal["dot", "cosine"] | None = None
+    distillation: Literal["kl", "margin_mse"] | None = None  # kl, equation 15, unless given
     chunk: int = Field(256, ge=1)
     validate_every: int = Field(0, ge=0)
 
     leaves = (ENCODER, FINE_TUNED)
     lengths = MappingProxyType({"query_length": 32, "passage_length": 144})  # code, fine-tuning
     aside = (*Schedule.aside, "chunk")
-    later = ("query_prefix", "passage_prefix", "similarity")
+    later = ("query_prefix", "passage_prefix", "similarity", "distillation")
     at_once = "chunk"
     on_queries = True
 
@@ -54,6 +55,10 @@ class Finetune(Schedule):
             raise ValueError("dense and lexical are both 0: a vector needs one half at least")
         if self.batch < 2:
             raise ValueError(f"batch is {self.batch}; the other passages of a batch are negatives, so 2 at least")
+        if self.distillation and not self.distil:
+            raise ValueError(
+                f"distillation is {self.distillation}, and distil is false: there is no teacher to learn from"
+            )
         if self.train and self.negatives:
             raise ValueError("train: negatives are mined for data.train; leave train out, or negatives")
         return self
@@ -162,6 +167,7 @@ class Finetune(Schedule):
             temperature=_number(self.temperature, spec.temperature if again else AUTO),
             lexical_scale=_number(self.lexical_scale, spec.lexical_scale if again else AUTO),
             seed=recipe.seed,
+            distillation=self.distillation or "kl",
         )
         choose_attention(context, student.model, max(query_length, passage_length))
         module = BiEncoder(student.encoder)

@@ -1,10 +1,12 @@
-"""The stage `score`: the teacher's scores of positives and some mined negatives."""
+"""The stage `score`: a teacher's scores of positives and some mined negatives."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from harness.runs.config import make_retriever
+from harness.training.retriever_scores import Teacher
 from harness.training.stage import NEGATIVES, SCORES, TEACHER, Facts, Outlook, Stage, register, settings_in_words
 
 if TYPE_CHECKING:
@@ -13,30 +15,57 @@ if TYPE_CHECKING:
 
 
 _PAIRS = 16_384  # of a block
+_DEPTH = 1_000  # results of a query, by which a retriever teaches
+Teachers = Annotated[
+    tuple[Teacher, ...], Field(min_length=1), BeforeValidator(lambda one: [one] if isinstance(one, dict) else one)
+]
 
 
 @register
 class Score(Stage):
-    """The teacher's scores of each training query's positives and `candidates` of its mined negatives, cached."""
+    """A teacher's scores of each training query's positives and `candidates` of its mined negatives, cached.
+
+    The teacher is the cross-encoder of a stage before, or a retriever, or a weighted sum of several.
+    """
 
     kind: Literal["score"]
     candidates: int = Field(ge=1)
     query_prefix: str | None = None  # before each text of a pair, for a teacher that was trained with them
     passage_prefix: str | None = None
 
+    teacher: Teachers | None = None
+    depth: int | None = Field(None, ge=1)  # results of a query that a retriever searches for; 1,000 unless given
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] | None = None  # of a retriever's scores
+
     leaves = (SCORES,)
     on_queries = True
-    later = ("query_prefix", "passage_prefix")
+    later = ("query_prefix", "passage_prefix", "teacher", "depth", "scale")
     saved = "block-*.npy"
 
     def needs(self) -> tuple[str, ...]:
         """What is scored, and what scores it."""
-        return NEGATIVES, TEACHER
+        return (NEGATIVES,) if self.teacher else (NEGATIVES, TEACHER)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> "Score":
+        if not self.teacher and (self.depth or self.scale):
+            raise ValueError("depth and scale are of a teacher that is a retriever; there is none")
+        if self.teacher and (self.query_prefix is not None or self.passage_prefix is not None):
+            raise ValueError("query_prefix and passage_prefix are of a cross-encoder; a retriever has options")
+        return self
+
+    def check_names(self, _outlook: Outlook) -> None:
+        """A retriever must be known, and have what is said of it."""
+        for teacher in self.teacher or ():
+            make_retriever(teacher.spec)
 
     def words(self) -> str:
         """How many."""
-        what = f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with the teacher"
-        return ", ".join([what, *settings_in_words(self._chosen)])
+        by = " + ".join(f"{one.weight:g} {one.retriever}" for one in self.teacher or ())
+        by = self.teacher[0].retriever if self.teacher and len(self.teacher) == 1 else by or "the teacher"
+        what = f"score {self.candidates:,} negative{'s' * (self.candidates > 1)} of each query with {by}"
+        more = {name: value for name, value in self._chosen.items() if name != "teacher"}
+        return ", ".join([what, *settings_in_words(more)])
 
     def check_examples(self, outlook: Outlook) -> tuple[str, ...]:
         """From here on a query has no more negatives than were scored."""
@@ -49,12 +78,14 @@ class Score(Stage):
         Consecutive queries are a block, whose scores are kept until all are there; each process takes every so many.
         What is scored is not scored again, by however many processes the stage goes on.
         """
+        if self.teacher:
+            return self._by_retrievers(context, name, folder)
         import numpy as np
 
         from harness.models.cross_encoder import teacher as cross_encoder
         from harness.models.training.tokens import Ragged
         from harness.training.context import token_pairs
-        from harness.training.stage_outputs import read_block, read_negatives, write_scores
+        from harness.training.stage_outputs import read_block, read_negatives, save_block, write_scores
         from harness.training.student import special_ids
 
         source, accelerator = context.left(TEACHER), context.accelerator
@@ -81,9 +112,7 @@ class Score(Stage):
                 found = cross_encoder.score(
                     module, own, passages, part, joiner, accelerator.device, meter.advance, accelerator.autocast
                 )
-                new = folder / f".{path.name}"
-                np.save(new, found.flat)
-                new.replace(path)
+                save_block(path, found.flat)
         accelerator.wait_for_everyone()
         if context.main:
             scores = np.concatenate([np.load(path) for path in blocks])
@@ -91,6 +120,45 @@ class Score(Stage):
             for path in blocks:
                 path.unlink()
         return {"pairs": len(rows.flat)}
+
+    def _by_retrievers(self, context: "Context", name: str, folder: Path) -> Facts:
+        """A collection at a time, whose scores are kept until all are there."""
+        import numpy as np
+
+        from harness.models.training.tokens import Ragged
+        from harness.training.retriever_scores import best_scale, scored
+        from harness.training.stage_outputs import read_block, read_negatives, save_block, write_scores
+
+        kept = _sample(read_negatives(context.left(NEGATIVES)), self.candidates, context.recipe.seed)
+        first_query = first_document = bounds = 0
+        parts = []
+        for number, collection in enumerate(context.training.collections):
+            own = range(first_query, first_query + len(collection.positives))
+            rows = Ragged.of(kept[n] - first_document for n in own)
+            path, count = folder / f"block-{number}.npy", len(collection.positives.flat) + len(rows.flat)
+            block = read_block(path, count)
+            if block is None:
+                block, missing = scored(self.teacher or (), collection, rows, self.depth or _DEPTH, context)
+                bounds += missing
+                if context.main:
+                    save_block(path, block)
+            parts.append(block)
+            first_query, first_document = own.stop, first_document + collection.dataset.count
+        context.accelerator.wait_for_everyone()
+        positives = context.training.positives
+        lengths = positives.lengths + kept.lengths
+        scores = Ragged(np.concatenate(parts), np.concatenate(([0], lengths.cumsum())))
+        scale = best_scale(scores, positives) if self.scale in (None, "auto") else float(self.scale or 1)
+        if context.main:
+            if bounds:
+                context.job.note(
+                    f"{name}: {bounds:,} of {len(scores.flat):,} documents lie beyond the best "
+                    f"{self.depth or _DEPTH:,} of their query: each has the last one's score"
+                )
+            write_scores(folder, kept, Ragged((scale * scores.flat).astype(np.float32), scores.offsets))
+            for path in folder.glob("block-*.npy"):
+                path.unlink()
+        return {"pairs": len(scores.flat), "scale": scale, "beyond_depth": bounds}
 
 
 def _sample(mined: "Ragged", count: int, seed: int) -> "Ragged":
