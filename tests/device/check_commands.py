@@ -11,7 +11,9 @@ from harness.datasets.dataset import MINI
 from tests.support.paths import ROOT
 
 BLOCK = re.search(r"```\n(.*?)```", (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-COMMANDS = [line.split("  #")[0].strip() for line in BLOCK.splitlines() if "bench gpu" not in line]  # that is check_bench.py's
+COMMANDS = [
+    line.split("  #")[0].strip() for line in BLOCK.splitlines() if "bench gpu" not in line
+]  # that is check_bench.py's
 
 
 @pytest.fixture
