@@ -27,7 +27,7 @@ FLOORS = {
         {"datasets"},
         {"runs"},
         {"analysis", "checks", "training"},
-        {"ablation", "api", "bench"},
+        {"ablation", "adapt", "api", "bench"},
         {"cli"},
         {"__main__"},
     ],

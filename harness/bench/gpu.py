@@ -78,7 +78,7 @@ def _signals(clock: Clock) -> Iterator[None]:
     def stop(number: int, _frame: Any) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     signal.setitimer(signal.ITIMER_REAL, max(0.01, clock.left))
     try:
         yield

@@ -54,10 +54,11 @@ class Context:
         """Training collections by name, each opened once; pseudo-queries are made where they are not there yet."""
         if names not in self._opened:
             with self.accelerator.main_process_first():
-                self._opened[names] = Training([self._collection(name) for name in names], self.job)
+                self._opened[names] = Training([self.collection(name) for name in names], self.job)
         return self._opened[names]
 
-    def _collection(self, name: str) -> str:
+    def collection(self, name: str) -> str:
+        """Where a collection of the recipe lies, as the loader takes it; one of pseudo-queries is made if need be."""
         pseudo = self.recipe.data.pseudo.get(name)
         if pseudo is None:
             return self.recipe.place(name)
@@ -66,7 +67,7 @@ class Context:
 
     def dataset(self, name: str) -> Dataset:
         """A collection of the recipe by name, opened; of a composite the first part."""
-        dataset = resolve(self._collection(name), queries_with_text=True)[0]
+        dataset = resolve(self.collection(name), queries_with_text=True)[0]
         dataset.open(self.job)
         return dataset
 

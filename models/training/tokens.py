@@ -144,7 +144,7 @@ def _tokenised(
             **limits,
         )
         found = answer["input_ids"]
-        starts = [_starts(answer.word_ids(n)) for n in range(len(part))] if words else [[] for _ in part]
+        starts = [begins(answer.word_ids(n)) for n in range(len(part))] if words else [[] for _ in part]
         if split:
             pieces = [(n, at) for n, row in enumerate(found) for at in range(0, max(1, len(row)), length)]
             found = [found[n][at : at + length] for n, at in pieces]
@@ -152,7 +152,8 @@ def _tokenised(
         yield len(part), found, starts
 
 
-def _starts(numbers: list[int | None]) -> list[bool]:
+def begins(numbers: list[int | None]) -> list[bool]:
+    """Which tokens begin a word, of the words' numbers as a tokenizer gives them."""
     return [n == 0 or number != numbers[n - 1] for n, number in enumerate(numbers)]
 
 

@@ -1,0 +1,1 @@
+"""From an embedding model and texts to a hybrid, in one command: a recipe that plans itself to a time."""

@@ -1,0 +1,89 @@
+"""`harness adapt`: check, measure, plan, train, judge; stopped at any place, the same command goes on."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.adapt import judgement, plan
+from harness.adapt.wish import HELD_OUT, Wish, recipe
+from harness.models.checkpoints import hub
+from harness.models.errors import CheckpointError
+from harness.reports.files import write_whole
+from harness.retrievers.errors import InputError
+from harness.runtime.stopping import Stopping
+from harness.training import recipe_files
+from harness.training.base_model import says
+from harness.training.context import Context
+from harness.training.recipe import Recipe
+
+RECIPE, WISH = "adapt.yaml", "adapt.json"
+
+
+def adapt(
+    wish: Wish, command: Sequence[str], say: Callable[[str], object], threads: int | None, stopping: Stopping | None
+) -> str:
+    """Do it, and return the table. The recipe lies in the output folder as `adapt.yaml`, and is found again there.
+
+    Raises InputError or CheckpointError for a base, a corpus or a time that cannot do, before anything is trained.
+    """
+    source = hub.locate(wish.base)
+    chosen = planned(wish, source, say)
+    from harness.training.conductor import train
+
+    context = train(chosen, wish.output, command, threads, stopping)
+    last = list(chosen.stages)[-1]
+    rows = judgement.judge(wish.base, context.place(last), _datasets(context, wish), wish.output / "results", command)
+    found = judgement.as_text(rows)
+    write_whole(wish.output / "adapt.md", found)
+    return found
+
+
+def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
+    """The recipe in the output folder, or a new one that fits into the time, written there.
+
+    Raises InputError where another wish lies there.
+    """
+    path, asked = wish.output / RECIPE, wish.output / WISH
+    said = json.loads(json.dumps(_of(wish)))
+    if path.is_file() and asked.is_file():
+        before = json.loads(asked.read_text(encoding="utf-8"))
+        if before != said:
+            differ = ", ".join(sorted(key for key in said if before.get(key) != said[key]))
+            raise InputError(f"{wish.output} was adapted with other {differ}. Name another --output, or remove it.")
+        say(f"goes on with {path}")
+    else:
+        spec, head = says(source), _has_head(source)
+        measured = plan.measure(wish, source, spec, head, say)
+        steps = plan.steps(wish, measured)
+        shown = ", ".join(f"{name} {getattr(steps, name):,} x {s:.2f} s" for name, s in measured.seconds.items())
+        say(f"steps that fit into {wish.minutes:g} minutes: {shown}")
+        wish.output.mkdir(parents=True, exist_ok=True)
+        values = recipe(wish, steps, measured.length, measured.terms)
+        write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_whole(asked, json.dumps(said, indent=1) + "\n")
+    return recipe_files.load(str(path), [])
+
+
+def _of(wish: Wish) -> dict[str, Any]:
+    return {name: value for name, value in vars(wish).items() if name not in ("output", "evaluate")}
+
+
+def _has_head(source: Path) -> bool:
+    """Whether it is a masked-LM. Raises CheckpointError for what is no encoder of a known family."""
+    from harness.models.checkpoints import checkpoint, layouts
+    from harness.models.layers.families import FAMILIES
+
+    config, _ = checkpoint.parts(layouts.read(source).backbone)
+    checkpoint.check_architecture(source, config, with_head=False)
+    if config.model_type not in FAMILIES:
+        raise CheckpointError(
+            f"{source} is a {config.model_type!r} model; adapting knows {', '.join(FAMILIES)}. Name another --base."
+        )
+    return any(str(kind).endswith("ForMaskedLM") for kind in config.architectures or ())
+
+
+def _datasets(context: Context, wish: Wish) -> list[str]:
+    return [context.collection(HELD_OUT), *wish.evaluate]

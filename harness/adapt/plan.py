@@ -1,0 +1,120 @@
+"""How many steps fit into the time: from steps that are measured on this machine, with this base and these texts."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harness.adapt.wish import K, Steps, Wish
+from harness.retrievers.errors import InputError
+from harness.training.data import corpora
+from harness.training.recipe_data import CorpusPart
+
+_BATCH = 32
+_LEAST_TEXTS = 64  # fewer make no batch of pairs
+# Shares of the time of the stages that train; what is left is for mining, scoring, weighing and the measure at the end.
+# Where the base has a head already, pre-training takes its share as well.
+_SHARES = {"warm": 0.3, "pretrain": 0.15, "tune": 0.25}
+_LEAST_STEPS = 20  # of a stage that is worth doing
+_MOST_EPOCHS = 10  # over the texts, however much time there is
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step takes on this machine, in seconds, and how many texts there are."""
+
+    seconds: dict[str, float]
+    texts: int
+    head: bool  # whether the base has a masked-LM head
+    length: int  # of passages, in tokens
+    terms: int = K  # kept of a passage
+
+
+def texts_of(wish: Wish) -> Iterator[str]:
+    """All texts. Raises InputError for a corpus that is not there or malformed."""
+    for name in wish.corpora:
+        yield from corpora.texts(CorpusPart(name=name), name)
+
+
+def count(wish: Wish) -> int:
+    """How many texts there are. Raises InputError for too few."""
+    found = sum(1 for text in texts_of(wish) if text.strip())
+    if found < _LEAST_TEXTS:
+        raise InputError(
+            f"{', '.join(wish.corpora)}: {found:,} texts. Adapting makes pairs of them and needs {_LEAST_TEXTS} at "
+            "least; better some thousands."
+        )
+    return found
+
+
+def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str], object]) -> Measured:
+    """Take two steps of each kind on the first texts, and forget what they learned.
+
+    Raises CheckpointError for a base that cannot be trained, InputError for too few texts.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    from harness.models.checkpoints import new_head
+    from harness.models.pretraining.config import PretrainConfig
+    from harness.models.pretraining.mae import DupMAE, PretrainBatch
+    from harness.models.pretraining.masking import Collator, Vocabulary
+    from harness.models.pretraining.new_head import NewHead
+    from harness.models.training.precision import automatic
+    from harness.models.training.tokens import begins
+    from harness.training.base_model import load_masked_lm
+
+    texts = count(wish)
+    say(f"measuring what a step takes on the first of {texts:,} texts")
+    device = Accelerator().device
+    length = min(spec.passage_length, 256)
+    model, tokenizer = load_masked_lm(source) if head else new_head.with_new_head(source, tied=False)
+    config = PretrainConfig.paper("DupMAE")
+    vocabulary = Vocabulary.of(tokenizer)
+    some = list(islice((text for text in texts_of(wish) if text.strip()), _BATCH))
+    answer = tokenizer(some, add_special_tokens=False, truncation=True, max_length=length - 2)
+    starts = None if vocabulary.continues is not None else [begins(answer.word_ids(n)) for n in range(len(some))]
+    rows = [row or [tokenizer.unk_token_id] for row in answer["input_ids"]]
+    batch = PretrainBatch(*(part.to(device) for part in Collator(vocabulary, config, length)(rows, 0, starts)))
+    kind = automatic(device.type, training=True)
+    seconds = {}
+    for name, of in (("warm", NewHead), ("pretrain", DupMAE)):
+        if name == "warm" and head:
+            continue
+        module: Any = (NewHead(model) if of is NewHead else DupMAE(model, config)).to(device).train()
+        model.requires_grad_(True) if of is DupMAE else None
+        for _ in range(2):  # the first one warms up
+            began = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
+                loss = module(batch).total
+            loss.backward()
+            module.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name] = time.perf_counter() - began
+    # 16 queries, and 16 x 5 passages, encoded and taken back; without the decoder, with the head at K terms
+    seconds["tune"] = seconds["pretrain"] * 2.0
+    return Measured(seconds, texts, head, length, min(K, vocabulary.size))
+
+
+def steps(wish: Wish, measured: Measured) -> Steps:
+    """As many as fit into the shares of the time, and no more than ten epochs of the texts."""
+    found = {}
+    for name, share in _SHARES.items():
+        if name not in measured.seconds:
+            found[name] = 0
+            continue
+        fit = int(share * 60 * wish.minutes / measured.seconds[name])
+        found[name] = min(fit, max(_LEAST_STEPS, _MOST_EPOCHS * measured.texts // _BATCH))
+    if not wish.pretrain or found["pretrain"] < _LEAST_STEPS:
+        found["pretrain"] = 0
+    for name in ("warm", "tune"):
+        if name in measured.seconds and found[name] < _LEAST_STEPS:
+            needed = measured.seconds[name] * _LEAST_STEPS / _SHARES[name] / 60
+            raise InputError(
+                f"--minutes {wish.minutes:g} is too little: {_LEAST_STEPS} steps of the stage {name} alone take "
+                f"{measured.seconds[name] * _LEAST_STEPS / 60:.1f}. Give {needed:.0f} at least, or a smaller base."
+            )
+    return Steps(found["warm"], found["pretrain"], found["tune"])

@@ -1,0 +1,77 @@
+"""What `harness adapt` is asked for, and the recipe that answers it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+K = 192  # terms of a passage, where the base has no lexical half
+HELD_OUT, PAIRS = "held_out", "pairs"
+_HELD_OUT = 1_000  # documents whose pseudo-queries weigh the halves, and measure before and after
+
+
+@dataclass(frozen=True)
+class Wish:
+    """`corpora` and `pairs` are names as `harness run` takes them, or files of texts; `teacher` a retriever's name."""
+
+    base: str
+    corpora: tuple[str, ...]
+    output: Path
+    minutes: float = 60.0
+    pairs: tuple[str, ...] = ()
+    teacher: str | None = None
+    evaluate: tuple[str, ...] = ()
+    pretrain: bool = True
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of each stage that trains; 0 leaves the stage out."""
+
+    warm: int
+    pretrain: int
+    tune: int
+
+
+def recipe(wish: Wish, steps: Steps, length: int, terms: int = K) -> dict[str, Any]:
+    """The recipe as a YAML file holds it. `length` is of passages, in tokens; `terms` are kept of each."""
+    parts = list(wish.corpora)
+    held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
+    stages: dict[str, Any] = {}
+    if steps.warm:
+        stages["warm"] = {
+            "kind": "warm_head", "tied": False, "steps": steps.warm, "batch": 32, "length": length, "save_every": 50,
+        }  # fmt: skip
+    if steps.pretrain:
+        stages["pretrain"] = {
+            "kind": "pretrain", "steps": steps.pretrain, "batch": 32, "length": length, "learning_rate": 3.0e-5,
+            "warmup": 0.1, "save_every": 50,
+        }  # fmt: skip
+    if steps.tune:
+        own = [{"retriever": wish.teacher}] if wish.teacher else [
+            {"retriever": f"hf:{wish.base}", "weight": 2.0}, {"retriever": "bm25", "weight": 1.0},
+        ]  # fmt: skip
+        stages |= {
+            "mine": {"kind": "mine", "retriever": "bm25", "depth": 30, "least": 8},
+            "score": {"kind": "score", "candidates": 8, "teacher": own},
+            "tune": {
+                "kind": "finetune", "lexical": terms, "steps": steps.tune, "batch": 16, "negatives": 4, "distil": True,
+                "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": 2.0e-5, "warmup": 0.1, "chunk": 32,
+                "passage_length": length, "save_every": 50,
+            },
+            "weigh": {
+                "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
+                "factors": [2.0**n for n in range(-7, 8)],
+            },
+        }  # fmt: skip
+    return {
+        "name": "adapt",
+        "description": f"{wish.base}, adapted to {', '.join(parts)}",
+        "base": {"checkpoint": wish.base},
+        "data": {
+            "corpora": parts,
+            "pseudo": {PAIRS: {"corpora": parts}, HELD_OUT: {"corpora": held_out, "seed": 7}},
+            "train": [PAIRS, *wish.pairs],
+            "evaluate": list(wish.evaluate),
+        },
+        "stages": stages,
+    }

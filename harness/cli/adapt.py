@@ -1,0 +1,55 @@
+"""`harness adapt`: from an embedding model and texts to a hybrid."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.interrupt import stoppable
+
+
+def adapt_command(
+    base: Annotated[
+        str, typer.Option("--base", help="The embedding model: a folder, a hub id or a packaged model.")
+    ] = "",
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", help="Texts: a collection, a .jsonl or .txt file, a folder; repeatable."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-O", help="The folder to train into.")] = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.5, help="How long it may take.")] = 60.0,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--pairs", help="A collection whose judged queries are learned from; repeatable."),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="A retriever to learn from. [the base, and bm25 half as much]")
+    ] = None,
+    evaluate: Annotated[
+        list[str] | None, typer.Option("--evaluate", help="A collection to measure on, before and after; repeatable.")
+    ] = None,
+    pretrain: Annotated[bool, typer.Option(help="Whether DupMAE pre-training has a share of the time.")] = True,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
+) -> None:
+    """Make a hybrid of an embedding model and your texts, without labels, in a given time."""
+    from harness.adapt.command import adapt
+    from harness.adapt.wish import Wish
+    from harness.retrievers.errors import InputError
+    from harness.runtime import log
+
+    missing = [name for name, given in (("--base", base), ("--corpus", corpus), ("--output", output)) if not given]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} not given. An example: harness adapt --base dupmae-mini --corpus texts.jsonl "
+            "--output adapted"
+        )
+    assert output is not None
+    wish = Wish(
+        base, tuple(corpus or ()), output, minutes, tuple(pairs or ()), teacher, tuple(evaluate or ()), pretrain
+    )
+    with stoppable() as stopping:
+        found = adapt(wish, ["harness", *sys.argv[1:]], log.logger.info, threads, stopping)
+    typer.echo(found, nl=False)
+    last = "weigh"
+    typer.echo(f"\nharness run --retriever dupmae --checkpoint {output / last} --dataset COLLECTION")

@@ -1,0 +1,127 @@
+"""`harness adapt`: the plan, the recipe, the whole way at a tiny size, stops, and what cannot be adapted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from harness.adapt import plan, wish
+from harness.adapt.plan import Measured
+from harness.adapt.wish import Steps, Wish
+from harness.datasets.dataset import MINI
+from harness.models import hybrid
+from harness.models.checkpoints.weights import quiet
+from harness.retrievers.errors import InputError
+from harness.training.recipe import Recipe
+from tests.support import families, tiny
+from tests.support.layouts import saved
+
+TEXTS = 100
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = (MINI / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[:TEXTS]
+    path.write_text("".join(json.dumps({"text": json.loads(line)["text"]}) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def base(tmp_path):
+    """An embedding model without a head: mean pooling, cosine."""
+    return saved(tmp_path, lambda: Pooling(32, "mean"), Normalize)[0]
+
+
+def decoder_only(place):
+    GPT2LMHeadModel(GPT2Config(vocab_size=95, n_embd=32, n_layer=1, n_head=2)).save_pretrained(place)
+
+
+def asked(minutes=10.0, **changes):
+    return Wish("base", ("texts",), Path("out"), minutes, **changes)
+
+
+def test_steps_that_fit_into_the_shares_of_the_time():
+    """600 seconds: 180 for the head, 90 for pre-training, 150 for fine-tuning."""
+    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, False, 128)
+    assert plan.steps(asked(), measured) == Steps(180, 45, 37)
+    assert plan.steps(asked(pretrain=False), measured).pretrain == 0
+    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, True, 128)
+    assert plan.steps(asked(), with_head) == Steps(0, 45, 37)
+
+
+def test_no_more_than_ten_epochs_of_few_texts():
+    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, False, 128)
+    assert plan.steps(asked(), measured) == Steps(100, 100, 100)
+
+
+def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
+    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, False, 128)
+    assert plan.steps(asked(), slow).pretrain == 0
+    with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 1 at least"):
+        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, False, 128))
+
+
+def test_the_recipe_is_one_that_train_takes():
+    values = wish.recipe(asked(pairs=("mini",), teacher="bm25"), Steps(30, 0, 40), 64)
+    recipe = Recipe.model_validate(values)
+    assert list(recipe.stages) == ["warm", "mine", "score", "tune", "weigh"]
+    assert recipe.data.train == ("pairs", "mini")
+    assert [one.retriever for one in recipe.stages["score"].teacher] == ["bm25"]
+    plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64))
+    assert list(plain.stages) == ["pretrain", "mine", "score", "tune", "weigh"]
+    assert [(one.retriever, one.weight) for one in plain.stages["score"].teacher] == [("hf:base", 2), ("bm25", 1)]
+
+
+@pytest.mark.integration
+def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeypatch):
+    """Once through; a second time all is found; other texts are refused."""
+    monkeypatch.setattr(plan, "_MOST_EPOCHS", 1)
+    command = ["adapt", "--base", base, "--corpus", texts, "-O", "out", "--minutes", 2, "--threads", 1]
+    answer = cli(*command, "--evaluate", "mini")
+    assert answer.code == 0, answer.err
+    assert "measuring what a step takes on the first of 100 texts" in answer.err
+    lines = answer.out.splitlines()
+    systems = ["base", "bm25", "dense half, after", "lexical half, after", "hybrid", "base + bm25, weighted 2 : 1"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")][2:]
+    assert [row[2] for row in rows] == systems * 2
+    assert {row[0] for row in rows[6:]} == {"mini"}
+    assert lines[-1] == "harness run --retriever dupmae --checkpoint out/weigh --dataset COLLECTION"
+    spec = hybrid.read(tmp_path / "out" / "weigh")
+    assert (spec.pooling, spec.similarity, spec.dense, spec.lexical) == ("mean", "cosine", 32, families.SIZE)
+    stages = yaml.safe_load((tmp_path / "out" / "adapt.yaml").read_text())["stages"]
+    assert list(stages) == ["warm", "pretrain", "mine", "score", "tune", "weigh"]
+
+    again = cli(*command, "--evaluate", "mini")
+    assert again.code == 0, again.err
+    assert "goes on with out/adapt.yaml" in again.err
+    assert again.err.count("found out/") == len(stages)
+    assert again.out == answer.out
+    other = cli(*command[:-4], "--minutes", 3)
+    assert other.code == 2
+    assert "out was adapted with other minutes. Name another --output, or remove it." in other.err
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (decoder_only, "is a 'gpt2' model, not a BERT-like encoder"),
+        (lambda place: families.save(place, "bert"), "60 texts. Adapting makes pairs of them and needs 64"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_adapted(make, part, texts, tmp_path, bad):
+    with quiet():
+        make(tmp_path / "base")
+    if not (tmp_path / "base" / "tokenizer.json").exists():
+        tiny.tokenizer().save_pretrained(tmp_path / "base")
+    texts.write_text("\n".join(texts.read_text().splitlines()[:60]) + "\n")
+    assert part in bad("adapt", "--base", tmp_path / "base", "--corpus", texts, "-O", "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_must_be_given(bad):
+    assert "--corpus and --output not given. An example: harness adapt" in bad("adapt", "--base", "dupmae-mini")
+    assert "there is no corpus nowhere" in bad("adapt", "--base", "dupmae-mini", "--corpus", "nowhere", "-O", "out")
