@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.adapt.wish import K, Steps, Wish
+from harness.adapt.wish import BATCH, CHANGE, QUERIES, K, Steps, Wish
+from harness.retrievers import devices
 from harness.retrievers.errors import InputError
 from harness.training.data import corpora
 from harness.training.recipe_data import CorpusPart
 
-_BATCH = 32
+_LONGEST = 128  # tokens of a passage in training and in the hybrid that comes of it
 _LEAST_TEXTS = 64  # fewer make no batch of pairs
 # Shares of the time of the stages that train; what is left is for mining, scoring, weighing and the measure at the end.
 # Where the base has a head already, pre-training takes its share as well.
@@ -30,6 +31,7 @@ class Measured:
     head: bool  # whether the base has a masked-LM head
     length: int  # of passages, in tokens
     terms: int = K  # kept of a passage
+    precision: str = "auto"
 
 
 def texts_of(wish: Wish) -> Iterator[str]:
@@ -55,30 +57,33 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     Raises CheckpointError for a base that cannot be trained, InputError for too few texts.
     """
     import torch
-    from accelerate import Accelerator
 
     from harness.models.checkpoints import new_head
+    from harness.models.finetuning.biencoder import BiEncoder
+    from harness.models.hybrid import HybridSpec
+    from harness.models.layers.encoder import Encoder
+    from harness.models.layers.families import mlm_head
     from harness.models.pretraining.config import PretrainConfig
     from harness.models.pretraining.mae import DupMAE, PretrainBatch
     from harness.models.pretraining.masking import Collator, Vocabulary
     from harness.models.pretraining.new_head import NewHead
-    from harness.models.training.precision import automatic
+    from harness.models.training.precision import fastest
     from harness.models.training.tokens import begins
     from harness.training.base_model import load_masked_lm
 
     texts = count(wish)
     say(f"measuring what a step takes on the first of {texts:,} texts")
-    device = Accelerator().device
-    length = min(spec.passage_length, 256)
+    device = devices.chosen("auto", "--device")
+    length = min(spec.passage_length, _LONGEST)
     model, tokenizer = load_masked_lm(source) if head else new_head.with_new_head(source, tied=False)
-    config = PretrainConfig.paper("DupMAE")
+    config = PretrainConfig.paper("DupMAE", **CHANGE)
     vocabulary = Vocabulary.of(tokenizer)
-    some = list(islice((text for text in texts_of(wish) if text.strip()), _BATCH))
+    some = list(islice((text for text in texts_of(wish) if text.strip()), BATCH))
     answer = tokenizer(some, add_special_tokens=False, truncation=True, max_length=length - 2)
     starts = None if vocabulary.continues is not None else [begins(answer.word_ids(n)) for n in range(len(some))]
     rows = [row or [tokenizer.unk_token_id] for row in answer["input_ids"]]
     batch = PretrainBatch(*(part.to(device) for part in Collator(vocabulary, config, length)(rows, 0, starts)))
-    kind = automatic(device.type, training=True)
+    kind = fastest(device.type)
     seconds = {}
     for name, of in (("warm", NewHead), ("pretrain", DupMAE)):
         if name == "warm" and head:
@@ -94,9 +99,14 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name] = time.perf_counter() - began
-    # 16 queries, and 16 x 5 passages, encoded and taken back; without the decoder, with the head at K terms
-    seconds["tune"] = seconds["pretrain"] * 2.0
-    return Measured(seconds, texts, head, length, min(K, vocabulary.size))
+    hybrid = BiEncoder(Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=K, dense=None), ()))
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
+            dense, _, weights = hybrid(batch.decoder_input_ids, batch.attention_mask, False)
+        (dense.sum() + weights.sum()).backward()
+        seconds["tune"] = (time.perf_counter() - began) * 4 * QUERIES / len(rows)
+    return Measured(seconds, texts, head, length, min(K, vocabulary.size), kind)
 
 
 def steps(wish: Wish, measured: Measured) -> Steps:
@@ -107,7 +117,7 @@ def steps(wish: Wish, measured: Measured) -> Steps:
             found[name] = 0
             continue
         fit = int(share * 60 * wish.minutes / measured.seconds[name])
-        found[name] = min(fit, max(_LEAST_STEPS, _MOST_EPOCHS * measured.texts // _BATCH))
+        found[name] = min(fit, max(_LEAST_STEPS, _MOST_EPOCHS * measured.texts // BATCH))
     if not wish.pretrain or found["pretrain"] < _LEAST_STEPS:
         found["pretrain"] = 0
     for name in ("warm", "tune"):

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-K = 192  # terms of a passage, where the base has no lexical half
+K = 192  # terms of a passage
+BATCH, QUERIES = 16, 8  # texts of a step; queries of one of fine-tuning, each with 3 passages
+CHANGE = {"chunk_logits": 524_288}  # of the objective: logits that stay in a CPU's cache
 HELD_OUT, PAIRS = "held_out", "pairs"
 _HELD_OUT = 1_000  # documents whose pseudo-queries weigh the halves, and measure before and after
 
@@ -32,19 +34,19 @@ class Steps:
     tune: int
 
 
-def recipe(wish: Wish, steps: Steps, length: int, terms: int = K) -> dict[str, Any]:
+def recipe(wish: Wish, steps: Steps, length: int, terms: int = K, precision: str = "auto") -> dict[str, Any]:
     """The recipe as a YAML file holds it. `length` is of passages, in tokens; `terms` are kept of each."""
     parts = list(wish.corpora)
     held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
     stages: dict[str, Any] = {}
     if steps.warm:
         stages["warm"] = {
-            "kind": "warm_head", "tied": False, "steps": steps.warm, "batch": 32, "length": length, "save_every": 50,
+            "kind": "warm_head", "tied": False, "steps": steps.warm, "batch": BATCH, "length": length, "save_every": 50,
         }  # fmt: skip
     if steps.pretrain:
         stages["pretrain"] = {
-            "kind": "pretrain", "steps": steps.pretrain, "batch": 32, "length": length, "learning_rate": 3.0e-5,
-            "warmup": 0.1, "save_every": 50,
+            "kind": "pretrain", "steps": steps.pretrain, "batch": BATCH, "length": length, "learning_rate": 3.0e-5,
+            "warmup": 0.1, "save_every": 50, "objective": {"change": CHANGE},
         }  # fmt: skip
     if steps.tune:
         own = [{"retriever": wish.teacher}] if wish.teacher else [
@@ -54,9 +56,9 @@ def recipe(wish: Wish, steps: Steps, length: int, terms: int = K) -> dict[str, A
             "mine": {"kind": "mine", "retriever": "bm25", "depth": 30, "least": 8},
             "score": {"kind": "score", "candidates": 8, "teacher": own},
             "tune": {
-                "kind": "finetune", "lexical": terms, "steps": steps.tune, "batch": 16, "negatives": 4, "distil": True,
-                "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": 2.0e-5, "warmup": 0.1, "chunk": 32,
-                "passage_length": length, "save_every": 50,
+                "kind": "finetune", "lexical": terms, "steps": steps.tune, "batch": QUERIES, "negatives": 2,
+                "distil": True, "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": 2.0e-5, "warmup": 0.1,
+                "chunk": 32, "passage_length": length, "save_every": 50,
             },
             "weigh": {
                 "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
@@ -66,6 +68,7 @@ def recipe(wish: Wish, steps: Steps, length: int, terms: int = K) -> dict[str, A
     return {
         "name": "adapt",
         "description": f"{wish.base}, adapted to {', '.join(parts)}",
+        "precision": precision,
         "base": {"checkpoint": wish.base},
         "data": {
             "corpora": parts,

@@ -24,6 +24,13 @@ def automatic(device: str, training: bool) -> str:
     return "fp16" if training else "fp32"
 
 
+def fastest(device: str) -> str:
+    """What trains fastest on a device: `automatic`, but bf16 on a CPU that is known to have instructions for it."""
+    if device == "cpu" and not imitated(device, "bf16") and _capabilities():
+        return "bf16"
+    return automatic(device, training=True)
+
+
 def imitated(device: str, precision: str) -> bool:
     """Whether arithmetic in `precision` ("bf16", …) on `device` ("cpu", "cuda") is known to be imitated.
 
@@ -31,5 +38,10 @@ def imitated(device: str, precision: str) -> bool:
     """
     if device != "cpu" or precision != "bf16":
         return False
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = _capabilities()
     return bool(capabilities) and not any(there for name, there in capabilities.items() if "bf16" in name)
+
+
+def _capabilities() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
