@@ -1,5 +1,6 @@
 """`harness adapt`: from an embedding model and texts to a hybrid."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,8 @@ def adapt_command(
             f"{' and '.join(missing)} not given. An example: harness adapt --base dupmae-mini --corpus texts.jsonl "
             "--output adapted"
         )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("adapt is planned by one process. Start it without torchrun; `harness train` shares out.")
     assert output is not None
     wish = Wish(
         base, tuple(corpus or ()), output, minutes, tuple(pairs or ()), teacher, tuple(evaluate or ()), pretrain

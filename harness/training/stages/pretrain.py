@@ -88,7 +88,7 @@ class Pretrain(OnTexts):
         task = self.task(context, name, module, config, tokenizer)
         texts = len(task.tokens)
         settings = self.loop(texts, context.recipe.seed)
-        settings = replace(settings, validate_every=max(1, settings.steps // 20))
+        settings = replace(settings, validate_every=max(10, settings.steps // 20))  # it encodes 256 texts
         fit_stage(context, name, task, settings, folder)
         if context.main:
             # runs as its dense vector; --lexical adds the other half, which nothing has weighed against it yet

@@ -122,6 +122,8 @@ def test_what_cannot_be_adapted(make, part, texts, tmp_path, bad):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_must_be_given(bad):
+def test_what_must_be_given(bad, monkeypatch):
     assert "--corpus and --output not given. An example: harness adapt" in bad("adapt", "--base", "dupmae-mini")
     assert "there is no corpus nowhere" in bad("adapt", "--base", "dupmae-mini", "--corpus", "nowhere", "-O", "out")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "adapt is planned by one process" in bad("adapt", "--base", "x", "--corpus", "y", "-O", "out")
