@@ -99,7 +99,9 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name] = time.perf_counter() - began
-    hybrid = BiEncoder(Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=K, dense=None), ()))
+    hybrid = BiEncoder(
+        Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=min(K, vocabulary.size)), ())
+    )
     for _ in range(2):
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):

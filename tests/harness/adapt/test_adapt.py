@@ -55,7 +55,7 @@ def test_steps_that_fit_into_the_shares_of_the_time():
 
 def test_no_more_than_ten_epochs_of_few_texts():
     measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, False, 128)
-    assert plan.steps(asked(), measured) == Steps(100, 100, 100)
+    assert plan.steps(asked(), measured) == Steps(200, 200, 200)
 
 
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
