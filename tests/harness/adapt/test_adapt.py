@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -20,6 +21,14 @@ from tests.support import families, tiny
 from tests.support.layouts import saved
 
 TEXTS = 100
+
+
+@pytest.fixture(autouse=True)
+def _anew():
+    """What it trains in may be bf16, and an accelerator is a process's own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
