@@ -37,6 +37,11 @@ from tests.support.recipes import WHOLE as RECIPE
 pytestmark = pytest.mark.integration
 
 
+def arrays(path):
+    with np.load(path) as found:
+        return dict(found)
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -633,14 +638,14 @@ def test_two_processes_train_as_one_does(tmp_path, cli):
         for one, two in zip(*(map(json.loads, log) for log in logs), strict=True):
             for key in {"loss", "mlm", "bow", "distillation", "contrastive", "tokens", "step"} & one.keys():
                 assert two[key] == pytest.approx(one[key], rel=1e-3), f"{name}, step {one['step']}: {key}"
-    one, two = (np.load(tmp_path / place / "mine" / "negatives.npz") for place in ("one", "two"))
+    one, two = (arrays(tmp_path / place / "mine" / "negatives.npz") for place in ("one", "two"))
     assert (two["offsets"] == one["offsets"]).all()
     depth = STAGES["mine"]["depth"]
     for ours, theirs in zip(one["rows"].reshape(-1, depth), two["rows"].reshape(-1, depth), strict=True):
         assert len({*ours} & {*theirs}) >= 0.7 * depth  # the weights are near, not equal
     with (tmp_path / "two" / "scores.csv").open() as file:
         assert [row["system"] for row in csv.DictReader(file)] == ["pretrain", "in_batch", "distil"]
-    one, two = (np.load(tmp_path / place / "score" / "scores.npz") for place in ("one", "two"))
+    one, two = (arrays(tmp_path / place / "score" / "scores.npz") for place in ("one", "two"))
     np.testing.assert_allclose(two["scores"], one["scores"], rtol=1e-2, atol=1e-2)
     assert (two["rows"] == one["rows"]).all()
     assert json.loads((tmp_path / "two" / "distil" / "manifest.json").read_text())["processes"] == 2
