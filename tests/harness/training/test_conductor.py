@@ -134,8 +134,8 @@ def test_what_a_stage_saw_of_the_collections_of_records_is_told_for_its_card(who
 
 def test_negatives_answer_no_query_and_the_teachers_scores_belong_to_them(whole):
     folder = whole[0] / "trained" / "tiny"
-    scored = np.load(folder / "score" / "scores.npz")
-    mined = np.load(folder / "bm25" / "negatives.npz")
+    scored = arrays(folder / "score" / "scores.npz")
+    mined = arrays(folder / "bm25" / "negatives.npz")
     ids = [json.loads(line)["_id"] for line in (MINI / "corpus.jsonl").read_text().splitlines()]
     rows = [line.split("\t") for line in (MINI / "qrels" / "test.tsv").read_text().splitlines()[1:]]
     queries = [json.loads(line)["_id"] for line in (MINI / "queries.jsonl").read_text().splitlines()]
