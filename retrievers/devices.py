@@ -69,7 +69,7 @@ def _free() -> str:
 
 
 def refuse_forced_tf32(device: "torch.device") -> None:
-    """Raise InputError where the driver is told to round every factor to TF32, whatever torch asks for."""
+    """Raise InputError where NVIDIA_TF32_OVERRIDE makes the driver use TF32, whatever torch asks for."""
     if device.type == "cuda" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
         raise InputError(
             "NVIDIA_TF32_OVERRIDE=1 rounds the factors of all products on the GPU, so that an exact search would lose "

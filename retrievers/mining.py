@@ -38,10 +38,15 @@ def mine(
     Raises InputError where the search returned other queries.
     """
     most = int(positives.lengths.max(initial=0))
-    run = retriever.search(corpus, queries, min(depth + most, corpus.count), job)
+    return negatives(searched(retriever, corpus, queries, depth + most, job), positives, rows, depth, corpus.count)
+
+
+def searched(retriever: Retriever, corpus: Corpus, queries: Sequence[Query], depth: int, job: Job) -> Run:
+    """The `depth` best documents of each query, or all there are. Raises InputError where other queries come back."""
+    run = retriever.search(corpus, queries, min(depth, corpus.count), job)
     if run.query_ids != tuple(query.query_id for query in queries):
         raise InputError(f"{type(retriever).__qualname__} returned other queries than it was given.")
-    return negatives(run, positives, rows, depth, corpus.count)
+    return run
 
 
 def filled(mined: Ragged, positives: Ragged, least: int, documents: int, seed: int) -> Ragged:

@@ -74,7 +74,7 @@ def _of(wish: Wish) -> dict[str, Any]:
 def _has_head(source: Path) -> bool:
     """Whether it is a masked-LM. Raises CheckpointError for what is no encoder of a known family."""
     from harness.models.checkpoints import checkpoint, layouts
-    from harness.models.layers.families import FAMILIES
+    from harness.models.layers.families import FAMILIES, has_head
 
     config, _ = checkpoint.parts(layouts.read(source).backbone)
     checkpoint.check_architecture(source, config, with_head=False)
@@ -82,7 +82,7 @@ def _has_head(source: Path) -> bool:
         raise CheckpointError(
             f"{source} is a {config.model_type!r} model; adapting knows {', '.join(FAMILIES)}. Name another --base."
         )
-    return any(str(kind).endswith("ForMaskedLM") for kind in config.architectures or ())
+    return has_head(config)
 
 
 def _datasets(context: Context, wish: Wish) -> list[str]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from harness.reports.markdown import table
 from harness.reports.records.records import Record
-from harness.reports.statistics.paired import paired_t_test
 from harness.runs.config import RetrieverSpec, RunConfig
 from harness.runs.fusion import Recipe as Fusion
 from harness.runs.fusion import fuse_parts
 from harness.runs.runner import iterate
+from harness.training.evaluation import compared
 from harness.training.student import searched_as
 
 METRIC = "NDCG@10"
@@ -24,12 +24,10 @@ def judge(base: str, after: Path, datasets: Sequence[str], results: Path, comman
     specs = {
         "base": RetrieverSpec(name=f"hf:{base}"),
         "bm25": RetrieverSpec(name="bm25"),
-        "dense half, after": searched_as("dupmae", after).model_copy(),
-        "lexical half, after": searched_as("dupmae", after),
+        "dense half, after": searched_as("dupmae", after, lexical=0),
+        "lexical half, after": searched_as("dupmae", after, dense=0),
         "hybrid": searched_as("dupmae", after),
     }
-    specs["dense half, after"] = _with(specs["dense half, after"], lexical=0)
-    specs["lexical half, after"] = _with(specs["lexical half, after"], dense=0)
     rows = []
     for dataset in datasets:
         config = RunConfig(
@@ -43,16 +41,11 @@ def judge(base: str, after: Path, datasets: Sequence[str], results: Path, comman
     return rows
 
 
-def _with(spec: RetrieverSpec, **options: int) -> RetrieverSpec:
-    return spec.model_copy(update={"options": spec.options | options})
-
-
 def _row(base: Record, name: str, record: Record) -> list[str]:
     data, value = record.manifest.data, record.metrics[METRIC]
     row = [data.name, f"{data.counts['queries']:,}", name, f"{value:.4f}", "", ""]
     if record is not base:
-        before, now = ({query: own[METRIC] for query, own in one.per_query().items()} for one in (base, record))
-        found = paired_t_test(before, now)
+        found = compared(base, record)
         row[4:] = [f"{found.difference:+.4f}", found.p_shown]
     return row
 

@@ -28,7 +28,6 @@ class Measured:
 
     seconds: dict[str, float]
     texts: int
-    head: bool  # whether the base has a masked-LM head
     length: int  # of passages, in tokens
     terms: int = K  # kept of a passage
     precision: str = "auto"
@@ -84,31 +83,35 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     rows = [row or [tokenizer.unk_token_id] for row in answer["input_ids"]]
     batch = PretrainBatch(*(part.to(device) for part in Collator(vocabulary, config, length)(rows, 0, starts)))
     kind = fastest(device.type)
-    seconds = {}
-    for name, of in (("warm", NewHead), ("pretrain", DupMAE)):
-        if name == "warm" and head:
-            continue
-        module: Any = (NewHead(model) if of is NewHead else DupMAE(model, config)).to(device).train()
-        model.requires_grad_(True) if of is DupMAE else None
-        for _ in range(2):  # the first one warms up
+    terms = min(K, vocabulary.size)
+
+    def second(loss: Callable[[], Any]) -> float:
+        """Seconds of a step; the first of two warms up."""
+        for _ in range(2):
             began = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
-                loss = module(batch).total
-            loss.backward()
-            module.zero_grad()
+                found = loss()
+            found.backward()
+            model.zero_grad()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds[name] = time.perf_counter() - began
-    hybrid = BiEncoder(
-        Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=min(K, vocabulary.size)), ())
-    )
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
-            dense, _, weights = hybrid(batch.decoder_input_ids, batch.attention_mask, False)
-        (dense.sum() + weights.sum()).backward()
-        seconds["tune"] = (time.perf_counter() - began) * 4 * QUERIES / len(rows)
-    return Measured(seconds, texts, head, length, min(K, vocabulary.size), kind)
+        return time.perf_counter() - began
+
+    seconds = {}
+    if not head:
+        warm = NewHead(model).to(device).train()
+        seconds["warm"] = second(lambda: warm(batch).total)
+        model.requires_grad_(True)
+    decoding = DupMAE(model, config).to(device).train()
+    seconds["pretrain"] = second(lambda: decoding(batch).total)
+    hybrid = BiEncoder(Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=terms), ()))
+
+    def encoded() -> Any:
+        dense, _, weights = hybrid(batch.decoder_input_ids, batch.attention_mask, False)
+        return dense.sum() + weights.sum()
+
+    seconds["tune"] = second(encoded) * 4 * QUERIES / len(rows)
+    return Measured(seconds, texts, length, terms, kind)
 
 
 def steps(wish: Wish, measured: Measured) -> Steps:

@@ -52,7 +52,7 @@ def _faiss() -> str:
 
 
 def _home(variable: str, usual: str) -> Path:
-    return Path(os.environ.get(variable) or places.home().parent / usual)
+    return Path(os.environ.get(variable) or Path.home() / usual)
 
 
 def _place(find: Callable[[], Path]) -> str:

@@ -60,12 +60,13 @@ def _rows(records: dict[str, Record], encoders: list[str]) -> list[Row]:
         row |= {metric: f"{record.metrics[metric]:.4f}" for metric in _METRICS}
         if name in encoders[1:]:
             before = encoders[encoders.index(name) - 1]
-            row |= {"against": before} | _words(_compare(records[before], record))
+            row |= {"against": before} | _words(compared(records[before], record))
         rows.append(row)
     return rows
 
 
-def _compare(before: Record, after: Record) -> Comparison:
+def compared(before: Record, after: Record) -> Comparison:
+    """The second against the first by a paired t-test over the queries' NDCG@10."""
     a, b = ({query: row["NDCG@10"] for query, row in record.per_query().items()} for record in (before, after))
     return paired_t_test(a, b)
 

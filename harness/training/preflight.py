@@ -9,6 +9,7 @@ from harness.models import hybrid
 from harness.models.checkpoints.checkpoint import PROJECTION
 from harness.models.checkpoints.weights import positions
 from harness.models.hybrid import HybridSpec
+from harness.models.layers.families import has_head
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import get
 from harness.training.data import corpora
@@ -57,7 +58,7 @@ def check(recipe: Recipe, base: Path, processes: int, done: Collection[str] = ()
         projection=spec.dense if (base / PROJECTION).is_file() else None,
         hidden=int(config.hidden_size),
         family=str(config.model_type),
-        head=any(kind.endswith("ForMaskedLM") for kind in config.architectures or ()),
+        head=has_head(config),
         positions=positions(config),
         vocabulary=int(config.vocab_size),
         processes=processes,

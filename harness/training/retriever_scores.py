@@ -9,6 +9,7 @@ from pydantic import Field
 
 from harness.models.training.tokens import Ragged
 from harness.retrievers.errors import InputError
+from harness.retrievers.mining import searched
 from harness.retrievers.run_files.fusion import fuse
 from harness.runs.config import RetrieverSpec, make_retriever
 from harness.training.recipe_data import Strict
@@ -70,10 +71,7 @@ def _run(teacher: Teacher, collection: "Collection", depth: int, context: "Conte
     retriever.check()
     context.job.tell(retriever.notice)
     with context.job.lent(retriever.distributed):
-        run = retriever.search(dataset, dataset.queries, min(depth, dataset.count), context.job)
-    if run.query_ids != tuple(query.query_id for query in dataset.queries):
-        raise InputError(f"{teacher.retriever} returned other queries than it was given.")
-    return run
+        return searched(retriever, dataset, dataset.queries, depth, context.job)
 
 
 def best_scale(scores: Ragged, positives: Ragged) -> float:
@@ -81,7 +79,7 @@ def best_scale(scores: Ragged, positives: Ragged) -> float:
 
     A retriever's scores have a scale of their own (cosines lie within 1, BM25's around 20), and the softmax of equation
     15 takes them as logits. Of 33 scales, half a power of 2 apart, around one over their spread. A row is a query's
-    positives, then its negatives; each positive is told from the negatives alone.
+    positives, then its negatives; other positives are left out when a positive is compared with the negatives.
     """
     rows = [(scores[n][: len(positives[n])], scores[n][len(positives[n]) :]) for n in range(len(scores))]
     rows = [(own, others) for own, others in rows if len(others)]
@@ -94,8 +92,7 @@ def best_scale(scores: Ragged, positives: Ragged) -> float:
         for own, others in rows:
             logits = scale * others.astype(np.float64)
             for value in scale * own.astype(np.float64):
-                top = max(value, logits.max())
-                parts.append(top + np.log(np.exp(value - top) + np.exp(logits - top).sum()) - value)
+                parts.append(np.logaddexp.reduce(np.append(logits, value)) - value)
         return float(np.mean(parts)) if parts else 0.0
 
     return min(scales, key=lambda scale: (loss(scale), scale))

@@ -16,7 +16,7 @@ from harness.retrievers.errors import InputError
 from harness.runs.config import RetrieverSpec
 
 
-def searched_as(system: str, checkpoint: Path, **options: str) -> RetrieverSpec:
+def searched_as(system: str, checkpoint: Path, **options: Any) -> RetrieverSpec:
     """How a checkpoint that was trained here is searched: titles joined as training joined them, by a space.
 
     A published system of that name may join them otherwise (the authors' RetroMAE by [SEP]).

@@ -125,31 +125,47 @@ def position_table(base: Any) -> Tensor | None:
     return table[first:]
 
 
+# BERT's names of what shapes a layer → what another family calls them
+_SHAPES = {
+    "distilbert": {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_act": "activation",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+    },
+    "modernbert": {
+        "hidden_act": "hidden_activation",
+        "hidden_dropout_prob": "mlp_dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+        "layer_norm_eps": "norm_eps",
+    },
+}
+_SHAPE = (
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+)
+
+
 def layer_shape(config: Any) -> Any:
     """What a layer as BERT's is made from, under BERT's names, of any family's configuration."""
-    if config.model_type == "distilbert":
-        return SimpleNamespace(
-            hidden_size=config.dim,
-            num_attention_heads=config.n_heads,
-            intermediate_size=config.hidden_dim,
-            hidden_act=config.activation,
-            hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.attention_dropout,
-            layer_norm_eps=1e-12,
-            initializer_range=config.initializer_range,
-        )
-    if config.model_type == "modernbert":
-        return SimpleNamespace(
-            hidden_size=config.hidden_size,
-            num_attention_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            hidden_act=config.hidden_activation,
-            hidden_dropout_prob=config.mlp_dropout,
-            attention_probs_dropout_prob=config.attention_dropout,
-            layer_norm_eps=config.norm_eps,
-            initializer_range=config.initializer_range,
-        )
-    return config
+    names = _SHAPES.get(config.model_type)
+    if names is None:
+        return config
+    usual = {"layer_norm_eps": 1e-12}  # DistilBERT's, which its configuration does not hold
+    return SimpleNamespace(**{name: getattr(config, names.get(name, name), usual.get(name)) for name in _SHAPE})
+
+
+def has_head(config: Any) -> bool:
+    """Whether a configuration says that its weights hold a masked-LM head."""
+    return any(str(kind).endswith("ForMaskedLM") for kind in config.architectures or ())
 
 
 def learned_positions(config: Any, spread: float, most: int = 8_192) -> nn.Embedding:

@@ -11,7 +11,7 @@ from harness.models.pretraining.mae import DupMAE, PretrainBatch, PretrainLoss
 
 
 class NewHead(DupMAE):
-    """The bag-of-words loss alone, and nothing trained but the head of `lm`; the masked-LM loss is told, not learned.
+    """The bag-of-words loss alone, which trains the head of `lm` and nothing else. The masked-LM loss is only reported.
 
     Where the decoder is tied to the word embeddings it stays as they are.
     """

@@ -55,23 +55,23 @@ def asked(minutes=10.0, **changes):
 
 def test_steps_that_fit_into_the_shares_of_the_time():
     """600 seconds: 180 for the head, 90 for pre-training, 150 for fine-tuning."""
-    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, False, 128)
+    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, 128)
     assert plan.steps(asked(), measured) == Steps(180, 45, 37)
     assert plan.steps(asked(pretrain=False), measured).pretrain == 0
-    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, True, 128)
+    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, 128)
     assert plan.steps(asked(), with_head) == Steps(0, 45, 37)
 
 
 def test_no_more_than_ten_epochs_of_few_texts():
-    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, False, 128)
+    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, 128)
     assert plan.steps(asked(), measured) == Steps(200, 200, 200)
 
 
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
-    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, False, 128)
+    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128)
     assert plan.steps(asked(), slow).pretrain == 0
     with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 1 at least"):
-        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, False, 128))
+        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128))
 
 
 def test_the_recipe_is_one_that_train_takes():
