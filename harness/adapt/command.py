@@ -24,8 +24,10 @@ RECIPE, WISH = "adapt.yaml", "adapt.json"
 
 def adapt(
     wish: Wish, command: Sequence[str], say: Callable[[str], object], threads: int | None, stopping: Stopping | None
-) -> str:
-    """Do it, and return the table. The recipe lies in the output folder as `adapt.yaml`, and is found again there.
+) -> tuple[str, Path]:
+    """Do it, and return the table and the folder of the hybrid.
+
+    The recipe lies in the output folder as `adapt.yaml`, and is found again there.
 
     Raises InputError or CheckpointError for a base, a corpus or a time that cannot do, before anything is trained.
     """
@@ -34,11 +36,11 @@ def adapt(
     from harness.training.conductor import train
 
     context = train(chosen, wish.output, command, threads, stopping)
-    last = list(chosen.stages)[-1]
-    rows = judgement.judge(wish.base, context.place(last), _datasets(context, wish), wish.output / "results", command)
+    hybrid = context.place(list(chosen.stages)[-1])
+    rows = judgement.judge(wish.base, hybrid, _datasets(context, wish), wish.output / "results", command)
     found = judgement.as_text(rows)
     write_whole(wish.output / "adapt.md", found)
-    return found
+    return found, hybrid
 
 
 def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:

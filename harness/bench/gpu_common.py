@@ -51,8 +51,24 @@ class Sizes:
 
 
 TINY = Sizes(
-    *(32, 1, 2, 600, 8, 4, 24, 4, 3, 8, 24, 6),
-    **{"passages": 48, "docs": 700, "queries": 5, "k": 10, "block": 256, "steps": 2},
+    hidden=32,
+    layers=1,
+    heads=2,
+    vocabulary=600,
+    half=8,
+    batch=4,
+    length=24,
+    asked=4,
+    group=3,
+    query_length=8,
+    passage_length=24,
+    chunk=6,
+    passages=48,
+    docs=700,
+    queries=5,
+    k=10,
+    block=256,
+    steps=2,
 )
 
 

@@ -52,7 +52,6 @@ def adapt_command(
         base, tuple(corpus or ()), output, minutes, tuple(pairs or ()), teacher, tuple(evaluate or ()), pretrain
     )
     with stoppable() as stopping:
-        found = adapt(wish, ["harness", *sys.argv[1:]], log.logger.info, threads, stopping)
+        found, hybrid = adapt(wish, ["harness", *sys.argv[1:]], log.logger.info, threads, stopping)
     typer.echo(found, nl=False)
-    last = "weigh"
-    typer.echo(f"\nharness run --retriever dupmae --checkpoint {output / last} --dataset COLLECTION")
+    typer.echo(f"\nharness run --retriever dupmae --checkpoint {hybrid} --dataset COLLECTION")

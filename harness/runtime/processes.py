@@ -47,7 +47,7 @@ class Processes:
         if count > 1:
             _take_device()
         team = cls(rank, count)
-        with _told(f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"):
+        with _told(_waits(rank, count)):
             team.agreed(None)  # first: from now on the others notice a process that ends, even one without a checkpoint
         return team
 
@@ -112,6 +112,10 @@ def launched_as() -> tuple[int, int]:
     return rank, count
 
 
+def _waits(rank: int, count: int) -> str:
+    return f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"
+
+
 @contextmanager
 def rendezvous() -> Iterator[None]:
     """While processes that a launcher started meet: say who waits, and let a signal end it, since nothing was done yet.
@@ -125,7 +129,7 @@ def rendezvous() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.SIG_DFL) for number in numbers]  # a handler would wait for the C++ code
     try:
-        with _told(f"process {rank} waits for the {count - 1} others that WORLD_SIZE={count} stands for"):
+        with _told(_waits(rank, count)):
             yield
     finally:
         for number, handler in zip(numbers, before, strict=True):

@@ -35,14 +35,18 @@ class Teacher(Strict):
 
 def scored(
     teachers: Sequence[Teacher], collection: "Collection", kept: Ragged, depth: int, context: "Context"
-) -> tuple[npt.NDArray[np.float32], int]:
+) -> tuple[npt.NDArray[np.float32], int] | None:
     """The scores of each query's positives, then of its `kept` documents, one after another; and how many are bounds.
 
     Every teacher searches the collection for the `depth` best of each query. A document beyond them has the least score
-    that the query's list holds, which bounds its own from above. Raises InputError for a teacher that returns other
-    queries, or documents that the collection does not have.
+    that the query's list holds, which bounds its own from above. None on every process but rank 0: the others only help
+    to search, where a teacher shares that out. Raises InputError for a teacher that returns other queries, or documents
+    that the collection does not have.
     """
-    runs = [_run(teacher, collection, depth, context) for teacher in teachers]
+    found_by = [_run(teacher, collection, depth, context) for teacher in teachers]
+    runs = [run for run in found_by if run is not None]
+    if not context.main:
+        return None
     run = runs[0] if len(runs) == 1 else fuse(runs, "weighted", weights=[teacher.weight for teacher in teachers])
     found, bounds = [], 0
     for number in range(len(collection.positives)):
@@ -66,8 +70,10 @@ def scored(
     return np.concatenate(found), bounds
 
 
-def _run(teacher: Teacher, collection: "Collection", depth: int, context: "Context") -> "Run":
+def _run(teacher: Teacher, collection: "Collection", depth: int, context: "Context") -> "Run | None":
     retriever, dataset = make_retriever(teacher.spec), collection.dataset
+    if not (context.main or retriever.distributed):
+        return None
     retriever.check()
     context.job.tell(retriever.notice)
     with context.job.lent(retriever.distributed):

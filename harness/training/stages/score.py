@@ -131,33 +131,32 @@ class Score(Stage):
 
         kept = _sample(read_negatives(context.left(NEGATIVES)), self.candidates, context.recipe.seed)
         first_query = first_document = bounds = 0
-        parts = []
+        blocks = []
         for number, collection in enumerate(context.training.collections):
             own = range(first_query, first_query + len(collection.positives))
             rows = Ragged.of(kept[n] - first_document for n in own)
             path, count = folder / f"block-{number}.npy", len(collection.positives.flat) + len(rows.flat)
-            block = read_block(path, count)
-            if block is None:
-                block, missing = scored(self.teacher or (), collection, rows, self.depth or _DEPTH, context)
-                bounds += missing
-                if context.main:
-                    save_block(path, block)
-            parts.append(block)
+            blocks.append(path)
+            if read_block(path, count) is None:
+                found = scored(self.teacher or (), collection, rows, self.depth or _DEPTH, context)
+                if found is not None:
+                    save_block(path, found[0])
+                    bounds += found[1]
             first_query, first_document = own.stop, first_document + collection.dataset.count
-        context.accelerator.wait_for_everyone()
+        if not context.main:
+            return {}
         positives = context.training.positives
         lengths = positives.lengths + kept.lengths
-        scores = Ragged(np.concatenate(parts), np.concatenate(([0], lengths.cumsum())))
+        scores = Ragged(np.concatenate([np.load(path) for path in blocks]), np.concatenate(([0], lengths.cumsum())))
         scale = best_scale(scores, positives) if self.scale in (None, "auto") else float(self.scale or 1)
-        if context.main:
-            if bounds:
-                context.job.note(
-                    f"{name}: {bounds:,} of {len(scores.flat):,} documents lie beyond the best "
-                    f"{self.depth or _DEPTH:,} of their query: each has the last one's score"
-                )
-            write_scores(folder, kept, Ragged((scale * scores.flat).astype(np.float32), scores.offsets))
-            for path in folder.glob("block-*.npy"):
-                path.unlink()
+        if bounds:
+            context.job.note(
+                f"{name}: {bounds:,} of {len(scores.flat):,} documents lie beyond the best "
+                f"{self.depth or _DEPTH:,} of their query: each has the last one's score"
+            )
+        write_scores(folder, kept, Ragged((scale * scores.flat).astype(np.float32), scores.offsets))
+        for path in blocks:
+            path.unlink()
         return {"pairs": len(scores.flat), "scale": scale, "beyond_depth": bounds}
 
 

@@ -32,7 +32,7 @@ def named(**results):
 @pytest.fixture
 def collection(beir, job):
     [found] = Training([str(beir(docs=DOCS, queries=QUERIES, qrels=QRELS))], job).collections
-    return found, SimpleNamespace(job=job)
+    return found, SimpleNamespace(job=job, main=True)
 
 
 def test_scores_of_given_documents(collection):
@@ -84,6 +84,17 @@ def test_the_scale_under_which_positives_are_told_best():
         return sum(each) / len(each)
 
     assert all(loss(found) <= loss(found * 2 ** (n / 2)) + 1e-9 for n in range(-6, 7))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_other_processes_search_only_where_a_teacher_shares_that_out(collection, shared):
+    made, context = collection
+    teacher = named(q0={"d0": 1.0}, q1={})
+    teacher.distributed, context.main = shared, False
+    registry.available()
+    with registered(one=teacher):
+        assert scored([Teacher(retriever="one")], made, Ragged.of([[1], [5]]), 10, context) is None
+    assert teacher.searches == shared
 
 
 @given(st.floats(0.01, 100))
