@@ -15,7 +15,6 @@ LEXICAL_POOLINGS = ("max", "sum")
 ACTIVATIONS = ("none", "log1p_relu")
 LEXICAL_TOKENS = ("ordinary", "all")
 _LARGEST = 1e6  # of a scale or a temperature
-MAX_VOCABULARY = 65_535  # term ids are stored as uint16
 # of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks and the corpora of its
 # pre-training; the collections that it was fine-tuned on, the widths [D, K] that it had then, and the collections that
 # its halves were weighed on

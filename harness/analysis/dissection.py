@@ -34,7 +34,8 @@ def dissect(
     dataset.open(job)
     for message in dataset.warnings:
         job.warn(message)
-    spec = retriever.encoder.loaded.spec
+    loaded = retriever.encoder.loaded
+    spec = loaded.spec
     dense, lexical = int(spec.dense or 0), spec.lexical
     chosen = sorted({*(_halved(lexical) if widths is None else widths), lexical} - {0})
     views = {
@@ -53,7 +54,7 @@ def dissect(
     with job.phase("score", len(runs) * len(query_ids), "queries") as meter:
         for view, (word, terms) in views.items():
             scores = score(runs[view], dataset.qrels, metrics, dataset.rules.levels)
-            ours, paper = bytes_per_document(dense if view.dense else 0, terms)
+            ours, paper = bytes_per_document(dense if view.dense else 0, terms, loaded.vocabulary)
             scored.append(Scored(word, terms, ours, paper, {m: v.tolist() for m, v in scores.values.items()}))
             meter.advance(len(query_ids))
     whole = {BOTH: View(True, lexical), DENSE: View(True, 0), LEXICAL: View(False, lexical)}

@@ -131,7 +131,7 @@ def full_queries(count: int, dense: int, lexical: int, seed: int = 1) -> HybridQ
     return HybridQueries(rng.standard_normal((count, dense), np.float32), weights)
 
 
-def concentration(term_ids: npt.NDArray[np.uint16]) -> dict[str, float]:
+def concentration(term_ids: npt.NDArray[np.unsignedinteger[Any]]) -> dict[str, float]:
     """How postings are spread: terms in use, and the share of all postings that the commonest hold."""
     counts = np.sort(np.bincount(term_ids.reshape(-1)))[::-1]
     shares = np.cumsum(counts) / counts.sum()

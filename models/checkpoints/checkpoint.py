@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.models import hybrid
 from harness.models.checkpoints import layouts, projection_layers
 from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
 from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
@@ -48,8 +47,8 @@ def load(folder: Path, spec: HybridSpec, dtype: torch.dtype = torch.float32) -> 
     Safetensors come first; `pytorch_model.bin` is read as tensors only; remote code is never run.
     `harness.models.checkpoints.layouts` says what other libraries' folders hold beside a backbone; their widths and
     layers are taken as they are. Raises CheckpointError for a missing head where K > 0, a missing projection where D is
-    not H, a vocabulary that does not fit 16 bits, a tokenizer larger than the embedding table, lengths beyond the
-    model's positions, or missing or foreign weights.
+    not H, a tokenizer larger than the embedding table, lengths beyond the model's positions, or missing or foreign
+    weights.
     """
     layout = layouts.read(folder)
     folder = layout.backbone
@@ -146,11 +145,6 @@ def check_architecture(folder: Path, config: Any, with_head: bool) -> None:
 
 
 def _check_sizes(folder: Path, config: Any, tokenizer: Any, spec: HybridSpec) -> None:
-    if spec.lexical and config.vocab_size > hybrid.MAX_VOCABULARY:
-        raise NoLexicalHalfError(
-            f"{folder} has a vocabulary of {config.vocab_size:,} terms; the lexical half stores term ids in 16 bits, "
-            f"so at most {hybrid.MAX_VOCABULARY:,}. Use its dense half alone (lexical 0)."
-        )
     if spec.lexical > config.vocab_size:
         raise CheckpointError(f"lexical is {spec.lexical:,}, more than the {config.vocab_size:,} terms of {folder}.")
     if spec.lexical and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):

@@ -19,7 +19,7 @@ from harness.retrievers.encoding import store
 from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.store import Header, Shard, ShardError, V, Vectors
 from harness.retrievers.encoding.text_form import Form, Text, passage_texts, prefixed
-from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors, term_id_type
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Corpus, Document, Job, Query
 
@@ -63,7 +63,7 @@ class TextEncoder:
         spec, n = self.loaded.spec, len(docs)
         dense = np.zeros((n, spec.dense or 0), dtype=np.float16)
         found: list[tuple[list[int], Any, Any]] = []
-        greatest = 0.0
+        greatest, kind = 0.0, term_id_type(self.loaded.vocabulary)
         separator = self.loaded.tokenizer.sep_token
         texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
         for places, cls, pooled in self._encode(texts, spec.passage_length):
@@ -74,7 +74,7 @@ class TextEncoder:
                 best, values = top_terms(pooled, min(spec.lexical, most))
                 greatest = max(greatest, float(values.max()) if values.numel() else 0.0)
                 weights = values.to(torch.float16).cpu().numpy()
-                found.append((places, best.cpu().numpy().astype(np.uint16), weights))
+                found.append((places, best.cpu().numpy().astype(kind), weights))
             done(len(places))
         if greatest > 0 and not any(values.any() for _, _, values in found):
             raise InputError(
@@ -82,7 +82,7 @@ class TextEncoder:
                 f"{greatest:.1e}, and float16 begins at 6.0e-08. Scale the checkpoint's logits."
             )
         width = max((best.shape[1] for _, best, _ in found), default=0)
-        ids, weights = np.zeros((n, width), dtype=np.uint16), np.zeros((n, width), dtype=np.float16)
+        ids, weights = np.zeros((n, width), dtype=kind), np.zeros((n, width), dtype=np.float16)
         for places, best, values in found:
             ids[places, : best.shape[1]], weights[places, : best.shape[1]] = best, values
         return HybridVectors(dense, ids, weights)

@@ -5,7 +5,7 @@ vectors of consecutive documents under these names:
 
 ==============  =======  =====  ===================================================
 dense           float16  [n,D]
-term_ids        uint16   [n,K]  0 where a document has fewer
+term_ids        uint16   [n,K]  0 where a document has fewer; uint32 beyond 65,536 terms
 term_weights    float16  [n,K]  0 there
 id_offsets      uint64   [n+1]  where each document id begins in `id_bytes`
 id_bytes        uint8    [b]    the document ids in UTF-8, one after another
@@ -39,7 +39,7 @@ from harness.retrievers.types import Strings
 
 SCHEMA = 1
 _IDS = ("id_offsets", "id_bytes")
-_TYPES = {"F16": np.float16, "U16": np.uint16, "U64": np.uint64, "U8": np.uint8}
+_TYPES = {"F16": np.float16, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "U8": np.uint8}
 
 
 class Vectors(Protocol):

@@ -16,8 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 Half = npt.NDArray[np.float16]
-TermIds = npt.NDArray[np.uint16]
+TermIds = npt.NDArray[np.unsignedinteger[Any]]
 Single = npt.NDArray[np.float32]
+
+
+_NARROW = 1 << 16  # terms that 16 bits tell apart
+
+
+def term_id_type(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
+    """What holds the term ids of V terms: 16 bits up to 65,536 of them, as BERT's 30,522; 32 for XLM-R's 250,002."""
+    return np.uint16 if vocabulary <= _NARROW else np.uint32
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +36,17 @@ class HybridVectors:
     """
 
     dense: Half  # [N,D] float16
-    term_ids: TermIds  # [N,K] uint16
+    term_ids: TermIds  # [N,K] uint16, or uint32: see `term_id_type`
     term_weights: Half  # [N,K] float16
 
     def __post_init__(self) -> None:
         shapes = {len(self.dense), len(self.term_ids), len(self.term_weights)}
         if self.dense.ndim != 2 or self.term_ids.shape != self.term_weights.shape or len(shapes) != 1:
             raise ValueError("dense [N,D], term_ids [N,K] and term_weights [N,K] must have one N and one K")
-        if not (self.dense.dtype == self.term_weights.dtype == np.float16) or self.term_ids.dtype != np.uint16:
-            raise ValueError("dense and term_weights must be float16, term_ids uint16")
+        if not self.dense.dtype == self.term_weights.dtype == np.float16:
+            raise ValueError("dense and term_weights must be float16")
+        if self.term_ids.dtype not in (np.uint16, np.uint32):
+            raise ValueError(f"term_ids are {self.term_ids.dtype}; they must be uint16 or uint32")
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -88,10 +98,13 @@ class HybridQueries:
         return HybridQueries(self.dense[rows], self.lexical[rows])
 
 
-def bytes_per_document(dense: int, lexical: float) -> tuple[float, float]:
+def bytes_per_document(dense: int, lexical: float, vocabulary: int = 0) -> tuple[float, float]:
     """What a document takes: (ours, the paper's counting).
 
-    Ours: 16-bit values and 16-bit term ids. The paper's: 32-bit values and 15-bit ids (section 4.2, where CLS:384 with
-    OT:260 is said to equal 768 values, 3,072 bytes).
+    Ours: 16-bit values, and term ids as wide as `vocabulary` needs (`term_id_type`). The paper's: 32-bit values and
+    ids of 15 bits, as BERT's 30,522 terms need (section 4.2, where CLS:384 with OT:260 is said to equal 768 values,
+    3,072 bytes), or of as many as a larger vocabulary needs.
     """
-    return 2.0 * dense + 4.0 * lexical, 4.0 * dense + lexical * (4.0 + 15 / 8)
+    wide = np.dtype(term_id_type(vocabulary)).itemsize
+    bits = max(15, (vocabulary - 1).bit_length())
+    return 2.0 * dense + (2.0 + wide) * lexical, 4.0 * dense + lexical * (4.0 + bits / 8)

@@ -186,7 +186,7 @@ class Neural(OnCheckpoint):
 
         loaded = self.encoder.loaded
         spec = loaded.spec
-        ours, paper = bytes_per_document(spec.dense or 0, self._terms or spec.lexical)
+        ours, paper = bytes_per_document(spec.dense or 0, self._terms or spec.lexical, loaded.vocabulary)
         stage = spec.trained.get("stage") or (None if self.options.checkpoint else self.entry.stage)
         halves = (("CLS" if spec.lexical else spec.pooling.upper(), spec.dense), ("OT", spec.lexical))
         variant = ", ".join(f"{name}:{width}" for name, width in halves if width)

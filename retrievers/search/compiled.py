@@ -49,7 +49,8 @@ class Blocks:
         self._parts = parts
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         self.kept = kept
-        per_document = width * quantised.dense_type().itemsize + 4 * kept
+        wide = max(part.vectors.term_ids.itemsize for part in parts)
+        per_document = width * quantised.dense_type().itemsize + (2 + wide) * kept
         self._keep = per_document * sum(len(part.vectors) for part in parts) <= resident
         self._made: list[Block] = []
 

@@ -116,7 +116,8 @@ class TorchCandidates:
         self.parts, self.device, self.documents = parts, device, documents
         refuse_forced_tf32(device)
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
-        needed = sum(len(part.vectors) for part in parts) * (2 * width + 4 * kept)
+        wide = max(part.vectors.term_ids.itemsize for part in parts)
+        needed = sum(len(part.vectors) for part in parts) * (2 * width + (2 + wide) * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
         self.kept: list[Block] = []
 
@@ -169,7 +170,7 @@ class Block:
     first: int
     dense: torch.Tensor  # [n,D] float16
     starts: torch.Tensor  # [n+1], into the two below; padding is left out
-    term_ids: torch.Tensor  # int16, the bits of uint16
+    term_ids: torch.Tensor  # int16 or int32, the bits of the store's uint16 or uint32
     weights: torch.Tensor  # float16
     greatest: int  # term id
 
@@ -182,7 +183,7 @@ class Block:
         arrays = (
             np.array(block.dense),
             np.concatenate(([0], np.cumsum(kept.sum(axis=1)))),
-            ids.view(np.int16),
+            ids.view(np.dtype(f"i{ids.itemsize}")),
             block.term_weights[kept],
         )
         dense, starts, term_ids, weights = (torch.from_numpy(array).to(device) for array in arrays)
@@ -197,11 +198,12 @@ class Block:
         if self.greatest >= lexical.shape[0]:
             raise ValueError(f"the store holds term {self.greatest}, the queries have {lexical.shape[0]} terms")
         if len(self.term_ids):
+            mask = 0xFFFF if self.term_ids.dtype == torch.int16 else 0x7FFFFFFF
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
                 sparse = torch.sparse_csr_tensor(
                     self.starts.int(),  # a block has fewer than 2^31 terms
-                    self.term_ids.int() & 0xFFFF,
+                    self.term_ids.int() & mask,
                     self.weights.float(),
                     size=(len(self.dense), lexical.shape[0]),
                     check_invariants=False,

@@ -103,11 +103,11 @@ def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], score
     from harness.retrievers.search import loops  # compiled: what only makes candidates does without
 
     vectors, lexical = part.vectors, queries.lexical
-    arrays = [np.asarray(array) for array in (vectors.dense, vectors.term_ids, vectors.term_weights)]
-    arrays = [array.view(np.uint16) for array in arrays]
+    ids = np.asarray(vectors.term_ids)
+    dense, weights = (np.asarray(half).view(np.uint16) for half in (vectors.dense, vectors.term_weights))
 
     def score(chosen: Rows, starts: Rows, at: Rows, found: Scores) -> None:
-        loops.final(queries.dense, lexical, *arrays, chosen, starts, at, found)
+        loops.final(queries.dense, lexical, dense, ids, weights, chosen, starts, at, found)
 
     write_scores(part.first, part.end, rows, scores, score)
 

@@ -115,8 +115,9 @@ def _at(context: Any, builder: Any, kind: Any, array: Any, place: Any = None) ->
 def _score(typingctx, rows, term_ids, weights, start, stop, inverse, scales, dense, place, least, out):
     """Write the approximate scores of a document for 64 queries to `out`, and return those at or above `least` as bits.
 
-    rows [V,64] int16; term_ids, weights: uint16 and int16, of which [start,stop) are the document's, an even number;
-    inverse: float32, scales, least, out [64] float32; dense: flat, bfloat16 (as int16) or float32, from `place` on.
+    rows [V,64] int16; term_ids, uint16 or uint32, and weights, int16, of which [start,stop) are the document's, an even
+    number; inverse: float32, scales, least, out [64] float32; dense: flat, bfloat16 (as int16) or float32, from `place`
+    on.
     """
     signature = types.uint64(rows, term_ids, weights, start, stop, inverse, scales, dense, place, least, out)
 
@@ -127,12 +128,21 @@ def _score(typingctx, rows, term_ids, weights, start, stop, inverse, scales, den
         piece = _WIDE if instructions == "plain" else ir.VectorType(_I32, LANES // pairs)
         sums = [cgutils.alloca_once_value(builder, ir.Constant(piece, [0] * piece.count)) for _ in range(pairs)]
         with cgutils.for_range_slice(builder, args[3], args[4], ir.Constant(_I64, 2), _I64) as (p, _):
+            bits = 8 * context.get_abi_sizeof(context.get_value_type(kinds[1].dtype))  # of a term id
             ids, pair = (
-                builder.load(builder.bitcast(_at(context, builder, kinds[n], args[n], p), _I32.as_pointer()), align=2)
-                for n in (1, 2)
+                builder.load(
+                    builder.bitcast(_at(context, builder, kinds[n], args[n], p), ir.IntType(size).as_pointer()),
+                    align=size // 16,
+                )
+                for n, size in ((1, 2 * bits), (2, 32))
             )
-            places = builder.and_(ids, ir.Constant(_I32, 0xFFFF)), builder.lshr(ids, ir.Constant(_I32, 16))
-            both = [builder.load(builder.gep(table, [builder.zext(n, _I64)]), align=2) for n in places]
+            places = (
+                builder.and_(ids, ir.Constant(ids.type, (1 << bits) - 1)),
+                builder.lshr(ids, ir.Constant(ids.type, bits)),
+            )
+            both = [
+                builder.load(builder.gep(table, [n if bits == 32 else builder.zext(n, _I64)]), align=2) for n in places
+            ]
             new = _multiply_add(builder, [builder.load(s) for s in sums], both[0], both[1], pair)
             for slot, value in zip(sums, new, strict=True):
                 builder.store(value, slot)

@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 
 from harness.retrievers.encoding.huge_pages import roomy
-from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors, TermIds
 from harness.retrievers.search import loops
 from harness.retrievers.search.kernels import LANES
 from harness.retrievers.search.precision import TINY
@@ -69,7 +69,7 @@ class Block:
 
     first: int
     dense: torch.Tensor  # [n,D]
-    term_ids: npt.NDArray[np.uint16]  # each document's terms behind the last one's, an even number
+    term_ids: TermIds  # each document's terms behind the last one's, an even number
     weights: npt.NDArray[np.int16]
     offsets: npt.NDArray[np.int64]  # [n+1]
     inverses: npt.NDArray[np.float32]  # [n] 1/B
@@ -86,7 +86,7 @@ def block(first: int, vectors: HybridVectors) -> Block:
     small = dense.to(dense_type())
     norm, off = (_greatest_norm(part) for part in (dense, small.float() - dense))
     even = kept + kept % 2
-    ids, weights = np.zeros(n * even, np.uint16), np.zeros(n * even, np.int16)
+    ids, weights = np.zeros(n * even, vectors.term_ids.dtype), np.zeros(n * even, np.int16)
     offsets, inverses = np.zeros(n + 1, np.int64), np.ones(n, np.float32)
     bits = np.ascontiguousarray(vectors.term_weights).view(np.uint16)
     greatest = loops.round_weights(np.ascontiguousarray(vectors.term_ids), bits, ids, weights, offsets, inverses)

@@ -233,13 +233,6 @@ def test_architectures_that_are_no_bert(tmp_path, model, kind, lexical):
     refused(tmp_path / "m", f"is a '{kind}' model, not a BERT-like encoder", lexical=lexical)
 
 
-def test_a_vocabulary_beyond_16_bits(tmp_path):
-    tiny.masked_lm(vocab_size=65_536, hidden=8).save_pretrained(tmp_path / "large")
-    tiny.tokenizer().save_pretrained(tmp_path / "large")
-    refused(tmp_path / "large", "65,536 terms; .*16 bits, so at most 65,535", lexical=4)
-    checkpoint.load(tmp_path / "large", HybridSpec())
-
-
 def test_a_tokenizer_larger_than_the_table(tmp_path):
     tiny.masked_lm(vocab_size=50).save_pretrained(tmp_path / "m")
     tiny.tokenizer().save_pretrained(tmp_path / "m")

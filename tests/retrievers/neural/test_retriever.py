@@ -50,6 +50,22 @@ def test_dupmae_is_equation_12_over_the_checkpoint(tmp_path, folder):
             assert found[query_id][doc_id] == pytest.approx(expected, rel=5e-3, abs=0.05)
 
 
+def test_a_vocabulary_beyond_16_bits_is_equation_12_as_well(tmp_path, folder):
+    """70,000 terms, whose last four thousand have the greatest logits: their ids need 32 bits."""
+    model = tiny.masked_lm(vocab_size=70_000, hidden=8, num_attention_heads=2)
+    model.cls.predictions.decoder.bias.data[66_000:] = 5.0
+    checkpoint.save(tmp_path / "m", model, tiny.tokenizer(), HybridSpec(lexical=12))
+    record = go(tmp_path, folder, "dupmae", checkpoint=str(tmp_path / "m"))
+    found = scores_of(record)
+    asked, weights, _ = naive(model, QUERIES[0][1], 12, length=32)
+    for doc_id, title, words in DOCS:
+        cls, _, terms = naive(model, f"{title} {words}".strip(), 12)
+        assert min(terms, default=66_000) >= 66_000
+        expected = asked @ cls + sum(weights[i] * w for i, w in terms.items())
+        assert found["q1"][doc_id] == pytest.approx(expected, rel=5e-3, abs=0.05)
+    assert record.manifest.system.bytes_per_document == 2 * 8 + 6 * 12
+
+
 def test_the_record_says_what_was_run(tmp_path, folder):
     model = tiny.save_hybrid(tmp_path / "m", trained={"stage": "hard negatives"})
     manifest = go(tmp_path, folder, "dupmae", checkpoint=str(model)).manifest

@@ -74,8 +74,9 @@ def test_the_bound_is_a_small_part_of_a_score():
     assert (bound < 0.01 * norms).all()
 
 
+@pytest.mark.parametrize("ids_type", [np.uint16, np.uint32])
 @pytest.mark.parametrize("instructions", WIDTHS)
-def test_every_instruction_set_gives_the_same(instructions, monkeypatch):
+def test_every_instruction_set_gives_the_same(instructions, ids_type, monkeypatch):
     """By plain integer sums: rows times weights, before any rounding to float32 matters."""
     if instructions in kernels.PAIRS and WIDTHS.index(instructions) > WIDTHS.index(kernels.instructions):
         pytest.skip(f"this processor has no {instructions}")
@@ -84,7 +85,7 @@ def test_every_instruction_set_gives_the_same(instructions, monkeypatch):
     rng = np.random.default_rng(4)
     rows = rng.integers(-32_767, 32_768, (50, LANES)).astype(np.int16)
     offsets = np.array([0, 6, 6, 10])
-    ids, weights = rng.integers(0, 50, 10).astype(np.uint16), rng.integers(-9, 10, 10).astype(np.int16)
+    ids, weights = rng.integers(0, 50, 10).astype(ids_type), rng.integers(-9, 10, 10).astype(np.int16)
     expected = np.stack(
         [weights[a:b].astype(np.int64) @ rows[ids[a:b]].astype(np.int64) for a, b in itertools.pairwise(offsets)]
     )

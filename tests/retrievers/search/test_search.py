@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors, bytes_per_document
+from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors, bytes_per_document, term_id_type
 from harness.retrievers.search import compiled, device, exact
 from harness.retrievers.search.final import Part, best, final_scores
 from tests.support.vectors import oracle, random_queries, random_shape, random_vectors
@@ -320,9 +320,38 @@ def test_the_query_keeps_all_its_terms(engine):
     assert first == [b"d00001", b"d00000"]
 
 
+@BOTH
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_terms_beyond_16_bits(seed, engine, monkeypatch):
+    """Term t stands where t + 70,000 stood before, in 32 bits: the same documents, the same scores to the bit."""
+    monkeypatch.setattr(compiled, "DOCUMENTS", 251)
+    queries, vectors, _ = random_shape(seed)
+    queries = queries.take(slice(0, 9))
+    assert vectors.term_ids.shape[1]
+    kept = vectors.term_weights != 0
+    shifted = np.where(kept, vectors.term_ids.astype(np.uint32) + 70_000, 0).astype(np.uint32)
+    wide = HybridVectors(vectors.dense, shifted, vectors.term_weights)
+    asked = HybridQueries(queries.dense, np.pad(queries.lexical, ((0, 0), (70_000, 0))))
+    cuts = [len(vectors) // 3]
+    assert_same(search(asked, split(wide, cuts), 40, engine), search(queries, split(vectors, cuts), 40, engine))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "kind"), [(0, "u2"), (30_522, "u2"), (65_536, "u2"), (65_537, "u4"), (250_002, "u4")]
+)
+def test_the_vocabulary_chooses_how_wide_a_term_id_is(vocabulary, kind):
+    """The greatest id is V - 1, and 16 bits hold 65,535."""
+    assert np.dtype(term_id_type(vocabulary)) == kind
+    assert max(0, vocabulary - 1) <= np.iinfo(term_id_type(vocabulary)).max
+
+
 def test_bytes_per_document():
-    """384 + 384: 768 fp16 values and 384 ids; 384 + 260 by the paper's counting stays within 768 float32 values."""
+    """384 + 384: 768 fp16 values and 384 ids; 384 + 260 by the paper's counting stays within 768 float32 values.
+
+    250,002 terms need ids of 32 bits here, and of 18 by the paper's counting: 2¹⁷ = 131,072.
+    """
     assert bytes_per_document(384, 384)[0] == 2304
+    assert bytes_per_document(384, 384, 250_002) == (768 + 6 * 384, 4 * 384 + 384 * (4 + 18 / 8))
     assert bytes_per_document(768, 0) == (1536, 3072)
     assert 3050 < bytes_per_document(384, 260)[1] <= 3072
 
