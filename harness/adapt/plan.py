@@ -13,7 +13,7 @@ from harness.retrievers.errors import InputError
 from harness.training.data import corpora
 from harness.training.recipe_data import CorpusPart
 
-_LONGEST = 128  # tokens of a passage in training and in the hybrid that comes of it
+_LONGEST = 128  # tokens of a passage in training
 _LEAST_TEXTS = 64  # fewer make no batch of pairs
 # Shares of the time of the stages that train; what is left is for mining, scoring, weighing and the measure at the end.
 # Where the base has a head already, pre-training takes its share as well.
@@ -28,7 +28,8 @@ class Measured:
 
     seconds: dict[str, float]
     texts: int
-    length: int  # of passages, in tokens
+    length: int  # of passages in training, in tokens
+    search_length: int  # and in search, as the base has it
     terms: int = K  # kept of a passage
     precision: str = "auto"
 
@@ -111,7 +112,7 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
         return dense.sum() + weights.sum()
 
     seconds["tune"] = second(encoded) * 4 * QUERIES / len(rows)
-    return Measured(seconds, texts, length, terms, kind)
+    return Measured(seconds, texts, length, spec.passage_length, terms, kind)
 
 
 def steps(wish: Wish, measured: Measured) -> Steps:

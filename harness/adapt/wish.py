@@ -34,8 +34,13 @@ class Steps:
     tune: int
 
 
-def recipe(wish: Wish, steps: Steps, length: int, terms: int = K, precision: str = "auto") -> dict[str, Any]:
-    """The recipe as a YAML file holds it. `length` is of passages, in tokens; `terms` are kept of each."""
+def recipe(
+    wish: Wish, steps: Steps, length: int, search_length: int, terms: int = K, precision: str = "auto"
+) -> dict[str, Any]:
+    """The recipe as a YAML file holds it.
+
+    `length` is of passages in training, `search_length` in search, both in tokens; `terms` are kept of each.
+    """
     parts = list(wish.corpora)
     held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
     stages: dict[str, Any] = {}
@@ -48,6 +53,8 @@ def recipe(wish: Wish, steps: Steps, length: int, terms: int = K, precision: str
             "kind": "pretrain", "steps": steps.pretrain, "batch": BATCH, "length": length, "learning_rate": 3.0e-5,
             "warmup": 0.1, "save_every": 50, "objective": {"change": CHANGE},
         }  # fmt: skip
+    frozen, rate = (False, 2.0e-5) if steps.pretrain else (True, 3.0e-4)
+    stages["calibrate"] = {"kind": "calibrate", "lexical": terms, "length": search_length}
     if steps.tune:
         own = [{"retriever": wish.teacher}] if wish.teacher else [
             {"retriever": f"hf:{wish.base}", "weight": 2.0}, {"retriever": "bm25", "weight": 1.0},
@@ -57,12 +64,12 @@ def recipe(wish: Wish, steps: Steps, length: int, terms: int = K, precision: str
             "score": {"kind": "score", "candidates": 8, "teacher": own},
             "tune": {
                 "kind": "finetune", "lexical": terms, "steps": steps.tune, "batch": QUERIES, "negatives": 2,
-                "distil": True, "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": 2.0e-5, "warmup": 0.1,
-                "chunk": 32, "passage_length": length, "save_every": 50,
+                "distil": True, "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": rate, "warmup": 0.1,
+                "chunk": 32, "passage_length": length, "save_every": 50, "frozen": frozen,
             },
             "weigh": {
                 "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
-                "factors": [2.0**n for n in range(-7, 8)],
+                "factors": [2.0 ** (n / 2) for n in range(-10, 11)], "lean": "dense", "passage_length": search_length,
             },
         }  # fmt: skip
     return {

@@ -55,10 +55,10 @@ def _as_it_is(source: Path, folder: Path) -> None:
     """Write an encoder of any family and layout in ours. Raises CheckpointError where it cannot be fine-tuned."""
     layout = layouts.read(source)
     spec = layout.spec()
-    if spec.lexical and (spec.activation, spec.lexical_pooling) != ("none", "max"):
+    if spec.lexical and spec.lexical_pooling != "max":
         raise CheckpointError(
-            f"{source} makes its lexical half by {spec.lexical_pooling} of {spec.activation}; fine-tuning is written "
-            "for the maximum of the raw logits (equation 7). Name another base.checkpoint."
+            f"{source} makes its lexical half by the {spec.lexical_pooling} over a text's tokens; fine-tuning is "
+            "written for the maximum (equation 7). Name another base.checkpoint."
         )
     most = positions(checkpoint.parts(layout.backbone)[0])  # a stage says how long its texts are
     spec = spec.replace(query_length=min(spec.query_length, most), passage_length=min(spec.passage_length, most))

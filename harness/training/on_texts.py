@@ -81,8 +81,9 @@ class OnTexts(Schedule):
 
         vocabulary = sound(name, lambda: Vocabulary.of(tokenizer))
         special_ids(tokenizer, context.encoder)
-        written = self._tokens(context, tokenizer, vocabulary.continues is None)
-        collator = Collator(vocabulary, config, self.settled("length"), context.recipe.seed)
+        parts, length = self.texts(context.recipe.data), self.settled("length")
+        written = tokens_of(context, parts, tokenizer, length, self.long_texts, vocabulary.continues is None)
+        collator = Collator(vocabulary, config, length, context.recipe.seed)
         made: PretrainTask = sound(
             name,
             lambda: PretrainTask(
@@ -102,32 +103,40 @@ class OnTexts(Schedule):
         """The corpora, as a checkpoint names what it has learned from."""
         return [part.shown for part in self.texts(data)]
 
-    def _tokens(self, context: "Context", tokenizer: Any, words: bool) -> Any:
-        """The tokenised corpora, cached, with word starts if `words`; what is too short to learn from is left out."""
-        from harness.models.training import tokens
-        from harness.runtime.hashing import digest
-        from harness.training.context import vocabulary_hash
-        from harness.training.data import corpora
 
-        parts = self.texts(context.recipe.data)
-        label = [vocabulary_hash(tokenizer), self.length, self.long_texts, *(["words"] if words else [])]
-        key = digest([label, context.stamp(parts)])
-        with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
-            found = tokens.write(
-                context.job.cache / "tokens" / key,
-                tokenizer,
-                (text for part in parts for text in corpora.texts(part, context.recipe.place(part.name))),
-                self.settled("length") - 2,
-                shortest=2,
-                split=self.long_texts == "split",
-                words=words,
-                done=meter.advance,
-            )
-        names = ", ".join(part.name for part in parts)
-        if found.left_out and context.main:
-            context.job.warn(f"{names}: {found.left_out:,} texts of fewer than two tokens left out")
-        if not len(found.tokens):
-            raise InputError(
-                f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them."
-            )
-        return found
+def tokens_of(
+    context: "Context",
+    parts: tuple[CorpusPart, ...],
+    tokenizer: Any,
+    length: int,
+    long_texts: Literal["cut", "split"] = "cut",
+    words: bool = False,
+) -> Any:
+    """Tokenised corpora, cached, of at most `length` tokens with the special ones; with word starts if `words`.
+
+    What is too short to learn from is left out. Raises InputError where nothing is left.
+    """
+    from harness.models.training import tokens
+    from harness.runtime.hashing import digest
+    from harness.training.context import vocabulary_hash
+    from harness.training.data import corpora
+
+    label = [vocabulary_hash(tokenizer), length, long_texts, *(["words"] if words else [])]
+    key = digest([label, context.stamp(parts)])
+    with context.accelerator.main_process_first(), context.job.phase("tokenise", None, "texts") as meter:
+        found = tokens.write(
+            context.job.cache / "tokens" / key,
+            tokenizer,
+            (text for part in parts for text in corpora.texts(part, context.recipe.place(part.name))),
+            length - 2,
+            shortest=2,
+            split=long_texts == "split",
+            words=words,
+            done=meter.advance,
+        )
+    names = ", ".join(part.name for part in parts)
+    if found.left_out and context.main:
+        context.job.warn(f"{names}: {found.left_out:,} texts of fewer than two tokens left out")
+    if not len(found.tokens):
+        raise InputError(f"the corpora {names} hold no text of two tokens or more: nothing can be learned from them.")
+    return found

@@ -11,7 +11,7 @@ import torch
 
 from harness.datasets.dataset import Dataset
 from harness.metrics.names import parse_metrics
-from harness.metrics.scoring import score
+from harness.metrics.scoring import Scores, score
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.finetuning.task import FinetuneTask
 from harness.retrievers.encoding.encode import TextEncoder
@@ -69,7 +69,7 @@ class Validator:
 
     def scores(self, student: Loaded, device: torch.device) -> dict[str, float]:
         """MRR@10 and NDCG@10, by metric and collection."""
-        found = self.scored(self.encode(student, device), device)
+        found = self.scored(self.encode(student, device), device).mean()
         return {f"{name} on {self.dataset.name}": value for name, value in found.items()}
 
     def encode(self, student: Loaded, device: torch.device) -> Encoded:
@@ -82,7 +82,7 @@ class Validator:
         starts = range(0, len(queries), _QUERIES_AT_ONCE)
         return Encoded(parts, [encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts])
 
-    def scored(self, encoded: Encoded, device: torch.device, factor: float = 1.0) -> dict[str, float]:
+    def scored(self, encoded: Encoded, device: torch.device, factor: float = 1.0) -> Scores:
         """MRR@10 and NDCG@10 of the exact search, the lexical half weighed by `factor` times the model's own scale."""
         threads = torch.get_num_threads()
         path = exact.path_for(encoded.parts, device, threads)
@@ -92,7 +92,7 @@ class Validator:
             found = exact.named(exact.search(weighed, encoded.parts, _TOP, path, self.names, threads), self.names)
             blocks += [(np.full(len(ids), n), ids, values) for n, (ids, values) in enumerate(found, len(blocks))]
         run = Run.from_blocks([query.query_id for query in self.dataset.queries], blocks)
-        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.levels).mean()
+        return score(run, self.dataset.qrels, parse_metrics(_METRICS), self.dataset.rules.levels)
 
 
 class Validated(FinetuneTask):

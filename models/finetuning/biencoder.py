@@ -12,16 +12,30 @@ class BiEncoder(nn.Module):
 
     Of a hybrid it notes what each half sends back: CLS pooling reads the first hidden state alone and the lexical half
     the others alone, so that the gradient of the hidden states falls apart into the two.
+
+    With `frozen` the masked-LM head alone learns: the encoder, its embeddings and its projection stay as they are, run
+    without dropout and need no gradient, so the dense half keeps what it knew.
     """
 
-    def __init__(self, encoder: Encoder, chunk_logits: int = CHUNK_LOGITS) -> None:
+    def __init__(self, encoder: Encoder, chunk_logits: int = CHUNK_LOGITS, frozen: bool = False) -> None:
         super().__init__()
-        self.encoder, self.chunk_logits = encoder, chunk_logits
+        self.encoder, self.chunk_logits, self.frozen = encoder, chunk_logits, frozen
+        if frozen:
+            for part in (encoder.backbone, encoder.projection):
+                if part is not None:
+                    part.requires_grad_(False)
         self._squares: list[Tensor] = []  # [2] each: of the gradient at CLS, and at all other states
         if encoder.spec.lexical == 0 and encoder.head is not None:  # nothing flows through it
             shared = {id(weight) for weight in encoder.backbone.parameters()}  # the embeddings are tied to it
             for weight in encoder.head.parameters():
                 weight.requires_grad_(id(weight) in shared and weight.requires_grad)
+
+    def train(self, mode: bool = True) -> "BiEncoder":
+        """As torch does, but for a frozen encoder, which is always evaluated."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.backbone.eval()
+        return self
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, query: bool, terms: Tensor | None = None
@@ -30,9 +44,11 @@ class BiEncoder(nn.Module):
 
         A query keeps all: ids [B,0], weights μ [B,V]. A passage keeps the K largest: ids [B,K], chosen without a
         gradient, and weights [B,K], through which it flows; or the weights at `terms` [B,K], where they are known.
+        Weights are activated as the spec says.
         """
         encoder, spec = self.encoder, self.encoder.spec
-        hidden = encoder(input_ids, attention_mask)  # [B,L,H]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            hidden = encoder(input_ids, attention_mask)  # [B,L,H]
         if spec.both and spec.pooling == "cls" and hidden.requires_grad:
             hidden.register_hook(self._note)
         nothing = hidden.new_zeros(len(hidden), 0, dtype=torch.float32)
@@ -42,12 +58,12 @@ class BiEncoder(nn.Module):
             return dense, none, nothing
         keep = encoder.ordinary(input_ids, attention_mask)
         if query:
-            return dense, none, max_pooled(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]
+            return dense, none, encoder.activated(max_pooled(encoder.head, hidden, keep, self.chunk_logits))  # [B,V]
         if terms is None:
             with torch.no_grad():
                 pooled = max_pooled_logits(encoder.head, hidden, keep, self.chunk_logits)  # [B,V]
                 terms = top_terms(pooled, spec.lexical)[0]
-        return dense, terms, max_pooled_at(encoder.head, hidden, keep, terms)
+        return dense, terms, encoder.activated(max_pooled_at(encoder.head, hidden, keep, terms))
 
     def _note(self, gradient: Tensor) -> None:
         squares = gradient.detach().float().square().sum(dim=(0, 2))  # [L]

@@ -76,10 +76,11 @@ class Encoder(nn.Module):
         if self.head is None:
             raise ValueError("this encoder was loaded without a masked-LM head, so it has no lexical half")
         if self.spec.lexical_pooling == "sum":
-            return summed_logits(self.head, hidden, ordinary, self._activation)
-        return self._activation(max_pooled_logits(self.head, hidden, ordinary))
+            return summed_logits(self.head, hidden, ordinary, self.activated)
+        return self.activated(max_pooled_logits(self.head, hidden, ordinary))
 
-    def _activation(self, logits: Tensor) -> Tensor:
+    def activated(self, logits: Tensor) -> Tensor:
+        """Term weights of logits, of one shape: as they are, or log(1 + ReLU(x)), as the spec says."""
         return logits.relu().log1p() if self.spec.activation == "log1p_relu" else logits
 
 

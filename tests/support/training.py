@@ -40,12 +40,13 @@ def no_dropout(dropout):
     return {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def biencoder(dense=16, lexical=12, dropout=False, seed=0):
+def biencoder(dense=16, lexical=12, dropout=False, seed=0, frozen=False, **more):
     lm = tiny.masked_lm(seed, **no_dropout(dropout))
     torch.manual_seed(seed)
     projection = nn.Linear(32, dense, bias=False) if dense not in (0, 32) else None
-    spec = HybridSpec(dense=dense, lexical=lexical)
-    return BiEncoder(Encoder(lm.base_model, mlm_head(lm) if lexical else None, projection, spec, SPECIAL))
+    spec = HybridSpec(dense=dense, lexical=lexical, **more)
+    encoder = Encoder(lm.base_model, mlm_head(lm) if lexical else None, projection, spec, SPECIAL)
+    return BiEncoder(encoder, frozen=frozen)
 
 
 def examples(queries=12, passages=40, negatives=5, seed=0):

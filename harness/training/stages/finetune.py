@@ -39,13 +39,14 @@ class Finetune(Schedule):
     passage_prefix: str | None = None
     similarity: Literal["dot", "cosine"] | None = None
     distillation: Literal["kl", "margin_mse"] | None = None  # kl, equation 15, unless given
+    frozen: bool | None = None  # whether the encoder stays as it is, and the masked-LM head alone learns
     chunk: int = Field(256, ge=1)
     validate_every: int = Field(0, ge=0)
 
     leaves = (ENCODER, FINE_TUNED)
     lengths = MappingProxyType({"query_length": 32, "passage_length": 144})  # code, fine-tuning
     aside = (*Schedule.aside, "chunk")
-    later = ("query_prefix", "passage_prefix", "similarity", "distillation")
+    later = ("query_prefix", "passage_prefix", "similarity", "distillation", "frozen")
     at_once = "chunk"
     on_queries = True
 
@@ -59,6 +60,8 @@ class Finetune(Schedule):
             raise ValueError(
                 f"distillation is {self.distillation}, and distil is false: there is no teacher to learn from"
             )
+        if self.frozen and self.lexical == 0:
+            raise ValueError("frozen with lexical 0: nothing is left to learn")
         if self.train and self.negatives:
             raise ValueError("train: negatives are mined for data.train; leave train out, or negatives")
         return self
@@ -170,7 +173,7 @@ class Finetune(Schedule):
             distillation=self.distillation or "kl",
         )
         choose_attention(context, student.model, max(query_length, passage_length))
-        module = BiEncoder(student.encoder)
+        module = BiEncoder(student.encoder, frozen=bool(self.frozen))
         pairs = examples(training, texts, negatives, teacher)
         special = special_ids(student.tokenizer, context.encoder)
         task = sound(name, lambda: Validated(module, pairs, config, special, **context.share))

@@ -4,15 +4,21 @@ Equation 12 adds the halves as they come, and the paper does not say how they ar
 sum's gradient, and the half that learns the training queries by heart outgrows the other: its scores spread further,
 and the better half is outvoted on queries that were not trained on. So one number, the lexical half's scale, is chosen
 on held-out queries once the halves are trained; no weight of the model changes.
+
+Pseudo-queries are made of the words of their texts, so that by them words seem to tell more than they do of what people
+ask. `lean: dense` therefore takes as little of the lexical half as one standard error leaves open.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from harness.training.recipe_data import Data, Names
-from harness.training.stage import ENCODER, FINE_TUNED, Facts, Stage, register
+from harness.training.stage import ENCODER, FINE_TUNED, Facts, Outlook, Stage, register, settings_in_words
 
 if TYPE_CHECKING:
     from harness.training.context import Context
@@ -33,7 +39,12 @@ class Weigh(Stage):
         tuple(2 ** (n / 2) for n in range(-6, 13)), min_length=1
     )
 
+    # of the factors within a standard error of the best: the least (dense) or the greatest
+    lean: Literal["dense", "lexical"] | None = None
+    passage_length: int | None = Field(None, ge=3)  # tokens of a passage from here on; None: as it was trained
+
     leaves = (ENCODER, FINE_TUNED)
+    later = ("lean", "passage_length")
 
     def needs(self) -> tuple[str, ...]:
         """Halves that are trained."""
@@ -45,12 +56,19 @@ class Weigh(Stage):
 
     def words(self) -> str:
         """By what, and on what."""
-        return f"weigh the halves by {self.metric} on {', '.join(self.collections)}"
+        how = f"weigh the halves by {self.metric} on {', '.join(self.collections)}"
+        return ", ".join([how, *settings_in_words(self._chosen)])
+
+    def check_model(self, outlook: Outlook) -> Iterator[str]:
+        """Passages fit into the model."""
+        if self.passage_length is not None:
+            yield from outlook.too_long(passage_length=self.passage_length)
 
     def run(self, context: "Context", name: str, folder: Path) -> Facts:
         """Encode the held-out collections once, search them under each factor, and keep the best scale.
 
         The best has the greatest `metric`, mean over the collections; of equals the one nearest to the scale as it was.
+        With `lean` see `leaning`.
         The temperature is changed as the scores' spread is, so that a later stage sees them as sharp as before. A
         checkpoint with one half has nothing to weigh and is handed on.
         """
@@ -62,41 +80,65 @@ class Weigh(Stage):
         if not context.main:
             return {}
         source = context.encoder
-        spec = hybrid.read(source)
-        assert spec is not None  # a fine-tuning stage left it
+        before = hybrid.read(source)
+        assert before is not None  # a fine-tuning stage left it
+        spec = before.replace(passage_length=self.passage_length)
         learned = spec.learned
         learned["weighed_on"] = added(learned, "weighed_on", self.collections)
         # no weight of the model changes: it is trained as the stage before says
         trained = spec.trained | {"stage": name} | learned
         student = checkpoint.load(source, spec)
         found: list[dict[str, float]] = []
+        each: list[list[npt.NDArray[Any]]] = []
         changed = spec
         if spec.both:
             device = context.accelerator.device
             student.encoder.to(device)
-            held_out = [Validator(context.dataset(each), None) for each in self.collections]
+            held_out = [Validator(context.dataset(one), None) for one in self.collections]
             with context.job.phase(name, len(self.collections) * (1 + len(self.factors)), "searches") as meter:
                 encoded = []
-                for each in held_out:
-                    encoded.append(each.encode(student, device))
+                for one in held_out:
+                    encoded.append(one.encode(student, device))
                     meter.advance(1)
                 for factor in self.factors:
-                    values = []
-                    for each, vectors in zip(held_out, encoded, strict=True):
-                        values.append(each.scored(vectors, device, factor)[self.metric])
+                    scores = []
+                    for one, vectors in zip(held_out, encoded, strict=True):
+                        scores.append(one.scored(vectors, device, factor).values[self.metric])
                         meter.advance(1)
-                    names = [f"{self.metric} on {each.dataset.name}" for each in held_out]
+                    each.append(scores)
+                    names = [f"{self.metric} on {one.dataset.name}" for one in held_out]
+                    values = [float(np.mean(own)) for own in scores]
                     mean = sum(values) / len(values)
                     found.append({"factor": factor, "mean": mean, **dict(zip(names, values, strict=True))})
             best = min(found, key=lambda row: (-row["mean"], max(row["factor"], 1 / row["factor"])))["factor"]
-            before = _spread(encoded[0], 1.0)
-            wider = _spread(encoded[0], best) / before if before else 1.0  # 0 where it gives all documents one score
+            if self.lean:
+                best = leaning(self.lean, self.factors, each, self.factors.index(best))
+            width = _spread(encoded[0], 1.0)
+            wider = _spread(encoded[0], best) / width if width else 1.0  # 0 where it gives all documents one score
             changed = spec.replace(lexical_scale=spec.lexical_scale * best, temperature=spec.temperature * wider)
         else:
             context.job.note(f"{name}: {source} has one half; there is nothing to weigh")
         projection = student.encoder.projection
         checkpoint.save(folder, student.model, student.tokenizer, changed.replace(trained=trained), projection)
         return {"lexical_scale": changed.lexical_scale, "temperature": changed.temperature, "weighed": found}
+
+
+def leaning(
+    to: Literal["dense", "lexical"], factors: Sequence[float], scores: Sequence[Sequence[npt.NDArray[Any]]], best: int
+) -> float:
+    """The least factor (to the dense half) or the greatest whose mean lies within one standard error of the best's.
+
+    `scores` are of each factor, of each collection, of each query [Q]; `best` is the place of the best factor. The
+    error is of the paired differences, their mean over the collections.
+    """
+
+    def near(number: int) -> bool:
+        differences = [top - own for top, own in zip(scores[best], scores[number], strict=True)]
+        error = np.sqrt(sum(np.var(d, ddof=1) / len(d) for d in differences if len(d) > 1)) / len(differences)
+        return bool(np.mean([d.mean() for d in differences]) <= error)
+
+    choose = min if to == "dense" else max
+    return choose(factor for number, factor in enumerate(factors) if near(number))
 
 
 def _spread(encoded: "Encoded", factor: float) -> float:

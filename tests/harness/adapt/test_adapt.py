@@ -55,33 +55,35 @@ def asked(minutes=10.0, **changes):
 
 def test_steps_that_fit_into_the_shares_of_the_time():
     """600 seconds: 180 for the head, 90 for pre-training, 150 for fine-tuning."""
-    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, 128)
+    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, 128, 256)
     assert plan.steps(asked(), measured) == Steps(180, 45, 37)
     assert plan.steps(asked(pretrain=False), measured).pretrain == 0
-    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, 128)
+    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, 128, 256)
     assert plan.steps(asked(), with_head) == Steps(0, 45, 37)
 
 
 def test_no_more_than_ten_epochs_of_few_texts():
-    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, 128)
+    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, 128, 256)
     assert plan.steps(asked(), measured) == Steps(200, 200, 200)
 
 
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
-    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128)
+    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128, 256)
     assert plan.steps(asked(), slow).pretrain == 0
     with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 1 at least"):
-        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128))
+        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, 256))
 
 
 def test_the_recipe_is_one_that_train_takes():
-    values = wish.recipe(asked(pairs=("mini",), teacher="bm25"), Steps(30, 0, 40), 64)
+    values = wish.recipe(asked(pairs=("mini",), teacher="bm25"), Steps(30, 0, 40), 64, 256)
     recipe = Recipe.model_validate(values)
-    assert list(recipe.stages) == ["warm", "mine", "score", "tune", "weigh"]
+    assert list(recipe.stages) == ["warm", "calibrate", "mine", "score", "tune", "weigh"]
     assert recipe.data.train == ("pairs", "mini")
     assert [one.retriever for one in recipe.stages["score"].teacher] == ["bm25"]
-    plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64))
-    assert list(plain.stages) == ["pretrain", "mine", "score", "tune", "weigh"]
+    assert recipe.stages["tune"].frozen  # without pre-training the encoder stays as it is
+    assert (recipe.stages["tune"].passage_length, recipe.stages["weigh"].passage_length) == (64, 256)
+    plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64, 256))
+    assert list(plain.stages) == ["pretrain", "calibrate", "mine", "score", "tune", "weigh"]
     assert [(one.retriever, one.weight) for one in plain.stages["score"].teacher] == [("hf:base", 2), ("bm25", 1)]
 
 
@@ -102,7 +104,7 @@ def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeyp
     spec = hybrid.read(tmp_path / "out" / "weigh")
     assert (spec.pooling, spec.similarity, spec.dense, spec.lexical) == ("mean", "cosine", 32, families.SIZE)
     stages = yaml.safe_load((tmp_path / "out" / "adapt.yaml").read_text())["stages"]
-    assert list(stages) == ["warm", "pretrain", "mine", "score", "tune", "weigh"]
+    assert list(stages) == ["warm", "pretrain", "calibrate", "mine", "score", "tune", "weigh"]
 
     again = cli(*command, "--evaluate", "mini")
     assert again.code == 0, again.err

@@ -170,11 +170,11 @@ def test_every_mistake_is_reported_at_once(write):
         (["tune.steps=null"], "give either steps or epochs"),
         (
             ["tune.kind=polish"],
-            "stages.tune: unknown kind 'polish'. There is: finetune, mine, pretrain, score, teacher",
+            "stages.tune: unknown kind 'polish'. There is: calibrate, finetune, mine, pretrain, score, teacher",
         ),
         (
             ["tune.kind=null"],
-            "stages.tune: a stage needs a kind: finetune, mine, pretrain, score, teacher, warm_head, weigh",
+            "stages.tune: a stage needs a kind: calibrate, finetune, mine, pretrain, score, teacher, warm_head, weigh",
         ),
         (["pretrain.objective.change.bow_positions=some"], "bow_positions is 'some'; there is unmasked, all_but_first"),
         (["pretrain.objective.change.colour=1"], "change: unknown colour; there is bow_loss_weight"),

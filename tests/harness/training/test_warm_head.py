@@ -1,8 +1,11 @@
 """The stage `warm_head`: a head for an encoder without one, which stays as it is; then DupMAE on its own pooling."""
 
+import itertools
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +18,7 @@ from harness.models.checkpoints import new_head
 from harness.models.checkpoints.weights import quiet, tensors_only
 from harness.models.layers.encoder import decoder_of
 from harness.models.layers.families import mlm_head
+from harness.training.stages.weigh import leaning
 from tests.support import families, tokenizers
 from tests.support.layouts import saved
 
@@ -75,6 +79,72 @@ def test_pre_training_goes_on_from_the_vector_that_is_searched(base, tmp_path, c
     changed = cli("train", "-R", "own.yaml", "--threads", 1, "-O", "cls", "--set", "pretrain.pooling=cls")
     assert changed.code == 0, changed.err
     assert hybrid.read(tmp_path / "cls" / "pretrain").pooling == "cls"
+
+
+@pytest.mark.integration
+def test_a_calibrated_head_is_tuned_and_the_encoder_stays(base, tmp_path, cli):
+    """From warm-up to weighing with a frozen encoder: its dense half is the base's, bit for bit."""
+    tune = {**STAGES["tune"], "frozen": True, "learning_rate": 1e-2}
+    calibrate = {"kind": "calibrate", "lexical": 6, "sample": 20}
+    weigh = {"kind": "weigh", "collections": ["mini"], "factors": [0.25, 1, 4], "lean": "dense", "passage_length": 30}
+    stages = {"warm": STAGES["warm"], "calibrate": calibrate, "tune": tune, "weigh": weigh}
+    write(tmp_path, base, stages)
+    answer = cli("train", "-R", "own.yaml", "--threads", 1)
+    assert answer.code == 0, answer.err
+    left = tmp_path / "trained" / "own"
+    files = {name: tensors_only(left / name / "model.safetensors") for name in stages}
+    body = tensors_only(base / "model.safetensors")
+    for found in files.values():
+        assert all(torch.equal(found[f"bert.{name}"], value) for name, value in body.items() if "pooler" not in name)
+    changed = {
+        (first, second): {name for name, value in files[first].items() if not torch.equal(files[second][name], value)}
+        for first, second in itertools.pairwise(stages)
+    }
+    bias = {name for name in files["warm"] if name.endswith("predictions.bias")}
+    assert changed["warm", "calibrate"] == bias
+    assert changed["calibrate", "tune"] > bias
+    assert not changed["tune", "weigh"]
+    said = json.loads((left / "calibrate" / "manifest.json").read_text())
+    assert (said["texts"], said["sample"]) == (60, 20)
+    specs = {name: hybrid.read(left / name) for name in stages}
+    assert [specs[name].activation for name in stages] == ["none", *["log1p_relu"] * 3]
+    assert [specs[name].passage_length for name in ("tune", "weigh")] == [12, 30]
+    assert {spec.pooling for spec in specs.values()} == {"mean"}
+
+    again = cli("train", "-R", "own.yaml", "--threads", 1, "--set", "calibrate.idf=0", "-O", "plain")
+    assert again.code == 0, again.err
+    other = tensors_only(tmp_path / "plain" / "calibrate" / "model.safetensors")
+    [name] = bias
+    moved = other[name] - files["warm"][name]
+    torch.testing.assert_close(moved, torch.full_like(moved, moved[0].item()))  # the constant alone
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"lexical": 500}, r"calibrate.lexical is 500; the model has \d+ terms"),
+        ({"lexical": 6, "length": 600}, "calibrate.length is 600; the model has positions for"),
+        ({"lexical": 0}, "lexical: Input should be greater than or equal to 1"),
+        ({"lexical": 6, "corpora": ["nowhere"]}, "there is no corpus nowhere"),
+    ],
+)
+def test_what_cannot_be_calibrated(stage, message, base, tmp_path, bad):
+    write(tmp_path, base, {"warm": STAGES["warm"], "calibrate": {"kind": "calibrate", **stage}})
+    assert re.search(message, bad("train", "-R", "own.yaml"))
+    write(tmp_path, base, {"calibrate": {"kind": "calibrate", "lexical": 6}})
+    assert "calibrate: the base has no masked-LM head; a stage warm_head makes one" in bad("train", "-R", "own.yaml")
+
+
+def test_which_scale_is_taken_when_it_leans():
+    """By hand: of four queries the best factor gains 0.4 in all over the first (error 0.1), over the third nothing."""
+    best = np.array([1.0, 1.0, 0.5, 0.5])
+    less, same = best - [0.4, 0, 0, 0], best - [0.1, -0.1, 0, 0]
+    factors, scores = [0.5, 1, 2, 4], [[less], [best], [same], [best - 0.3]]
+    # mean differences .1, 0, .3; standard errors of the differences: 0.2/2 = .1, .0816/2 = .04, 0
+    assert leaning("dense", factors, scores, 1) == 0.5
+    assert leaning("lexical", factors, scores, 1) == 2
+    scores[0] = [best - 0.2]  # a loss on every query alike has no error
+    assert leaning("dense", factors, scores, 1) == 1
 
 
 def test_what_cannot_get_a_head(tmp_path, bad):

@@ -62,6 +62,8 @@ def naive_vector(encoder, text, query):
     if not query:
         least = pooled.sort(descending=True).values[encoder.spec.lexical - 1]
         pooled = torch.where(pooled >= least, pooled, 0.0)
+    if encoder.spec.activation == "log1p_relu":
+        pooled = torch.log(1 + torch.where(pooled > 0, pooled, torch.zeros_like(pooled)))
     return (dense if encoder.spec.dense else torch.zeros(1)), pooled
 
 
@@ -126,6 +128,33 @@ def test_either_half_may_be_missing(dense, lexical, chunk, accelerator):
     alike(found, gradients(task))
     everything = {name for name, weight in task.module.named_parameters() if weight.requires_grad}
     assert found.keys() == everything  # data-parallel training waits for all
+
+
+@pytest.mark.parametrize("chunk", [2, 256])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_log1p_relu_and_a_frozen_encoder(frozen, chunk, accelerator):
+    """The naive loss and gradient; frozen, the head alone has one, though its decoder is tied to the embeddings."""
+    task = finetune(FinetuneConfig(6, negatives=1, chunk=chunk, **GIVEN), activation="log1p_relu", frozen=frozen)
+    losses, _, found = step_of(task, accelerator)
+    naive = naive_loss(task, 0)
+    assert losses["loss"] == pytest.approx(naive.item(), rel=1e-5)
+    naive.backward()
+    alike(found, gradients(task))
+    plain = naive_loss(finetune(FinetuneConfig(6, negatives=1, chunk=chunk, **GIVEN)), 0)
+    assert plain.item() != pytest.approx(naive.item(), rel=1e-3)
+    inside = {name for name in found if name.startswith("encoder.head.")}
+    assert inside
+    assert (found.keys() == inside) == frozen
+
+
+def test_a_frozen_encoder_has_no_dropout():
+    """Though the rest is in training mode; a text is then encoded alike twice."""
+    module, text = biencoder(dropout=True, frozen=True).train(), torch.tensor([[2, 9, 8, 3]])
+    first, again = (module(text, torch.ones_like(text), True) for _ in range(2))
+    assert module.encoder.head.training
+    assert torch.equal(first[0], again[0])
+    moved = biencoder(dropout=True).train()
+    assert not torch.equal(*(moved(text, torch.ones_like(text), True)[0] for _ in range(2)))
 
 
 @pytest.mark.parametrize("chunk", [2, 256])

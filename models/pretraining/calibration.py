@@ -1,0 +1,62 @@
+"""Where a masked-LM head's logits begin to count as words, and how much each word counts: set by its decoder's bias.
+
+The bag of words (equation 8) is a softmax, so that a trained head's logit is log p(t | d) but for a constant, and what
+is frequent everywhere has a great one in every text. Adding idf(t), nearly -log p(t), makes it the pointwise mutual
+information log p(t | d) / p(t): how much more likely this text makes the word. The constant is free: it is chosen such
+that a passage keeps about K logits above 0, and log(1 + ReLU(x)) (SPLADE's activation, Formal et al. 2021) then weighs
+exactly those. Neither the masked-LM loss nor equation 8 changes by a constant, and the transform and the decoder's
+weights stay as they are.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness.models.layers.encoder import Encoder, decoder_of, max_pooled_logits
+from harness.models.training.batching import by_length, pad
+
+_AT_ONCE = 32  # texts
+
+
+def idf(texts: Iterable[npt.NDArray[Any]], vocabulary: int) -> npt.NDArray[np.float32]:
+    """Lucene's BM25's: ln(1 + (N - df + 0.5) / (df + 0.5)) of each of V terms [V], over token ids of N texts."""
+    df, count = np.zeros(vocabulary, dtype=np.int64), 0
+    for count, ids in enumerate(texts, 1):  # noqa: B007, the last number is their count
+        df[np.unique(np.asarray(ids, dtype=np.int64))] += 1
+    return np.log1p((count - df + 0.5) / (df + 0.5)).astype(np.float32)
+
+
+def pooled(encoder: Encoder, texts: list[npt.NDArray[Any]], special: tuple[int, int, int], device: Any) -> Tensor:
+    """μ [n,V] of token ids without special tokens: max-pooled raw logits, in float32, on the CPU.
+
+    `special` are the ids of CLS, SEP and padding.
+    """
+    assert encoder.head is not None
+    cls_id, sep_id, pad_id = special
+    found: list[Tensor | None] = [None] * len(texts)
+    for places in by_length([len(ids) for ids in texts], texts=_AT_ONCE):
+        rows = [np.concatenate(([cls_id], texts[place].astype(np.int64), [sep_id])) for place in places]
+        input_ids, mask = (part.to(device) for part in pad(rows, pad_id))  # [b,L]
+        with torch.inference_mode():
+            values = max_pooled_logits(encoder.head, encoder(input_ids, mask), encoder.ordinary(input_ids, mask)).cpu()
+        for place, row in zip(places, values, strict=True):
+            found[place] = row
+    return torch.stack([row for row in found if row is not None])
+
+
+def calibrate(head: Any, logits: Tensor, weights: npt.NDArray[np.float32], terms: int) -> float:
+    """Add `weights` [V] to the decoder's bias, then a constant, which is returned.
+
+    With it the mean over passages of their `terms`-th greatest logit is 0. `logits` [n,V] are those before, of passages
+    like those that will be searched: a bias that is the same at every token may be added after the maximum.
+    """
+    bias = decoder_of(head)[1].bias
+    added = torch.from_numpy(weights)
+    constant = -float((logits + added).topk(terms, dim=1).values[:, -1].mean())
+    with torch.no_grad():
+        bias.add_((added + constant).to(bias))
+    return constant
