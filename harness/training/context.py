@@ -63,7 +63,8 @@ class Context:
         if pseudo is None:
             return self.recipe.place(name)
         places = [self.recipe.place(part.name) for part in pseudo.corpora]
-        return str(pseudo_queries.collection(pseudo, places, self.job.cache, self.job))
+        asked = self.recipe.place(pseudo.asked) if pseudo.asked else None
+        return str(pseudo_queries.collection(pseudo, places, self.job, asked))
 
     def dataset(self, name: str) -> Dataset:
         """A collection of the recipe by name, opened; of a composite the first part."""

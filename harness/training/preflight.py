@@ -12,7 +12,8 @@ from harness.models.hybrid import HybridSpec
 from harness.models.layers.families import has_head
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import get
-from harness.training.data import corpora
+from harness.runs.config import RetrieverSpec, make_retriever
+from harness.training.data import corpora, written_queries
 from harness.training.recipe import Recipe
 from harness.training.recipe_data import Data
 from harness.training.stage import Outlook, said
@@ -31,13 +32,18 @@ def check_names(recipe: Recipe) -> None:
     for part in recipe.corpora:
         with _sourced(part.name, data):
             corpora.check(recipe.place(part.name))
+    for name, pseudo in data.pseudo.items():
+        if pseudo.asked:
+            corpora.check(recipe.place(pseudo.asked))
+        if pseudo.writer:
+            written_queries.check(pseudo.writer)
+        if pseudo.round_trip:
+            with _within(f"data.pseudo.{name}.round_trip"):
+                make_retriever(RetrieverSpec(name=pseudo.round_trip.retriever, options=pseudo.round_trip.options))
     outlook = Outlook(data, tuple(recipe.stages))
     for outlook.name, stage in recipe.stages.items():
-        try:
+        with _within(outlook.name):
             stage.check_names(outlook)
-        except InputError as error:
-            named = str(error).startswith(outlook.name)
-            raise error if named else InputError(f"{outlook.name}: {error}") from error
         for what in stage.leaves:
             outlook.left.setdefault(what, []).append(outlook.name)
 
@@ -92,6 +98,15 @@ def check_examples(recipe: Recipe, queries: Mapping[tuple[str, ...], int]) -> No
 def _refuse(recipe: Recipe, wrong: list[str]) -> None:
     if wrong:
         raise InputError(f"the recipe {recipe.name}: {'; '.join(wrong)}.")
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Of what is wrong, say where in the recipe."""
+    try:
+        yield
+    except InputError as error:
+        raise error if str(error).startswith(place) else InputError(f"{place}: {error}") from error
 
 
 @contextmanager

@@ -55,8 +55,35 @@ Corpora = Annotated[tuple[CorpusPart, ...], BeforeValidator(lambda value: named(
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
+class Writer(Strict):
+    """A language model that writes queries; see `data.written_queries`."""
+
+    model: str  # a folder or a hub id
+    each: int = Field(1, ge=1, le=64)  # queries of a text
+    tokens: int = Field(32, ge=4)  # of a query, at most
+    prompt: str | None = None  # what it is given, with {text} for the text
+
+    @model_validator(mode="after")
+    def _holds_the_text(self) -> "Writer":
+        if self.prompt is not None and "{text}" not in self.prompt:
+            raise ValueError(f"prompt is {self.prompt!r:.60}; {{text}} must stand where the text comes in")
+        return self
+
+
+class RoundTrip(Strict):
+    """Which queries are kept: those whose own text is among the `within` best that a retriever finds for them."""
+
+    retriever: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    within: int = Field(20, ge=1)
+
+
 class Pseudo(Strict):
-    """Training pairs made of plain texts, one of each; see `data.pseudo_queries`. `kinds` are shares."""
+    """Training pairs made of plain texts; see `data.pseudo_queries`.
+
+    One query of each text, by `kinds`, which are shares; or those that a `writer` writes; or `asked`, a file of
+    questions without answers (`.txt`, or `.jsonl` with `text`), each answered by what `round_trip` finds first.
+    """
 
     corpora: Corpora = Field(min_length=1)
     kinds: dict[Literal["title", "sentence", "crop"], Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
@@ -66,9 +93,16 @@ class Pseudo(Strict):
     }
     words: int = Field(16, ge=3)  # of a query, at most
     seed: int = Field(42, ge=0, lt=2**63)
+    writer: Writer | None = None
+    asked: str | None = None
+    round_trip: RoundTrip | None = None
 
     @model_validator(mode="after")
     def _some(self) -> "Pseudo":
+        if self.writer and self.asked:
+            raise ValueError("writer and asked: give one of them; another set of pairs may have the other")
+        if self.asked and not self.round_trip:
+            raise ValueError("asked: nobody has answered these queries; round_trip names the retriever that does")
         if not sum(self.kinds.values()) > 0:
             raise ValueError(f"kinds is {self.kinds}; give one of title, sentence, crop a share above 0")
         if joined := [part.name for part in self.corpora if part.join]:

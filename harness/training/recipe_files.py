@@ -55,7 +55,8 @@ def load(name: str, changes: list[str]) -> Recipe:
     except ValidationError as error:
         raise InputError(f"the recipe {path.name}: {_explain(error, values)}") from error
     root = _find_root(recipe)
-    names = [*recipe.collections, *(part.name for part in recipe.corpora)]
+    asked = [pseudo.asked for pseudo in recipe.data.pseudo.values() if pseudo.asked]
+    names = [*recipe.collections, *(part.name for part in recipe.corpora), *asked]
     return recipe.placed({name: _placed(name, root) for name in names})
 
 

@@ -3,73 +3,136 @@
 Three kinds, all without a label. `title`: the title asks for its text (which then comes without it). `sentence`: a
 sentence asks for the text that it was taken out of, the inverse cloze task (Lee et al. 2019, "Latent Retrieval for
 Weakly Supervised Open Domain Question Answering"). `crop`: a run of words asks for the text that still holds it, as
-independent cropping does (Izacard et al. 2022, Contriever), so that shared words count.
+independent cropping does (Izacard et al. 2022, Contriever), so that shared words count. Or a language model writes the
+queries (`data.written_queries`), or they are the user's own, without answers, and a retriever's first result is taken
+for one.
+
+A round trip leaves out what is no query of its text: a retriever searches the texts for each query, and where the
+query's own is not among the best, the query goes (Alberti et al. 2019; Dai et al. 2022, Promptagator).
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from harness.datasets.dataset import resolve
 from harness.models.checkpoints import new_folder
 from harness.retrievers.errors import InputError
-from harness.retrievers.types import Document, Job
+from harness.retrievers.mining import searched
+from harness.retrievers.types import Document
+from harness.runs.config import RetrieverSpec, make_retriever
 from harness.runtime.hashing import digest
+from harness.runtime.job import HarnessJob
 from harness.training.data import corpora
-from harness.training.recipe_data import Pseudo
+from harness.training.data.written_queries import queries
+from harness.training.recipe_data import CorpusPart, Pseudo, RoundTrip
 
 FOLDER, SPLIT = "pseudo-queries", "train"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")
 _SHORTEST = 3  # words of a sentence or a crop; a text must keep twice as many
 
 
-def collection(pseudo: Pseudo, places: Sequence[str], cache: Path, job: Job) -> Path:
-    """A folder in BEIR layout with one query of each text of `pseudo.corpora`, made once and found again.
+def collection(pseudo: Pseudo, places: Sequence[str], job: HarnessJob, asked: str | None = None) -> Path:
+    """A folder in BEIR layout with the queries of the texts of `pseudo.corpora`, made once and found again.
 
-    `places` says where each of the corpora lies.
-    Raises InputError for a corpus that is not there or holds nothing to make a query of.
+    `places` says where each of the corpora lies, `asked` where the file of queries. Raises InputError for one that is
+    not there or holds nothing to make a query of, CheckpointError for a writer that cannot write.
     """
-    key = digest(
-        [
-            pseudo.model_dump(mode="json"),
-            [corpora.stamp(part, place) for part, place in zip(pseudo.corpora, places, strict=True)],
-        ]
-    )
-    place = cache / FOLDER / key
+    stamps = [corpora.stamp(part, place) for part, place in zip(pseudo.corpora, places, strict=True)]
+    more = [corpora.stamp(CorpusPart(name=asked), asked)] if asked else []
+    key = digest([pseudo.model_dump(mode="json", exclude_none=True), stamps, *more])
+    place = job.cache / FOLDER / key
     if place.is_dir():
         return place
     with new_folder.whole(place) as new:
-        _write(new, pseudo, places, job)
+        (new / "qrels").mkdir()
+        _write(new, pseudo, places, asked, job)
+        if pseudo.round_trip is not None:
+            _keep(new, pseudo.round_trip, bool(asked), _named(pseudo), job)
     return place
 
 
-def _write(new: Path, pseudo: Pseudo, places: Sequence[str], job: Job) -> None:
-    (new / "qrels").mkdir()
-    count = 0
+def _write(new: Path, pseudo: Pseudo, places: Sequence[str], asked: str | None, job: HarnessJob) -> None:
+    """All queries, those that answer none yet with a judgment of grade 0."""
     parts = zip(pseudo.corpora, places, strict=True)
     texts = (text for part, place in parts for text in corpora.documents(part, place))
-    with (
-        (new / "corpus.jsonl").open("w") as corpus,
-        (new / "queries.jsonl").open("w") as queries,
-        (new / "qrels" / f"{SPLIT}.tsv").open("w") as qrels,
-        job.phase("pseudo-queries", None, "texts") as meter,
-    ):
-        qrels.write("query-id\tcorpus-id\tscore\n")
-        for number, document in enumerate(texts):
-            made = pair(document, pseudo, np.random.default_rng([pseudo.seed, number]))
-            meter.advance(1)
-            if made is None:
+    questions, judgments = [], []
+    with (new / "corpus.jsonl").open("w") as corpus:
+        for number, (document, made) in enumerate(_made(texts, pseudo, job)):
+            if made is None and not asked:
                 continue
-            query, left = made
-            corpus.write(json.dumps({"_id": f"d{number}", "title": left.title, "text": left.text}) + "\n")
-            queries.write(json.dumps({"_id": f"q{number}", "text": query}) + "\n")
-            qrels.write(f"q{number}\td{number}\t1\n")
-            count += 1
-    if not count:
-        names = ", ".join(part.name for part in pseudo.corpora)
-        raise InputError(f"the corpora {names} hold no text to make a query of: all are too short, or lack a title.")
+            corpus.write(json.dumps({"_id": f"d{number}", "title": document.title, "text": document.text}) + "\n")
+            for place, query in enumerate(made or ()):
+                name = f"q{number}" + (f"-{place}" if place else "")
+                questions.append((name, query))
+                judgments.append((name, f"d{number}", 1))
+    if asked:
+        own = (document.joined.strip() for document in corpora.documents(CorpusPart(name=asked), asked))
+        questions = [(f"q{number}", query) for number, query in enumerate(dict.fromkeys(filter(None, own)))]
+        judgments = [(name, "d0", 0) for name, _ in questions]
+    if not questions:
+        raise InputError(
+            f"{asked} holds no query."
+            if asked
+            else f"the corpora {_named(pseudo)} hold no text to make a query of: all are too short, or lack a title."
+        )
+    _store(new, questions, judgments)
+
+
+def _made(texts: Iterator[Document], pseudo: Pseudo, job: HarnessJob) -> Iterator[tuple[Document, list[str] | None]]:
+    """Each document, or what is left of it, and its queries; None where there are none."""
+    if pseudo.writer is not None:
+        documents = list(texts)
+        for document, written in zip(documents, queries(pseudo.writer, documents, pseudo.seed, job), strict=True):
+            yield document, written or None
+        return
+    with job.phase("pseudo-queries", None, "texts") as meter:
+        for number, document in enumerate(texts):
+            made = None if pseudo.asked else pair(document, pseudo, np.random.default_rng([pseudo.seed, number]))
+            meter.advance(1)
+            yield (document, None) if made is None else (made[1], [made[0]])
+
+
+def _store(new: Path, questions: Iterable[tuple[str, str]], judgments: Iterable[tuple[str, str, int]]) -> None:
+    lines = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in questions]
+    (new / "queries.jsonl").write_text("".join(lines))
+    rows = ["query-id\tcorpus-id\tscore\n", *(f"{name}\t{doc_id}\t{grade}\n" for name, doc_id, grade in judgments)]
+    (new / "qrels" / f"{SPLIT}.tsv").write_text("".join(rows))
+
+
+def _keep(new: Path, trip: RoundTrip, asked: bool, named: str, job: HarnessJob) -> None:
+    """Leave the queries whose text a retriever finds; of questions nobody has answered, all, with their first result.
+
+    Raises InputError where none is left.
+    """
+    [dataset] = resolve(str(new), queries_with_text=True)
+    dataset.open(job)
+    retriever = make_retriever(RetrieverSpec(name=trip.retriever, options=trip.options))
+    retriever.check()
+    with job.lent(False):
+        run = searched(retriever, dataset, dataset.queries, 1 if asked else trip.within, job)
+    questions, judgments = [], []
+    for number, query in enumerate(dataset.queries):
+        found = [doc_id.decode() for doc_id in run.rows(number)[0]]
+        right = found[:1] if asked else [one for one in dataset.qrels[query.query_id] if one in found]
+        if right:
+            questions.append((query.query_id, query.text))
+            judgments.append((query.query_id, right[0], 1))
+    of = f"{len(questions):,} of {len(dataset.queries):,} queries"
+    if not questions:
+        raise InputError(
+            f"{named}: {of} find their own text among the best {trip.within:,} by {trip.retriever}. Raise "
+            "round_trip.within, or name another retriever."
+        )
+    job.note(f"{named}: {of} kept, by the round trip through {trip.retriever}")
+    _store(new, questions, judgments)
+
+
+def _named(pseudo: Pseudo) -> str:
+    return ", ".join(part.name for part in pseudo.corpora)
 
 
 def pair(document: Document, pseudo: Pseudo, draw: np.random.Generator) -> tuple[str, Document] | None:
@@ -124,5 +187,9 @@ _MAKE = {"title": _title, "sentence": _sentence, "crop": _crop}
 def names(pseudo: Pseudo) -> Iterator[str]:
     """What a checkpoint says that it was fine-tuned on."""
     kinds = ", ".join(kind for kind, share in pseudo.kinds.items() if share > 0)
+    if pseudo.writer is not None:
+        kinds = f"written by {pseudo.writer.model}"
+    elif pseudo.asked is not None:
+        kinds = f"of {pseudo.asked}"
     for part in pseudo.corpora:
         yield f"pseudo-queries ({kinds}) of {part.shown}"

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harness.datasets.dataset import resolve
 from harness.retrievers.errors import InputError
-from harness.retrievers.types import Document
+from harness.retrievers.types import Document, Run
 from harness.runtime.job import HarnessJob
 from harness.training.data import pseudo_queries
 from harness.training.recipe_data import CorpusPart, Pseudo
@@ -74,7 +74,7 @@ def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
     rows = [{"title": "Tide", "text": TEXT}, {"title": "", "text": "Too short."}, {"title": "Sea", "text": TEXT}]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
     job, wanted = HarnessJob(tmp_path / "cache", None), pseudo("sentence", corpus=corpus)
-    place = pseudo_queries.collection(wanted, [str(corpus)], tmp_path / "cache", job)
+    place = pseudo_queries.collection(wanted, [str(corpus)], job)
     dataset = resolve(str(place))[0]
     dataset.open(job)
     assert [document.doc_id for document in dataset.documents()] == ["d0", "d2"]
@@ -83,19 +83,74 @@ def test_a_collection_is_made_once_and_read_by_the_loader(tmp_path):
         assert query.text in TEXT
         assert query.text not in document.text
     before = (place / "queries.jsonl").stat().st_mtime_ns
-    assert pseudo_queries.collection(wanted, [str(corpus)], tmp_path / "cache", job) == place
+    assert pseudo_queries.collection(wanted, [str(corpus)], job) == place
     assert (place / "queries.jsonl").stat().st_mtime_ns == before
-    assert (
-        pseudo_queries.collection(wanted.model_copy(update={"seed": 1}), [str(corpus)], tmp_path / "cache", job)
-        != place
-    )
+    assert pseudo_queries.collection(wanted.model_copy(update={"seed": 1}), [str(corpus)], job) != place
+
+
+def collection_of(tmp_path, texts, **more):
+    """The pairs of some texts, opened; `asked` are lines of a file of queries."""
+    asked = None
+    if "asked" in more:
+        asked = tmp_path / "asked.txt"
+        asked.write_text("".join(f"{line}\n" for line in more["asked"]))
+        more["asked"] = str(asked)
+    corpus = tmp_path / "texts.txt"
+    corpus.write_text("".join(f"{text}\n" for text in texts))
+    wanted = pseudo("crop", corpus=corpus, **more)
+    job = HarnessJob(tmp_path / "cache", 1)
+    [dataset] = resolve(str(pseudo_queries.collection(wanted, [str(corpus)], job, asked and str(asked))))
+    dataset.open(job)
+    return dataset
+
+
+TEXTS = ["red apples grow on trees in the sun", "the river runs to the sea past the bank", "x y z " * 4, "x y z " * 5]
+
+
+def test_a_round_trip_keeps_the_queries_that_find_their_own_text(tmp_path):
+    """`coordination` counts shared words: of the two texts of the same words each is found by either's query."""
+    all_kept = collection_of(tmp_path, TEXTS, round_trip={"retriever": "coordination", "within": 2})
+    assert [query.query_id for query in all_kept.queries] == ["q0", "q1", "q2", "q3"]
+    first = collection_of(tmp_path, TEXTS, round_trip={"retriever": "coordination", "within": 1})
+    assert [query.query_id for query in first.queries] == ["q0", "q1", "q3"]  # of a tie the greater id comes first
+    assert first.count == 4  # documents stay
+    assert first.content_hash == all_kept.content_hash
+
+
+def test_own_questions_are_answered_by_what_is_found_first(tmp_path):
+    asked = ["where does the river run", "apples", "", "apples", "nothing of this"]
+    found = collection_of(tmp_path, TEXTS, asked=asked, round_trip={"retriever": "coordination"})
+    assert [query.text for query in found.queries][:2] == ["where does the river run", "apples"]
+    assert [found.qrels[query.query_id] for query in found.queries][:2] == [{"d1": 1}, {"d0": 1}]
+    assert found.count == 4
+
+
+def test_a_round_trip_that_nothing_survives(tmp_path, monkeypatch):
+    none = Run.from_blocks(["q0", "q1", "q2", "q3"], [])
+    monkeypatch.setattr(pseudo_queries, "searched", lambda *_words: none)
+    with pytest.raises(InputError, match=r"0 of 4 queries find their own text among the best 20 by coordination"):
+        collection_of(tmp_path, TEXTS, round_trip={"retriever": "coordination"})
+    with pytest.raises(InputError, match=r"asked.txt holds no query"):
+        collection_of(tmp_path, TEXTS, asked=[""], round_trip={"retriever": "coordination"})
+
+
+def test_what_trained_by_them_is_named():
+    of = {"corpora": [CorpusPart(name="texts", documents=5)]}
+    trip = {"retriever": "bm25"}
+    shown = [
+        next(pseudo_queries.names(Pseudo(**of, **more)))
+        for more in ({}, {"writer": {"model": "t5"}}, {"asked": "my.txt", "round_trip": trip})
+    ]
+    assert shown == [
+        f"pseudo-queries ({how}) of texts, first 5" for how in ("title, sentence, crop", "written by t5", "of my.txt")
+    ]
 
 
 def test_corpora_without_a_query_are_refused_and_leave_nothing(tmp_path):
     corpus = tmp_path / "lines.txt"
     corpus.write_text("one\ntwo words\n")
     with pytest.raises(InputError, match="hold no text to make a query of"):
-        pseudo_queries.collection(pseudo("crop", corpus=corpus), [str(corpus)], tmp_path, HarnessJob(tmp_path, None))
+        pseudo_queries.collection(pseudo("crop", corpus=corpus), [str(corpus)], HarnessJob(tmp_path, None))
     assert not [path for path in (tmp_path / pseudo_queries.FOLDER).iterdir() if not path.name.startswith(".")]
 
 
@@ -105,6 +160,10 @@ def test_corpora_without_a_query_are_refused_and_leave_nothing(tmp_path):
         ({"kinds": {"crop": 0}}, "give one of title, sentence, crop a share above 0"),
         ({"kinds": {"poem": 1}}, "Input should be 'title', 'sentence' or 'crop'"),
         ({"corpora": []}, "at least 1 item"),
+        ({"asked": "my.txt"}, "round_trip names the retriever that does"),
+        ({"asked": "my.txt", "writer": {"model": "x"}}, "writer and asked: give one of them"),
+        ({"writer": {"model": "x", "prompt": "write"}}, "{text} must stand where the text comes in"),
+        ({"round_trip": {"retriever": "bm25", "within": 0}}, "greater than or equal to 1"),
         ({"corpora": [{"name": "x", "join": 5}]}, "texts that are joined have no titles"),
     ],
 )
