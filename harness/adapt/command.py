@@ -13,11 +13,14 @@ from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.reports.files import write_whole
 from harness.retrievers.errors import InputError
+from harness.runs.config import RetrieverSpec, make_retriever
 from harness.runtime.stopping import Stopping
 from harness.training import recipe_files
 from harness.training.base_model import says
 from harness.training.context import Context
+from harness.training.data import corpora, written_queries
 from harness.training.recipe import Recipe
+from harness.training.recipe_data import Writer
 
 RECIPE, WISH = "adapt.yaml", "adapt.json"
 
@@ -58,15 +61,45 @@ def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
         say(f"goes on with {path}")
     else:
         spec, head = says(source), _has_head(source)
+        say(licence(source))
+        _check(wish)
         measured = plan.measure(wish, source, spec, head, say)
         steps = plan.steps(wish, measured)
         shown = ", ".join(f"{name} {getattr(steps, name):,} x {s:.2f} s" for name, s in measured.seconds.items())
-        say(f"steps that fit into {wish.minutes:g} minutes: {shown}")
+        say(f"what fits into {wish.minutes:g} minutes, in steps or texts: {shown}")
         wish.output.mkdir(parents=True, exist_ok=True)
         values = recipe(wish, steps, measured.length, measured.search_length, measured.terms, measured.precision)
         write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         write_whole(asked, json.dumps(said, indent=1) + "\n")
     return recipe_files.load(str(path), [])
+
+
+def licence(source: Path) -> str:
+    """What a model folder's README.md says of its licence; where it says nothing, a notice of that."""
+    from huggingface_hub import metadata_load
+
+    path = source / "README.md"
+    try:
+        found = (metadata_load(path) or {}) if path.is_file() else {}
+    except (ValueError, yaml.YAMLError):  # a front matter that is no YAML, or no mapping
+        found = {}
+    named = found.get("license_name") or found.get("license")
+    if named:
+        return f"the base's licence is {named}, by its README.md; what you make of it has to keep to that"
+    return (
+        f"notice: the licence of {source} is unknown, since no README.md there names one (license: …). Find it out "
+        "before you hand on what you make of it"
+    )
+
+
+def _check(wish: Wish) -> None:
+    """Raise InputError or CheckpointError for a query generator, queries or a teacher that cannot be, at once."""
+    if wish.query_generator:
+        written_queries.check(Writer(model=wish.query_generator))
+    if wish.queries:
+        corpora.check(wish.queries)
+    if wish.teacher:
+        make_retriever(RetrieverSpec(name=wish.teacher)).check()
 
 
 def _of(wish: Wish) -> dict[str, Any]:

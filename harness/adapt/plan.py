@@ -1,5 +1,6 @@
 """How many steps fit into the time: from steps that are measured on this machine, with this base and these texts."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ _LONGEST = 128  # tokens of a passage in training
 _LEAST_TEXTS = 64  # fewer make no batch of pairs
 # Shares of the time of the stages that train; what is left is for mining, scoring, weighing and the measure at the end.
 # Where the base has a head already, pre-training takes its share as well.
-_SHARES = {"warm": 0.3, "pretrain": 0.15, "tune": 0.25}
+_SHARES = {"warm": 0.3, "pretrain": 0.15, "tune": 0.2, "write": 0.15}
 _LEAST_STEPS = 20  # of a stage that is worth doing
+# Pre-training moves the whole encoder; less than this, or than an epoch of the texts, moves it and teaches it little.
+_LEAST_PRETRAINING = 1_000
 _MOST_EPOCHS = 10  # over the texts, however much time there is
 
 
@@ -68,7 +71,6 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     from harness.models.pretraining.masking import Collator, Vocabulary
     from harness.models.pretraining.new_head import NewHead
     from harness.models.training.precision import fastest
-    from harness.models.training.tokens import begins
     from harness.training.base_model import load_masked_lm
 
     texts = count(wish)
@@ -79,10 +81,9 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     config = PretrainConfig.paper("DupMAE", **CHANGE)
     vocabulary = Vocabulary.of(tokenizer)
     some = list(islice((text for text in texts_of(wish) if text.strip()), BATCH))
-    answer = tokenizer(some, add_special_tokens=False, truncation=True, max_length=length - 2)
-    starts = None if vocabulary.continues is not None else [begins(answer.word_ids(n)) for n in range(len(some))]
-    rows = [row or [tokenizer.unk_token_id] for row in answer["input_ids"]]
-    batch = PretrainBatch(*(part.to(device) for part in Collator(vocabulary, config, length)(rows, 0, starts)))
+    collator = Collator(vocabulary, config, length)
+    rows = _rows(tokenizer, some, length, vocabulary.continues is None)
+    batch = PretrainBatch(*(part.to(device) for part in collator(*rows)))
     kind = fastest(device.type)
     terms = min(K, vocabulary.size)
 
@@ -105,32 +106,62 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
         model.requires_grad_(True)
     decoding = DupMAE(model, config).to(device).train()
     seconds["pretrain"] = second(lambda: decoding(batch).total)
-    hybrid = BiEncoder(Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=terms), ()))
+    frozen = not pretraining(wish, seconds["pretrain"], texts)
+    encoder = Encoder(model.base_model, mlm_head(model), None, HybridSpec(lexical=terms), ())
+    hybrid = BiEncoder(encoder, frozen=frozen).train()
 
     def encoded() -> Any:
         dense, _, weights = hybrid(batch.decoder_input_ids, batch.attention_mask, False)
         return dense.sum() + weights.sum()
 
-    seconds["tune"] = second(encoded) * 4 * QUERIES / len(rows)
+    seconds["tune"] = second(encoded) * 4 * QUERIES / len(some)
+    if wish.query_generator:
+        seconds["write"] = _writing(wish.query_generator, some)
     return Measured(seconds, texts, length, spec.passage_length, terms, kind)
 
 
+def _rows(tokenizer: Any, texts: list[str], length: int, words: bool) -> tuple[Any, int, Any]:
+    """What the collator takes: token ids, a step, and word starts where the vocabulary does not tell them (`words`)."""
+    from harness.models.training.tokens import begins
+
+    answer = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=length - 2)
+    starts = [begins(answer.word_ids(number)) for number in range(len(texts))] if words else None
+    return [row or [tokenizer.unk_token_id] for row in answer["input_ids"]], 0, starts
+
+
+def _writing(model: str, texts: list[str]) -> float:
+    """Seconds of a text for which a language model writes a query."""
+    from harness.training.data.written_queries import QueryWriter
+    from harness.training.recipe_data import Writer
+
+    writer = QueryWriter(Writer(model=model))
+    began = time.perf_counter()
+    writer.write(texts, 0)
+    return (time.perf_counter() - began) / len(texts)
+
+
 def steps(wish: Wish, measured: Measured) -> Steps:
-    """As many as fit into the shares of the time, and no more than ten epochs of the texts."""
-    found = {}
-    for name, share in _SHARES.items():
-        if name not in measured.seconds:
-            found[name] = 0
-            continue
-        fit = int(share * 60 * wish.minutes / measured.seconds[name])
-        found[name] = min(fit, max(_LEAST_STEPS, _MOST_EPOCHS * measured.texts // BATCH))
-    if not wish.pretrain or found["pretrain"] < _LEAST_STEPS:
-        found["pretrain"] = 0
+    """As many as fit into the shares of the time, and no more than ten epochs of the texts.
+
+    Raises InputError where the time does not do for a stage that cannot be left out.
+    """
+    seconds, texts = measured.seconds, measured.texts
+    fit = {name: int(_SHARES[name] * 60 * wish.minutes / second) for name, second in seconds.items()}
+    most = max(_LEAST_STEPS, _MOST_EPOCHS * texts // BATCH)
+    found = {name: min(fit.get(name, 0), most) for name in ("warm", "tune")}
     for name in ("warm", "tune"):
-        if name in measured.seconds and found[name] < _LEAST_STEPS:
-            needed = measured.seconds[name] * _LEAST_STEPS / _SHARES[name] / 60
+        if name in seconds and found[name] < _LEAST_STEPS:
+            needed = seconds[name] * _LEAST_STEPS / _SHARES[name] / 60
             raise InputError(
                 f"--minutes {wish.minutes:g} is too little: {_LEAST_STEPS} steps of the stage {name} alone take "
-                f"{measured.seconds[name] * _LEAST_STEPS / 60:.1f}. Give {needed:.0f} at least, or a smaller base."
+                f"{seconds[name] * _LEAST_STEPS / 60:.1f}. Give {math.ceil(needed)} at least, or name a smaller base."
             )
-    return Steps(found["warm"], found["pretrain"], found["tune"])
+    pretrain = min(most, pretraining(wish, seconds["pretrain"], texts))
+    return Steps(found["warm"], pretrain, found["tune"], min(texts, fit.get("write", 0)))
+
+
+def pretraining(wish: Wish, second: float, texts: int) -> int:
+    """The steps of pre-training for which there is time, at so many seconds each; 0 where too few to be of use."""
+    fit = int(_SHARES["pretrain"] * 60 * wish.minutes / second)
+    least = min(_LEAST_PRETRAINING, max(_LEAST_STEPS, texts // BATCH))
+    return fit if wish.pretrain and fit >= least else 0

@@ -7,19 +7,25 @@ from typing import Any
 K = 192  # terms of a passage
 BATCH, QUERIES = 16, 8  # texts of a step; queries of one of fine-tuning, each with 3 passages
 CHANGE = {"chunk_logits": 524_288}  # of the objective: logits that stay in a CPU's cache
-HELD_OUT, PAIRS = "held_out", "pairs"
+HELD_OUT, PAIRS, WRITTEN, ASKED = "held_out", "pairs", "written", "asked"
+WITHIN = 20  # results of the base among which a pseudo-query's own text must be
 _HELD_OUT = 1_000  # documents whose pseudo-queries weigh the halves, and measure before and after
 
 
 @dataclass(frozen=True)
 class Wish:
-    """`corpora` and `pairs` are names as `harness run` takes them, or files of texts; `teacher` a retriever's name."""
+    """`corpora` and `pairs` are names as `harness run` takes them, or files of texts; `teacher` a retriever's name.
+
+    `queries` is a file of questions without answers, `query_generator` a language model that writes queries.
+    """
 
     base: str
     corpora: tuple[str, ...]
     output: Path
     minutes: float = 60.0
     pairs: tuple[str, ...] = ()
+    queries: str | None = None
+    query_generator: str | None = None
     teacher: str | None = None
     evaluate: tuple[str, ...] = ()
     pretrain: bool = True
@@ -32,6 +38,7 @@ class Steps:
     warm: int
     pretrain: int
     tune: int
+    write: int = 0  # texts that a language model writes a query for
 
 
 def recipe(
@@ -41,8 +48,17 @@ def recipe(
 
     `length` is of passages in training, `search_length` in search, both in tokens; `terms` are kept of each.
     """
-    parts = list(wish.corpora)
+    parts, quick = list(wish.corpora), precision == "bf16"
     held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
+    base: dict[str, Any] = {"retriever": f"hf:{wish.base}"} | ({"options": {"precision": "bf16"}} if quick else {})
+    trip = {**base, "within": WITHIN}
+    pseudo: dict[str, Any] = {PAIRS: {"corpora": parts, "round_trip": trip}}
+    if wish.queries:
+        pseudo[ASKED] = {"corpora": parts, "asked": wish.queries, "round_trip": trip}
+    if wish.query_generator and steps.write:
+        share = -(-steps.write // len(parts))
+        texts = [{"name": name, "documents": share} for name in parts]
+        pseudo[WRITTEN] = {"corpora": texts, "writer": {"model": wish.query_generator}, "round_trip": trip}
     stages: dict[str, Any] = {}
     if steps.warm:
         stages["warm"] = {
@@ -57,7 +73,7 @@ def recipe(
     stages["calibrate"] = {"kind": "calibrate", "lexical": terms, "length": search_length}
     if steps.tune:
         own = [{"retriever": wish.teacher}] if wish.teacher else [
-            {"retriever": f"hf:{wish.base}", "weight": 2.0}, {"retriever": "bm25", "weight": 1.0},
+            {**base, "weight": 2.0}, {"retriever": "bm25", "weight": 1.0},
         ]  # fmt: skip
         stages |= {
             "mine": {"kind": "mine", "retriever": "bm25", "depth": 30, "least": 8},
@@ -79,8 +95,8 @@ def recipe(
         "base": {"checkpoint": wish.base},
         "data": {
             "corpora": parts,
-            "pseudo": {PAIRS: {"corpora": parts}, HELD_OUT: {"corpora": held_out, "seed": 7}},
-            "train": [PAIRS, *wish.pairs],
+            "pseudo": {**pseudo, HELD_OUT: {"corpora": held_out, "seed": 7}},
+            "train": [*pseudo, *wish.pairs],
             "evaluate": list(wish.evaluate),
         },
         "stages": stages,

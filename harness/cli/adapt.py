@@ -24,6 +24,14 @@ def adapt_command(
         list[str] | None,
         typer.Option("--pairs", help="A collection whose judged queries are learned from; repeatable."),
     ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", help="A file of your users' questions (.txt, or .jsonl with text), without answers."),
+    ] = None,
+    query_generator: Annotated[
+        str | None,
+        typer.Option("--query-generator", help="A language model that writes queries, such as doc2query's T5."),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option("--teacher", help="A retriever to learn from. [the base, and bm25 half as much]")
     ] = None,
@@ -49,8 +57,9 @@ def adapt_command(
         raise InputError("adapt is planned by one process. Start it without torchrun; `harness train` shares out.")
     assert output is not None
     wish = Wish(
-        base, tuple(corpus or ()), output, minutes, tuple(pairs or ()), teacher, tuple(evaluate or ()), pretrain
-    )
+        base, tuple(corpus or ()), output, minutes, tuple(pairs or ()), queries, query_generator, teacher,
+        tuple(evaluate or ()), pretrain,
+    )  # fmt: skip
     with stoppable() as stopping:
         found, hybrid = adapt(wish, ["harness", *sys.argv[1:]], log.logger.info, threads, stopping)
     typer.echo(found, nl=False)

@@ -43,6 +43,7 @@ def locate(name: str, revision: str | None = None) -> Path:
         "artifact.metadata",
         "*.txt",
         "*.model",
+        "README.md",  # which names the licence
         "model*.safetensors",
         "cls_projection.*",
         "*/*.json",

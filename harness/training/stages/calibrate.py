@@ -29,7 +29,7 @@ class Calibrate(Stage):
     corpora: Corpora = ()  # data.corpora where empty
     lexical: int = Field(ge=1)  # K
     idf: float = Field(1.0, ge=0, allow_inf_nan=False)
-    sample: int = Field(512, ge=1)  # texts by which the constant is chosen
+    sample: int = Field(256, ge=1)  # texts by which the constant is chosen
     length: int | None = Field(None, ge=8)  # tokens, special ones included
 
     leaves = (ENCODER,)
@@ -77,7 +77,8 @@ class Calibrate(Stage):
         device = context.accelerator.device
         encoder = loaded.encoder.float().to(device).eval()
         with context.job.phase(name, len(rows), "texts") as meter:
-            logits = calibration.pooled(encoder, [texts[int(row)] for row in rows], special, device)
+            with context.accelerator.autocast():
+                logits = calibration.pooled(encoder, [texts[int(row)] for row in rows], special, device)
             meter.advance(len(rows))
         if not logits.isfinite().all():
             raise InputError(f"{name}: the head's logits are not finite. Is {context.encoder} damaged?")

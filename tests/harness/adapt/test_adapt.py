@@ -1,6 +1,7 @@
 """`harness adapt`: the plan, the recipe, the whole way at a tiny size, stops, and what cannot be adapted."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from harness.adapt import plan, wish
+from harness.adapt.command import licence
 from harness.adapt.plan import Measured
 from harness.adapt.wish import Steps, Wish
 from harness.datasets.dataset import MINI
@@ -17,7 +19,7 @@ from harness.models import hybrid
 from harness.models.checkpoints.weights import quiet
 from harness.retrievers.errors import InputError
 from harness.training.recipe import Recipe
-from tests.support import families, tiny
+from tests.support import families, tiny, writers
 from tests.support.layouts import saved
 
 TEXTS = 100
@@ -54,12 +56,23 @@ def asked(minutes=10.0, **changes):
 
 
 def test_steps_that_fit_into_the_shares_of_the_time():
-    """600 seconds: 180 for the head, 90 for pre-training, 150 for fine-tuning."""
-    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 10_000, 128, 256)
-    assert plan.steps(asked(), measured) == Steps(180, 45, 37)
+    """600 seconds: 180 for the head, 90 for pre-training, 120 for fine-tuning, 90 for a writer of queries."""
+    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 640, 128, 256)
+    assert plan.steps(asked(), measured) == Steps(180, 45, 30)
     assert plan.steps(asked(pretrain=False), measured).pretrain == 0
-    with_head = Measured({"pretrain": 2.0, "tune": 4.0}, 10_000, 128, 256)
-    assert plan.steps(asked(), with_head) == Steps(0, 45, 37)
+    with_head = Measured({"pretrain": 2.0, "tune": 4.0, "write": 0.5}, 640, 128, 256)
+    assert plan.steps(asked(), with_head) == Steps(0, 45, 30, 180)
+    assert plan.steps(asked(6_000.0), with_head).write == 640  # each text once
+
+
+@pytest.mark.parametrize(
+    ("texts", "second", "steps"),
+    [(640, 2.0, 45), (640, 2.3, 0), (100, 4.5, 20), (100, 4.6, 0), (10**6, 0.09, 1_000), (10**6, 0.1, 0)],
+)
+def test_pre_training_is_an_epoch_or_a_thousand_steps_or_none(texts, second, steps):
+    """Of 90 seconds: an epoch of 640 texts is 40 steps, of 100 it is 6, and 20 are the least."""
+    assert plan.pretraining(asked(), second, texts) == steps
+    assert plan.pretraining(asked(pretrain=False), second, texts) == 0
 
 
 def test_no_more_than_ten_epochs_of_few_texts():
@@ -70,7 +83,7 @@ def test_no_more_than_ten_epochs_of_few_texts():
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
     slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128, 256)
     assert plan.steps(asked(), slow).pretrain == 0
-    with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 1 at least"):
+    with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 2 at least"):
         plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, 256))
 
 
@@ -85,13 +98,52 @@ def test_the_recipe_is_one_that_train_takes():
     plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64, 256))
     assert list(plain.stages) == ["pretrain", "calibrate", "mine", "score", "tune", "weigh"]
     assert [(one.retriever, one.weight) for one in plain.stages["score"].teacher] == [("hf:base", 2), ("bm25", 1)]
+    assert not plain.stages["tune"].frozen
+
+
+def test_queries_of_ones_own_and_of_a_writer_are_learned_from():
+    """Each within a round trip through the base; the held-out ones are all kept."""
+    wanted = asked(queries="my.txt", query_generator="t5")
+    recipe = Recipe.model_validate(wish.recipe(wanted, Steps(30, 0, 40, 75), 64, 256, precision="bf16"))
+    assert recipe.data.train == ("pairs", "asked", "written")
+    made = recipe.data.pseudo
+    assert (made["asked"].asked, made["written"].writer.model) == ("my.txt", "t5")
+    assert made["written"].corpora[0].documents == 75
+    trips = {name: one.round_trip for name, one in made.items()}
+    assert trips.pop("held_out") is None
+    assert {(trip.retriever, trip.within, trip.options["precision"]) for trip in trips.values()} == {
+        ("hf:base", 20, "bf16")
+    }
+    assert "written" not in wish.recipe(wanted, Steps(30, 0, 40), 64, 256)["data"]["pseudo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("---\nlicense: apache-2.0\n---\nwords", "the base's licence is apache-2.0, by its README.md"),
+        ("---\nlicense: other\nlicense_name: own-terms\n---\n", "the base's licence is own-terms"),
+        ("---\nlanguage: en\n---\n", r"notice: the licence of .* is unknown"),
+        ("no front matter", r"notice: the licence of .* is unknown"),
+        ("---\n- a\n- list\n---\n", r"notice: the licence of .* is unknown"),
+        ("---\nlicense: [\n---\n", r"notice: the licence of .* is unknown"),
+        (None, r"notice: the licence of .* is unknown"),
+    ],
+)
+def test_the_licence_of_a_base(text, part, tmp_path):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
+    assert re.match(part, licence(tmp_path))
 
 
 @pytest.mark.integration
 def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeypatch):
     """Once through; a second time all is found; other texts are refused."""
     monkeypatch.setattr(plan, "_MOST_EPOCHS", 1)
-    command = ["adapt", "--base", base, "--corpus", texts, "-O", "out", "--minutes", 2, "--threads", 1]
+    (tmp_path / "my.txt").write_text("how do plants grow\nwhat is a river\n")
+    with quiet():
+        generator = writers.t5(tmp_path / "writer")
+    command = ["adapt", "--base", base, "--corpus", texts, "-O", "out", "--minutes", 30, "--threads", 1]
+    command += ["--queries", "my.txt", "--query-generator", generator]
     answer = cli(*command, "--evaluate", "mini")
     assert answer.code == 0, answer.err
     assert "measuring what a step takes on the first of 100 texts" in answer.err
@@ -100,6 +152,11 @@ def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeyp
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")][2:]
     assert [row[2] for row in rows] == systems * 2
     assert {row[0] for row in rows[6:]} == {"mini"}
+    assert re.search(r"texts.jsonl: \d+ of 100 queries kept, by the round trip through hf:", answer.err)
+    assert "notice: the licence of" in answer.err
+    learned = hybrid.read(tmp_path / "out" / "weigh").trained["finetuned_on"]
+    kinds = ("title, sentence, crop", "of my.txt", f"written by {generator}")
+    assert [re.match(r"pseudo-queries \((.*)\)", one)[1] for one in learned] == list(kinds)
     assert lines[-1] == "harness run --retriever dupmae --checkpoint out/weigh --dataset COLLECTION"
     spec = hybrid.read(tmp_path / "out" / "weigh")
     assert (spec.pooling, spec.similarity, spec.dense, spec.lexical) == ("mean", "cosine", 32, families.SIZE)
@@ -111,9 +168,9 @@ def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeyp
     assert "goes on with out/adapt.yaml" in again.err
     assert again.err.count("found out/") == len(stages)
     assert again.out == answer.out
-    other = cli(*command[:-4], "--minutes", 3)
+    other = cli(*command[:7], "--minutes", 3)
     assert other.code == 2
-    assert "out was adapted with other minutes. Name another --output, or remove it." in other.err
+    assert "out was adapted with other minutes, queries, query_generator. Name another" in other.err
 
 
 @pytest.mark.parametrize(

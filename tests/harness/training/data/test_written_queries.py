@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from harness.models.checkpoints.weights import quiet
 from harness.models.errors import CheckpointError
@@ -13,31 +12,12 @@ from harness.runtime.job import HarnessJob
 from harness.training.data import written_queries
 from harness.training.data.written_queries import QueryWriter, check, queries
 from harness.training.recipe_data import Writer
-from tests.support import families, tiny
+from tests.support import families
+from tests.support.writers import gpt2, t5
 
 DOCS = [
     Document(f"d{n}", "", text) for n, text in enumerate(("red apples grow on trees", "green pears", "a river") * 7)
 ]
-SIZE = families.SIZE
-
-
-def t5(folder):
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=SIZE, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
-        pad_token_id=0, eos_token_id=3,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
-
-
-def gpt2(folder):
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=SIZE, n_embd=16, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=3)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(params=[t5, gpt2])
