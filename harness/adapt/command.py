@@ -40,7 +40,7 @@ def adapt(
 
     context = train(chosen, wish.output, command, threads, stopping)
     hybrid = context.place(list(chosen.stages)[-1])
-    rows = judgement.judge(wish.base, hybrid, _datasets(context, wish), wish.output / "results", command)
+    rows = judgement.judge(wish.base, hybrid, _datasets(context, wish), wish.output / "results", command, threads)
     found = judgement.as_text(rows)
     write_whole(wish.output / "adapt.md", found)
     return found, hybrid

@@ -1,51 +1,86 @@
 """Before and after: the base, its halves, the hybrid, BM25, and the fusion of base and BM25, on each collection."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.analysis.dissection import dissect
+from harness.datasets.dataset import Dataset, resolve
+from harness.metrics.names import parse_metrics
+from harness.reports.dissection import DENSE, LEXICAL
 from harness.reports.markdown import table
 from harness.reports.records.records import Record
-from harness.runs.config import RetrieverSpec, RunConfig
+from harness.reports.statistics.paired import paired_t_test
+from harness.retrievers.neural.retriever import Neural
+from harness.retrievers.places import cache
+from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
 from harness.runs.fusion import Recipe as Fusion
 from harness.runs.fusion import fuse_parts
 from harness.runs.runner import iterate
-from harness.training.evaluation import compared
+from harness.runtime.job import HarnessJob
 from harness.training.student import searched_as
 
 METRIC = "NDCG@10"
 COLUMNS = ("collection", "queries", "system", METRIC, "against the base", "p")
+_DEPTH = 1_000
+_FUSION = Fusion(method="weighted", weights=(2.0, 1.0))
+Values = Mapping[str, float]  # of each query
 
 
-def judge(base: str, after: Path, datasets: Sequence[str], results: Path, command: Sequence[str]) -> list[list[str]]:
+def judge(
+    base: str, after: Path, datasets: Sequence[str], results: Path, command: Sequence[str], threads: int | None = None
+) -> list[list[str]]:
     """A row for each system on each collection; the difference to the base and p of a paired t-test, not corrected.
 
-    Every run leaves its record in `results`.
+    Texts are encoded once by the base and once by the hybrid, whose halves are searched in one store. The runs of base,
+    BM25, hybrid and fusion leave their records in `results`. `base` is named as a retriever's checkpoint is, `after`
+    the hybrid's folder. Raises InputError or CheckpointError for what cannot be run.
     """
-    specs = {
-        "base": RetrieverSpec(name=f"hf:{base}"),
-        "bm25": RetrieverSpec(name="bm25"),
-        "dense half, after": searched_as("dupmae", after, lexical=0),
-        "lexical half, after": searched_as("dupmae", after, dense=0),
-        "hybrid": searched_as("dupmae", after),
-    }
     rows = []
-    for dataset in datasets:
-        config = RunConfig(
-            retrievers=list(specs.values()), datasets=[dataset], results=results, metrics=[METRIC], top_k=1000
-        )
-        found = [outcome.record for outcome in iterate(config, command)]
-        of = dict(zip(specs, found, strict=True))
-        how = Fusion(method="weighted", weights=(2.0, 1.0))
-        of["base + bm25, weighted 2 : 1"] = fuse_parts([of["base"], of["bm25"]], how, config, command).record
-        rows += [_row(of["base"], name, record) for name, record in of.items()]
+    for name in datasets:
+        parts = resolve(name)
+        for part in parts:  # several of a composite, each by its own name
+            found = _values(base, after, name if len(parts) == 1 else part.name, part, results, command, threads)
+            rows += [_row(part.name, found["base"], system, values) for system, values in found.items()]
     return rows
 
 
-def _row(base: Record, name: str, record: Record) -> list[str]:
-    data, value = record.manifest.data, record.metrics[METRIC]
-    row = [data.name, f"{data.counts['queries']:,}", name, f"{value:.4f}", "", ""]
-    if record is not base:
-        found = compared(base, record)
+def _values(
+    base: str, after: Path, name: str, dataset: Dataset, results: Path, command: Sequence[str], threads: int | None
+) -> dict[str, Values]:
+    """Each system's values, the base's first."""
+    specs = {
+        "base": RetrieverSpec(name=f"hf:{base}"),
+        "bm25": RetrieverSpec(name="bm25"),
+        "hybrid": searched_as("dupmae", after),
+    }
+    config = RunConfig(
+        retrievers=list(specs.values()), datasets=[name], results=results, metrics=[METRIC], top_k=_DEPTH,
+        threads=threads,
+    )  # fmt: skip
+    records = dict(zip(specs, (outcome.record for outcome in iterate(config, command)), strict=True))
+    fused = fuse_parts([records["base"], records["bm25"]], _FUSION, config, command).record
+    hybrid = make_retriever(specs["hybrid"])
+    assert isinstance(hybrid, Neural)
+    apart = dissect(hybrid, dataset, [], parse_metrics([METRIC]), _DEPTH, HarnessJob(cache(), threads))
+    halves = {one.halves: dict(zip(apart.query_ids, one.values[METRIC], strict=True)) for one in apart.scored}
+    return {
+        "base": _of(records["base"]),
+        "bm25": _of(records["bm25"]),
+        "dense half, after": halves[DENSE],
+        "lexical half, after": halves[LEXICAL],
+        "hybrid": _of(records["hybrid"]),
+        "base + bm25, weighted 2 : 1": _of(fused),
+    }
+
+
+def _of(record: Record) -> Values:
+    return {query: row[METRIC] for query, row in record.per_query().items()}
+
+
+def _row(collection: str, base: Values, name: str, values: Values) -> list[str]:
+    row = [collection, f"{len(values):,}", name, f"{sum(values.values()) / len(values):.4f}", "", ""]
+    if values is not base:
+        found = paired_t_test(base, values)
         row[4:] = [f"{found.difference:+.4f}", found.p_shown]
     return row
 
