@@ -9,6 +9,7 @@ import yaml
 
 from harness.adapt import judgement, plan
 from harness.adapt.wish import HELD_OUT, Wish, recipe
+from harness.datasets.dataset import resolve
 from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.reports.files import write_whole
@@ -93,7 +94,9 @@ def licence(source: Path) -> str:
 
 
 def _check(wish: Wish) -> None:
-    """Raise InputError or CheckpointError for a query generator, queries or a teacher that cannot be, at once."""
+    """Raise InputError or CheckpointError for a generator, queries, a teacher or a collection that there is not."""
+    for name in (*wish.pairs, *wish.evaluate):
+        resolve(name)
     if wish.query_generator:
         written_queries.check(Writer(model=wish.query_generator))
     if wish.queries:

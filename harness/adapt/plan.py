@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapt.wish import BATCH, CHANGE, QUERIES, K, Steps, Wish
+from harness.models.errors import CheckpointError
 from harness.retrievers import devices
 from harness.retrievers.errors import InputError
 from harness.training.data import corpora
+from harness.training.data.pseudo_queries import LEAST_WORDS
 from harness.training.recipe_data import CorpusPart
 
 _LONGEST = 128  # tokens of a passage in training
@@ -44,20 +46,22 @@ def texts_of(wish: Wish) -> Iterator[str]:
 
 
 def count(wish: Wish) -> int:
-    """How many texts there are. Raises InputError for too few."""
-    found = sum(1 for text in texts_of(wish) if text.strip())
-    if found < _LEAST_TEXTS:
+    """How many texts there are. Raises InputError for too few that pairs can be made of."""
+    lengths = [len(text.split()) for text in texts_of(wish)]
+    able = sum(length >= LEAST_WORDS for length in lengths)
+    if able < _LEAST_TEXTS:
         raise InputError(
-            f"{', '.join(wish.corpora)}: {found:,} texts. Adapting makes pairs of them and needs {_LEAST_TEXTS} at "
-            "least; better some thousands."
+            f"{', '.join(wish.corpora)}: {able:,} texts of {LEAST_WORDS} words or more, {len(lengths):,} in all. "
+            f"Adapting makes pairs of them and needs {_LEAST_TEXTS} at least; better some thousands."
         )
-    return found
+    return sum(length > 0 for length in lengths)
 
 
 def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str], object]) -> Measured:
     """Take two steps of each kind on the first texts, and forget what they learned.
 
-    Raises CheckpointError for a base that cannot be trained, InputError for too few texts.
+    Raises CheckpointError for a base that cannot be trained, such as one whose tokenizer has no mask token, InputError
+    for too few texts.
     """
     import torch
 
@@ -68,7 +72,7 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     from harness.models.layers.families import mlm_head
     from harness.models.pretraining.config import PretrainConfig
     from harness.models.pretraining.mae import DupMAE, PretrainBatch
-    from harness.models.pretraining.masking import Collator, Vocabulary
+    from harness.models.pretraining.masking import Collator
     from harness.models.pretraining.new_head import NewHead
     from harness.models.training.precision import fastest
     from harness.training.base_model import load_masked_lm
@@ -79,13 +83,13 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     length = min(spec.passage_length, _LONGEST)
     model, tokenizer = load_masked_lm(source) if head else new_head.with_new_head(source, tied=False)
     config = PretrainConfig.paper("DupMAE", **CHANGE)
-    vocabulary = Vocabulary.of(tokenizer)
+    vocabulary = _vocabulary(tokenizer, source)
     some = list(islice((text for text in texts_of(wish) if text.strip()), BATCH))
     collator = Collator(vocabulary, config, length)
     rows = _rows(tokenizer, some, length, vocabulary.continues is None)
     batch = PretrainBatch(*(part.to(device) for part in collator(*rows)))
     kind = fastest(device.type)
-    terms = min(K, vocabulary.size)
+    terms = min(K, int(model.config.vocab_size))
 
     def second(loss: Callable[[], Any]) -> float:
         """Seconds of a step; the first of two warms up."""
@@ -118,6 +122,18 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     if wish.query_generator:
         seconds["write"] = _writing(wish.query_generator, some)
     return Measured(seconds, texts, length, spec.passage_length, terms, kind)
+
+
+def _vocabulary(tokenizer: Any, source: Path) -> Any:
+    """What masking has to know of a tokenizer. Raises CheckpointError for one that lacks a token that it needs."""
+    from harness.models.pretraining.masking import Vocabulary
+    from harness.training.student import special_ids
+
+    special_ids(tokenizer, source)
+    try:
+        return Vocabulary.of(tokenizer)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}. Name another --base.") from error
 
 
 def _rows(tokenizer: Any, texts: list[str], length: int, words: bool) -> tuple[Any, int, Any]:

@@ -22,7 +22,7 @@ def with_new_head(folder: Path, tied: bool) -> tuple[Any, Any]:
     """The encoder in `folder` as a masked-LM model with a new head, in float32, and its tokenizer.
 
     `tied`: the decoder is the word embeddings themselves; otherwise a copy of them. Raises CheckpointError for a family
-    without a masked-LM form here, or weights that do not fit.
+    without a masked-LM form here, or a tokenizer or weights that do not fit.
     """
     from transformers import AutoModelForMaskedLM
 
@@ -32,6 +32,7 @@ def with_new_head(folder: Path, tied: bool) -> tuple[Any, Any]:
         raise CheckpointError(
             f"{folder} is a {config.model_type!r} model; a new masked-LM head is known for {', '.join(HEADS)}."
         )
+    checkpoint.check_tokens(folder, config, tokenizer, {}, tokenizer.num_special_tokens_to_add())
     config.tie_word_embeddings = tied
     try:
         with quiet():

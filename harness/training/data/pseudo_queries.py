@@ -32,7 +32,8 @@ from harness.training.recipe_data import CorpusPart, Pseudo, RoundTrip
 
 FOLDER, SPLIT = "pseudo-queries", "train"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")
-_SHORTEST = 3  # words of a sentence or a crop; a text must keep twice as many
+_SHORTEST = 3  # words of a sentence or a crop
+LEAST_WORDS = 2 * _SHORTEST  # of a text that is to answer one
 
 
 def collection(pseudo: Pseudo, places: Sequence[str], job: HarnessJob, asked: str | None = None) -> Path:
@@ -162,14 +163,14 @@ def _sentence(document: Document, words: int, draw: np.random.Generator) -> tupl
         return None
     taken = fit[int(draw.integers(len(fit)))]
     left = " ".join(part for number, part in enumerate(found) if number != taken)
-    if left.count(" ") + 1 < 2 * _SHORTEST:
+    if left.count(" ") + 1 < LEAST_WORDS:
         return None
     return _run(found[taken].split(), words, draw), Document(document.doc_id, document.title, left)
 
 
 def _crop(document: Document, words: int, draw: np.random.Generator) -> tuple[str, Document] | None:
     found = document.text.split()
-    if len(found) < 2 * _SHORTEST:
+    if len(found) < LEAST_WORDS:
         return None
     most = min(words, len(found) // 2)
     return _run(found, int(draw.integers(_SHORTEST, most + 1)), draw), document

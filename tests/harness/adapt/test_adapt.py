@@ -47,6 +47,12 @@ def base(tmp_path):
     return saved(tmp_path, lambda: Pooling(32, "mean"), Normalize)[0]
 
 
+def too_many_tokens(place):
+    """A base without a head whose embedding table has fewer rows than its tokenizer has tokens."""
+    tiny.masked_lm(vocab_size=50).bert.save_pretrained(place)
+    tiny.tokenizer().save_pretrained(place)
+
+
 def decoder_only(place):
     GPT2LMHeadModel(GPT2Config(vocab_size=95, n_embd=32, n_layer=1, n_head=2)).save_pretrained(place)
 
@@ -177,7 +183,11 @@ def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeyp
     ("make", "part"),
     [
         (decoder_only, "is a 'gpt2' model, not a BERT-like encoder"),
-        (lambda place: families.save(place, "bert"), "60 texts. Adapting makes pairs of them and needs 64"),
+        (too_many_tokens, "tokens, the embedding table has 50 rows. They do not belong together"),
+        (
+            lambda place: families.save(place, "bert"),
+            "60 texts of 6 words or more, 60 in all. Adapting makes pairs of them and needs 64",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_adapted(make, part, texts, tmp_path, bad):
@@ -185,9 +195,41 @@ def test_what_cannot_be_adapted(make, part, texts, tmp_path, bad):
         make(tmp_path / "base")
     if not (tmp_path / "base" / "tokenizer.json").exists():
         tiny.tokenizer().save_pretrained(tmp_path / "base")
-    texts.write_text("\n".join(texts.read_text().splitlines()[:60]) + "\n")
+    if part.startswith("60"):
+        texts.write_text("\n".join(texts.read_text().splitlines()[:60]) + "\n")
     assert part in bad("adapt", "--base", tmp_path / "base", "--corpus", texts, "-O", "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_without_a_mask_token(base, texts, tmp_path, bad):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        for path in base.rglob(name):
+            values = json.loads(path.read_text())
+            values.pop("mask_token", None)
+            path.write_text(json.dumps(values))
+    message = bad("adapt", "--base", base, "--corpus", texts, "-O", "out")
+    assert "the tokenizer has no mask token; masking needs cls, sep, pad and mask. Name another --base." in message
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--teacher", "nobody"], "unknown retriever 'nobody'"),
+        (["--pairs", "nothing"], "unknown dataset 'nothing'"),
+        (["--evaluate", "nothing"], "unknown dataset 'nothing'"),
+        (["--queries", "none.txt"], "there is no corpus none.txt"),
+        (["--query-generator", "dupmae-mini"], "is a 'bert' model (BertForMaskedLM), which writes no text"),
+    ],
+)
+def test_what_is_named_in_vain_is_said_before_anything_is_written(words, part, texts, tmp_path, bad):
+    assert part in bad("adapt", "--base", "dupmae-mini", "--corpus", texts, "-O", "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_of_one_word(tmp_path, bad):
+    (tmp_path / "one.txt").write_text("".join(f"word{number}\n" for number in range(100)))
+    message = bad("adapt", "--base", "dupmae-mini", "--corpus", "one.txt", "-O", "out")
+    assert "one.txt: 0 texts of 6 words or more, 100 in all. Adapting makes pairs of them and needs 64" in message
 
 
 def test_what_must_be_given(bad, monkeypatch):
