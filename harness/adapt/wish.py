@@ -69,8 +69,11 @@ def recipe(
             "kind": "pretrain", "steps": steps.pretrain, "batch": BATCH, "length": length, "learning_rate": 3.0e-5,
             "warmup": 0.1, "save_every": 50, "objective": {"change": CHANGE},
         }  # fmt: skip
-    frozen, rate = (False, 2.0e-5) if steps.pretrain else (True, 3.0e-4)
-    stages["calibrate"] = {"kind": "calibrate", "lexical": terms, "length": search_length}
+    frozen, rate = (False, 2.0e-5) if steps.pretrain else (True, 1.0e-4)
+    stages["calibrate"] = {
+        "kind": "calibrate", "lexical": terms, "length": search_length, "idf": [0.0, 0.25, 0.5, 0.75, 1.0],
+        "above": [1.0, 2.0], "collections": [HELD_OUT],
+    }  # fmt: skip
     if steps.tune:
         own = [{"retriever": wish.teacher}] if wish.teacher else [
             {**base, "weight": 2.0}, {"retriever": "bm25", "weight": 1.0},

@@ -1,9 +1,10 @@
 """Where a masked-LM head's logits begin to count as words, and how much each word counts: set by its decoder's bias.
 
 The bag of words (equation 8) is a softmax, so that a trained head's logit is log p(t | d) but for a constant, and what
-is frequent everywhere has a great one in every text. Adding idf(t), nearly -log p(t), makes it the pointwise mutual
-information log p(t | d) / p(t): how much more likely this text makes the word. The constant is free: it is chosen such
-that a passage keeps about K logits above 0, and log(1 + ReLU(x)) (SPLADE's activation, Formal et al. 2021) then weighs
+is frequent everywhere has a great one in every text. Adding idf(t), nearly -log p(t), would make it the pointwise
+mutual information log p(t | d) / p(t), how much more likely this text makes the word; a share of it does better, since
+a head that was trained shortly tells rare words less surely than frequent ones. The constant is free: it is chosen such
+that a passage keeps so many logits above 0, and log(1 + ReLU(x)) (SPLADE's activation, Formal et al. 2021) then weighs
 exactly those. Neither the masked-LM loss nor equation 8 changes by a constant, and the transform and the decoder's
 weights stay as they are.
 """
@@ -16,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.models.layers.encoder import Encoder, decoder_of, max_pooled_logits
+from harness.models.layers.encoder import Encoder, decoder_of, max_pooled_logits, top_terms
+from harness.models.losses import ranking
 from harness.models.training.batching import by_length, pad
 
 _AT_ONCE = 32  # texts
@@ -48,15 +50,26 @@ def pooled(encoder: Encoder, texts: list[npt.NDArray[Any]], special: tuple[int, 
     return torch.stack([row for row in found if row is not None])
 
 
-def calibrate(head: Any, logits: Tensor, weights: npt.NDArray[np.float32], terms: int) -> float:
-    """Add `weights` [V] to the decoder's bias, then a constant, which is returned.
+def zero(logits: Tensor, weights: Tensor, above: int) -> float:
+    """The constant with which the mean over passages of their `above`-th greatest logit is 0, once `weights` are added.
 
-    With it the mean over passages of their `terms`-th greatest logit is 0. `logits` [n,V] are those before, of passages
-    like those that will be searched: a bias that is the same at every token may be added after the maximum.
+    `logits` [n,V] are max-pooled, of passages like those that will be searched: what is the same at every token may be
+    added after the maximum. `weights` [V] are.
     """
+    return -float((logits + weights).topk(min(above, logits.shape[1]), dim=1).values[:, -1].mean())
+
+
+def calibrate(head: Any, added: Tensor) -> None:
+    """Add `added` [V] to the decoder's bias."""
     bias = decoder_of(head)[1].bias
-    added = torch.from_numpy(weights)
-    constant = -float((logits + added).topk(terms, dim=1).values[:, -1].mean())
     with torch.no_grad():
-        bias.add_((added + constant).to(bias))
-    return constant
+        bias.add_(added.to(bias))
+
+
+def scores(queries: Tensor, passages: Tensor, added: Tensor, terms: int) -> Tensor:
+    """[Q,N]: the lexical half's scores with `added` [V] in the bias; a passage keeps its `terms` largest.
+
+    `queries` [Q,V] and `passages` [N,V] are max-pooled raw logits.
+    """
+    ids, weights = top_terms((passages + added).relu().log1p(), terms)  # [N,K]
+    return ranking.kept_products((queries + added).relu().log1p(), ids, weights)

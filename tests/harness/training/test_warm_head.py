@@ -85,7 +85,7 @@ def test_pre_training_goes_on_from_the_vector_that_is_searched(base, tmp_path, c
 def test_a_calibrated_head_is_tuned_and_the_encoder_stays(base, tmp_path, cli):
     """From warm-up to weighing with a frozen encoder: its dense half is the base's, bit for bit."""
     tune = {**STAGES["tune"], "frozen": True, "learning_rate": 1e-2}
-    calibrate = {"kind": "calibrate", "lexical": 6, "sample": 20}
+    calibrate = {"kind": "calibrate", "lexical": 6, "sample": 20, "collections": "mini", "idf": [0, 1], "above": [1, 2]}
     weigh = {"kind": "weigh", "collections": ["mini"], "factors": [0.25, 1, 4], "lean": "dense", "passage_length": 30}
     stages = {"warm": STAGES["warm"], "calibrate": calibrate, "tune": tune, "weigh": weigh}
     write(tmp_path, base, stages)
@@ -106,12 +106,30 @@ def test_a_calibrated_head_is_tuned_and_the_encoder_stays(base, tmp_path, cli):
     assert not changed["tune", "weigh"]
     said = json.loads((left / "calibrate" / "manifest.json").read_text())
     assert (said["texts"], said["sample"]) == (60, 20)
+    tried = {(row["idf"], row["above"]): row["NDCG@10 on mini"] for row in said["calibrated"]}
+    assert tried.keys() == {(0, 1), (0, 2), (1, 1), (1, 2)}
+    assert tried[said["idf"], said["above"]] == max(tried.values())
+    # what it measured is what `harness run` finds of that half
+    again = cli("run", "-r", "dupmae", "--checkpoint", left / "calibrate", "--dense", 0, "-d", "mini", "-m", "NDCG@10")
+    assert f"{max(tried.values()):.4f}" in again.out
     specs = {name: hybrid.read(left / name) for name in stages}
     assert [specs[name].activation for name in stages] == ["none", *["log1p_relu"] * 3]
     assert [specs[name].passage_length for name in ("tune", "weigh")] == [12, 30]
     assert {spec.pooling for spec in specs.values()} == {"mean"}
 
-    again = cli("train", "-R", "own.yaml", "--threads", 1, "--set", "calibrate.idf=0", "-O", "plain")
+    again = cli(
+        "train",
+        "-R",
+        "own.yaml",
+        "--threads",
+        1,
+        "--set",
+        "calibrate.idf=[0]",
+        "--set",
+        "calibrate.above=[1]",
+        "-O",
+        "plain",
+    )
     assert again.code == 0, again.err
     other = tensors_only(tmp_path / "plain" / "calibrate" / "model.safetensors")
     [name] = bias
@@ -124,6 +142,9 @@ def test_a_calibrated_head_is_tuned_and_the_encoder_stays(base, tmp_path, cli):
     [
         ({"lexical": 500}, r"calibrate.lexical is 500; the model has \d+ terms"),
         ({"lexical": 6, "length": 600}, "calibrate.length is 600; the model has positions for"),
+        ({"lexical": 6, "idf": [0, 1]}, "several values of idf or above, and no collections to choose by"),
+        ({"lexical": 6, "above": [0]}, "above.0: Input should be greater than 0"),
+        ({"lexical": 6, "collections": ["nowhere"]}, "unknown dataset 'nowhere'"),
         ({"lexical": 0}, "lexical: Input should be greater than or equal to 1"),
         ({"lexical": 6, "corpora": ["nowhere"]}, "there is no corpus nowhere"),
     ],

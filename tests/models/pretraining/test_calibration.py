@@ -27,16 +27,24 @@ def test_idf_by_hand():
 
 def test_the_constant_by_hand():
     """μ + w is [5,1,3] and [2,2,4]: of two terms the second are 3 and 2, 2.5 on the mean."""
-    lm = families.masked_lm("bert", vocab_size=95)
-    head = mlm_head(lm)
-    bias = lm.cls.predictions.decoder.bias
-    before = bias.detach().clone()
-    weights = np.zeros(95, np.float32)
-    weights[:3] = [1, 0, 1]
-    logits = torch.full((2, 95), -9.0)
-    logits[:, :3] = torch.tensor([[4.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
-    assert calibration.calibrate(head, logits, weights, 2) == -2.5
-    torch.testing.assert_close(bias.detach(), before + torch.from_numpy(weights) - 2.5)
+    logits = torch.tensor([[4.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
+    assert calibration.zero(logits, torch.tensor([1.0, 0.0, 1.0]), 2) == -2.5
+    assert calibration.zero(logits, torch.zeros(3), 9) == -1.0  # no more than there are
+
+
+def test_scores_by_hand():
+    """Two passages keep one term each; what falls below 0 counts nothing."""
+    passages = torch.tensor([[2.0, 1.0, 9.0], [-1.0, 3.0, -4.0]])
+    query, added = torch.tensor([[1.0, 2.0, -5.0]]), torch.tensor([0.0, 1.0, -8.0])
+    # with the bias the passages are [2,2,1] and [-1,4,-12], of which terms 0 or 1, and 1 are kept; the query [1,3,-13]
+    found = calibration.scores(query, passages, added, 1)
+    second = np.log(5) * np.log(4)
+    assert found[0, 1].item() == pytest.approx(second)
+    assert found[0, 0].item() == pytest.approx(np.log(3) * np.log(2)) or found[0, 0].item() == pytest.approx(
+        np.log(3) * np.log(4)
+    )
+    both = calibration.scores(query, passages, added, 2)
+    assert both[0].tolist() == pytest.approx([np.log(3) * (np.log(2) + np.log(4)), second])
 
 
 @pytest.mark.parametrize("name", families.CONFIGS)
@@ -47,14 +55,15 @@ def test_a_saved_checkpoint_has_the_new_zero(name, tmp_path):
     loaded = checkpoint.load(tmp_path / "before", spec)
     special = special_ids(loaded.tokenizer, tmp_path)
     rows = [np.array(ids) for ids in loaded.tokenizer(TEXTS, add_special_tokens=False)["input_ids"]]
-    weights = calibration.idf(rows, loaded.vocabulary)
+    weights = torch.from_numpy(calibration.idf(rows, loaded.vocabulary))
     before = calibration.pooled(loaded.encoder, rows, special, "cpu")
-    constant = calibration.calibrate(loaded.encoder.head, before, weights, 12)
+    constant = calibration.zero(before, weights, 12)
+    calibration.calibrate(loaded.encoder.head, weights + constant)
     with quiet():
         checkpoint.save(tmp_path / "after", loaded.model, loaded.tokenizer, spec)
     again = checkpoint.load(tmp_path / "after", spec)
     after = calibration.pooled(again.encoder, rows, special, "cpu")
-    torch.testing.assert_close(after, before + torch.from_numpy(weights) + constant, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after, before + weights + constant, rtol=1e-4, atol=1e-4)
     assert after.topk(12).values[:, -1].mean().item() == pytest.approx(0, abs=1e-4)
     # one text, encoded by itself without padding, and pooled by hand
     ids = torch.tensor([[special[0], *rows[2].tolist(), special[1]]])
