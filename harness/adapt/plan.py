@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.adapt.wish import BATCH, CHANGE, QUERIES, K, Steps, Wish
+from harness.adapt.wish import BATCH, QUERIES, K, Steps, Wish
 from harness.models.errors import CheckpointError
 from harness.retrievers import devices
 from harness.retrievers.errors import InputError
@@ -22,7 +22,7 @@ _LEAST_TEXTS = 64  # fewer make no batch of pairs
 # Where the base has a head already, pre-training takes its share as well.
 _SHARES = {"warm": 0.3, "pretrain": 0.15, "tune": 0.2, "write": 0.15}
 _LEAST_STEPS = 20  # of a stage that is worth doing
-# Pre-training moves the whole encoder; less than this, or than an epoch of the texts, moves it and teaches it little.
+# Pre-training moves the whole encoder; fewer steps than these, or than `_MOST_EPOCHS`, move it and teach it little.
 _LEAST_PRETRAINING = 1_000
 _MOST_EPOCHS = 10  # over the texts, however much time there is
 
@@ -82,7 +82,7 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     device = devices.chosen("auto", "--device")
     length = min(spec.passage_length, _LONGEST)
     model, tokenizer = load_masked_lm(source) if head else new_head.with_new_head(source, tied=False)
-    config = PretrainConfig.paper("DupMAE", **CHANGE)
+    config = PretrainConfig.paper("DupMAE")
     vocabulary = _vocabulary(tokenizer, source)
     some = list(islice((text for text in texts_of(wish) if text.strip()), BATCH))
     collator = Collator(vocabulary, config, length)
@@ -163,7 +163,7 @@ def steps(wish: Wish, measured: Measured) -> Steps:
     """
     seconds, texts = measured.seconds, measured.texts
     fit = {name: int(_SHARES[name] * 60 * wish.minutes / second) for name, second in seconds.items()}
-    most = max(_LEAST_STEPS, _MOST_EPOCHS * texts // BATCH)
+    most = _most(texts)
     found = {name: min(fit.get(name, 0), most) for name in ("warm", "tune")}
     for name in ("warm", "tune"):
         if name in seconds and found[name] < _LEAST_STEPS:
@@ -179,5 +179,9 @@ def steps(wish: Wish, measured: Measured) -> Steps:
 def pretraining(wish: Wish, second: float, texts: int) -> int:
     """The steps of pre-training for which there is time, at so many seconds each; 0 where too few to be of use."""
     fit = int(_SHARES["pretrain"] * 60 * wish.minutes / second)
-    least = min(_LEAST_PRETRAINING, max(_LEAST_STEPS, texts // BATCH))
-    return fit if wish.pretrain and fit >= least else 0
+    return fit if wish.pretrain and fit >= min(_LEAST_PRETRAINING, _most(texts)) else 0
+
+
+def _most(texts: int) -> int:
+    """Steps, whatever the time."""
+    return max(_LEAST_STEPS, _MOST_EPOCHS * texts // BATCH)

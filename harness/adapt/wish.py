@@ -6,7 +6,6 @@ from typing import Any
 
 K = 192  # terms of a passage
 BATCH, QUERIES = 16, 8  # texts of a step; queries of one of fine-tuning, each with 3 passages
-CHANGE = {"chunk_logits": 524_288}  # of the objective: logits that stay in a CPU's cache
 HELD_OUT, PAIRS, WRITTEN, ASKED = "held_out", "pairs", "written", "asked"
 WITHIN = 20  # results of the base among which a pseudo-query's own text must be
 _HELD_OUT = 1_000  # documents whose pseudo-queries weigh the halves, and measure before and after
@@ -67,7 +66,7 @@ def recipe(
     if steps.pretrain:
         stages["pretrain"] = {
             "kind": "pretrain", "steps": steps.pretrain, "batch": BATCH, "length": length, "learning_rate": 3.0e-5,
-            "warmup": 0.1, "save_every": 50, "objective": {"change": CHANGE},
+            "warmup": 0.1, "save_every": 50,
         }  # fmt: skip
     frozen, rate = (False, 2.0e-5) if steps.pretrain else (True, 1.0e-4)
     stages["calibrate"] = {

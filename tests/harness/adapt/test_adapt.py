@@ -63,20 +63,20 @@ def asked(minutes=10.0, **changes):
 
 def test_steps_that_fit_into_the_shares_of_the_time():
     """600 seconds: 180 for the head, 90 for pre-training, 120 for fine-tuning, 90 for a writer of queries."""
-    measured = Measured({"warm": 1.0, "pretrain": 2.0, "tune": 4.0}, 640, 128, 256)
-    assert plan.steps(asked(), measured) == Steps(180, 45, 30)
+    measured = Measured({"warm": 1.0, "pretrain": 0.09, "tune": 4.0}, 10_000, 128, 256)
+    assert plan.steps(asked(), measured) == Steps(180, 1_000, 30)
     assert plan.steps(asked(pretrain=False), measured).pretrain == 0
-    with_head = Measured({"pretrain": 2.0, "tune": 4.0, "write": 0.5}, 640, 128, 256)
-    assert plan.steps(asked(), with_head) == Steps(0, 45, 30, 180)
-    assert plan.steps(asked(6_000.0), with_head).write == 640  # each text once
+    with_head = Measured({"pretrain": 0.09, "tune": 4.0, "write": 0.5}, 10_000, 128, 256)
+    assert plan.steps(asked(), with_head) == Steps(0, 1_000, 30, 180)
+    assert plan.steps(asked(6_000.0), with_head).write == 10_000  # each text once
 
 
 @pytest.mark.parametrize(
     ("texts", "second", "steps"),
-    [(640, 2.0, 45), (640, 2.3, 0), (100, 4.5, 20), (100, 4.6, 0), (10**6, 0.09, 1_000), (10**6, 0.1, 0)],
+    [(640, 0.225, 400), (640, 0.23, 0), (10, 4.5, 20), (10, 4.6, 0), (10**6, 0.09, 1_000), (10**6, 0.1, 0)],
 )
-def test_pre_training_is_an_epoch_or_a_thousand_steps_or_none(texts, second, steps):
-    """Of 90 seconds: an epoch of 640 texts is 40 steps, of 100 it is 6, and 20 are the least."""
+def test_pre_training_is_a_thousand_steps_or_ten_epochs_or_none(texts, second, steps):
+    """Of 90 seconds: ten epochs of 640 texts are 400 steps, of 10 they are 6, and 20 are the least."""
     assert plan.pretraining(asked(), second, texts) == steps
     assert plan.pretraining(asked(pretrain=False), second, texts) == 0
 
