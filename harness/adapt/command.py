@@ -123,5 +123,5 @@ def _has_head(source: Path) -> bool:
     return has_head(config)
 
 
-def _datasets(context: Context, wish: Wish) -> list[str]:
-    return [context.collection(HELD_OUT), *wish.evaluate]
+def _datasets(context: Context, wish: Wish) -> dict[str, str | None]:
+    return {context.collection(HELD_OUT): "held-out pairs", **dict.fromkeys(wish.evaluate)}

@@ -27,20 +27,26 @@ Values = Mapping[str, float]  # of each query
 
 
 def judge(
-    base: str, after: Path, datasets: Sequence[str], results: Path, command: Sequence[str], threads: int | None = None
+    base: str,
+    after: Path,
+    datasets: Mapping[str, str | None],
+    results: Path,
+    command: Sequence[str],
+    threads: int | None = None,
 ) -> list[list[str]]:
     """A row for each system on each collection; the difference to the base and p of a paired t-test, not corrected.
 
     Texts are encoded once by the base and once by the hybrid, whose halves are searched in one store. The runs of base,
     BM25, hybrid and fusion leave their records in `results`. `base` is named as a retriever's checkpoint is, `after`
-    the hybrid's folder. Raises InputError or CheckpointError for what cannot be run.
+    the hybrid's folder; `datasets` are names of collections, with what the table calls them where that is another.
+    Raises InputError or CheckpointError for what cannot be run.
     """
     rows = []
-    for name in datasets:
+    for name, shown in datasets.items():
         parts = resolve(name)
         for part in parts:  # several of a composite, each by its own name
             found = _values(base, after, name if len(parts) == 1 else part.name, part, results, command, threads)
-            rows += [_row(part.name, found["base"], system, values) for system, values in found.items()]
+            rows += [_row(shown or part.name, found["base"], system, values) for system, values in found.items()]
     return rows
 
 
