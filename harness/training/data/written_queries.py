@@ -14,6 +14,7 @@ from typing import Any
 from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError, first_line
 from harness.reports.files import write_whole
+from harness.retrievers import devices
 from harness.retrievers.types import Document, Job
 from harness.runtime.hashing import digest
 from harness.training.recipe_data import Writer
@@ -27,20 +28,25 @@ _PROMPT = "Text: {text}\n\nA short search query that this text answers:"
 
 
 class QueryWriter:
-    """A model of `transformers` that writes queries, on a device. Raises CheckpointError as `check`."""
+    """A model of `transformers` that writes queries, on a GPU where there is one. Raises CheckpointError as `check`.
 
-    def __init__(self, writer: Writer, device: str = "cpu") -> None:
+    On a GPU it computes in the precision of its weights, on a CPU in float32.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        import torch
         from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
         from harness.models.checkpoints.weights import quiet
 
         folder, self.encodes = check(writer)
-        self.writer, self.device = writer, device
+        self.writer, self.device = writer, devices.chosen("auto", "--device")
+        dtype: Any = torch.float32 if self.device.type == "cpu" else "auto"
         auto: Any = AutoModelForSeq2SeqLM if self.encodes else AutoModelForCausalLM
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, **_LOCAL)
             with quiet():
-                self.model: Any = auto.from_pretrained(folder, **_LOCAL).to(device).eval()
+                self.model: Any = auto.from_pretrained(folder, **_LOCAL, dtype=dtype).to(self.device).eval()
         except Exception as error:  # each library has its own ways to fail
             raise CheckpointError(f"the query generator {folder} cannot be loaded ({first_line(error)}).") from error
         if self.tokenizer.pad_token_id is None:
@@ -57,7 +63,8 @@ class QueryWriter:
         asked = [self._asked(text) for text in texts]
         batch = tokenizer(asked, padding=True, truncation=self.encodes, max_length=_LONGEST if self.encodes else None,
                           return_tensors="pt", return_token_type_ids=False).to(self.device)  # fmt: skip
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        drawn = [self.device] if self.device.type == "cuda" else []  # whose random numbers training goes on with
+        with torch.random.fork_rng(devices=drawn), torch.inference_mode():
             torch.manual_seed(seed)
             found = self.model.generate(
                 **batch, do_sample=True, top_k=_LIKELIEST, max_new_tokens=writer.tokens,
