@@ -69,7 +69,7 @@ def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
         shown = ", ".join(f"{name} {getattr(steps, name):,} x {s:.2f} s" for name, s in measured.seconds.items())
         say(f"what fits into {wish.minutes:g} minutes, in steps or texts: {shown}")
         wish.output.mkdir(parents=True, exist_ok=True)
-        values = recipe(wish, steps, measured.length, measured.search_length, measured.terms, measured.precision)
+        values = recipe(wish, steps, measured.length, measured.searched, measured.terms, measured.precision)
         write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         write_whole(asked, json.dumps(said, indent=1) + "\n")
     return recipe_files.load(str(path), [])

@@ -34,7 +34,7 @@ class Measured:
     seconds: dict[str, float]
     texts: int
     length: int  # of passages in training, in tokens
-    search_length: int  # and in search, as the base has it
+    searched: tuple[int, int]  # of queries and passages in search, as the base has them
     terms: int = K  # kept of a passage
     precision: str = "auto"
 
@@ -115,7 +115,7 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
     seconds["tune"] = second(encoded)
     if wish.query_generator:
         seconds["write"] = _writing(wish.query_generator, some)
-    return Measured(seconds, texts, length, spec.passage_length, terms, kind)
+    return Measured(seconds, texts, length, (spec.query_length, spec.passage_length), terms, kind)
 
 
 def _second(loss: Callable[[], Any], model: Any, device: Any, bf16: bool) -> float:

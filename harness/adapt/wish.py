@@ -41,12 +41,14 @@ class Steps:
 
 
 def recipe(
-    wish: Wish, steps: Steps, length: int, search_length: int, terms: int = K, precision: str = "auto"
+    wish: Wish, steps: Steps, length: int, searched: tuple[int, int], terms: int = K, precision: str = "auto"
 ) -> dict[str, Any]:
     """The recipe as a YAML file holds it.
 
-    `length` is of passages in training, `search_length` in search, both in tokens; `terms` are kept of each.
+    `length` is of passages in training, `searched` of queries and passages in search, as the base has them, all in
+    tokens; `terms` are kept of each passage.
     """
+    query_length, search_length = searched
     parts, quick = list(wish.corpora), precision == "bf16"
     held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
     base: dict[str, Any] = {"retriever": f"hf:{wish.base}"} | ({"options": {"precision": "bf16"}} if quick else {})
@@ -83,7 +85,7 @@ def recipe(
             "tune": {
                 "kind": "finetune", "lexical": terms, "steps": steps.tune, "batch": QUERIES, "negatives": 2,
                 "distil": True, "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": rate, "warmup": 0.1,
-                "chunk": 32, "passage_length": length, "save_every": 50, "frozen": frozen,
+                "chunk": 32, "query_length": query_length, "passage_length": length, "save_every": 50, "frozen": frozen,
             },
             "weigh": {
                 "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",

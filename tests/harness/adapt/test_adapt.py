@@ -63,10 +63,10 @@ def asked(minutes=10.0, **changes):
 
 def test_steps_that_fit_into_the_shares_of_the_time():
     """600 seconds: 180 for the head, 90 for pre-training, 120 for fine-tuning, 90 for a writer of queries."""
-    measured = Measured({"warm": 1.0, "pretrain": 0.09, "tune": 4.0}, 10_000, 128, 256)
+    measured = Measured({"warm": 1.0, "pretrain": 0.09, "tune": 4.0}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), measured) == Steps(180, 1_000, 30)
     assert plan.steps(asked(pretrain=False), measured).pretrain == 0
-    with_head = Measured({"pretrain": 0.09, "tune": 4.0, "write": 0.5}, 10_000, 128, 256)
+    with_head = Measured({"pretrain": 0.09, "tune": 4.0, "write": 0.5}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), with_head) == Steps(0, 1_000, 30, 180)
     assert plan.steps(asked(6_000.0), with_head).write == 10_000  # each text once
 
@@ -82,26 +82,27 @@ def test_pre_training_is_a_thousand_steps_or_ten_epochs_or_none(texts, second, s
 
 
 def test_no_more_than_ten_epochs_of_few_texts():
-    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, 128, 256)
+    measured = Measured({"warm": 0.01, "pretrain": 0.01, "tune": 0.01}, 320, 128, (96, 256))
     assert plan.steps(asked(), measured) == Steps(200, 200, 200)
 
 
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
-    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128, 256)
+    slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), slow).pretrain == 0
     with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 2 at least"):
-        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, 256))
+        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, (96, 256)))
 
 
 def test_the_recipe_is_one_that_train_takes():
-    values = wish.recipe(asked(pairs=("mini",), teacher="bm25"), Steps(30, 0, 40), 64, 256)
+    values = wish.recipe(asked(pairs=("mini",), teacher="bm25"), Steps(30, 0, 40), 64, (96, 256))
     recipe = Recipe.model_validate(values)
     assert list(recipe.stages) == ["warm", "calibrate", "mine", "score", "tune", "weigh"]
     assert recipe.data.train == ("pairs", "mini")
     assert [one.retriever for one in recipe.stages["score"].teacher] == ["bm25"]
     assert recipe.stages["tune"].frozen  # without pre-training the encoder stays as it is
     assert (recipe.stages["tune"].passage_length, recipe.stages["weigh"].passage_length) == (64, 256)
-    plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64, 256))
+    assert recipe.stages["tune"].query_length == 96  # else the frozen dense half would be another on long queries
+    plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64, (96, 256)))
     assert list(plain.stages) == ["pretrain", "calibrate", "mine", "score", "tune", "weigh"]
     assert [(one.retriever, one.weight) for one in plain.stages["score"].teacher] == [("hf:base", 2), ("bm25", 1)]
     assert not plain.stages["tune"].frozen
@@ -110,7 +111,7 @@ def test_the_recipe_is_one_that_train_takes():
 def test_queries_of_ones_own_and_of_a_writer_are_learned_from():
     """Each within a round trip through the base; the held-out ones are all kept."""
     wanted = asked(queries="my.txt", query_generator="t5")
-    recipe = Recipe.model_validate(wish.recipe(wanted, Steps(30, 0, 40, 75), 64, 256, precision="bf16"))
+    recipe = Recipe.model_validate(wish.recipe(wanted, Steps(30, 0, 40, 75), 64, (96, 256), precision="bf16"))
     assert recipe.data.train == ("pairs", "asked", "written")
     made = recipe.data.pseudo
     assert (made["asked"].asked, made["written"].writer.model) == ("my.txt", "t5")
@@ -120,7 +121,7 @@ def test_queries_of_ones_own_and_of_a_writer_are_learned_from():
     assert {(trip.retriever, trip.within, trip.options["precision"]) for trip in trips.values()} == {
         ("hf:base", 20, "bf16")
     }
-    assert "written" not in wish.recipe(wanted, Steps(30, 0, 40), 64, 256)["data"]["pseudo"]
+    assert "written" not in wish.recipe(wanted, Steps(30, 0, 40), 64, (96, 256))["data"]["pseudo"]
 
 
 @pytest.mark.parametrize(
