@@ -1,7 +1,9 @@
 """`harness adapt`: check, measure, plan, train, judge; stopped at any place, the same command goes on."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,22 @@ from harness.adapt.wish import HELD_OUT, Wish, recipe
 from harness.datasets.dataset import resolve
 from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
-from harness.reports.files import write_whole
+from harness.reports.files import check_folder, write_whole
 from harness.retrievers.errors import InputError
+from harness.retrievers.places import cache, expanded
+from harness.retrievers.torch_threads import torch_threads
 from harness.runs.config import RetrieverSpec, make_retriever
+from harness.runtime.job import HarnessJob
 from harness.runtime.stopping import Stopping
 from harness.training import recipe_files
 from harness.training.base_model import says
 from harness.training.context import Context
 from harness.training.data import corpora, written_queries
 from harness.training.recipe import Recipe
-from harness.training.recipe_data import Writer
+from harness.training.recipe_data import CorpusPart, Writer
 
 RECIPE, WISH = "adapt.yaml", "adapt.json"
+_MOST_MINUTES = 1_000_000
 
 
 def adapt(
@@ -35,16 +41,40 @@ def adapt(
 
     Raises InputError or CheckpointError for a base, a corpus or a time that cannot do, before anything is trained.
     """
+    if not 0 < wish.minutes < _MOST_MINUTES:
+        raise InputError(f"--minutes is {wish.minutes:g}; want a number above 0 and below {_MOST_MINUTES:,}.")
     source = hub.locate(wish.base)
-    chosen = planned(wish, source, say)
+    check_folder(wish.output)
+    if wish.output.resolve() == source.resolve():
+        raise InputError(f"--output {wish.output} is the base itself. Name another folder.")
+    for name in wish.evaluate:
+        if name in wish.pairs:
+            say(f"warning: {name} is learned from (--pairs) and evaluated on: its scores are not held out")
+    known = (wish.output / RECIPE).is_file()
+    with torch_threads(threads) if threads else nullcontext():
+        chosen = planned(wish, source, say)
     from harness.training.conductor import train
 
-    context = train(chosen, wish.output, command, threads, stopping)
+    try:
+        context = train(chosen, wish.output, command, threads, stopping)
+    except (InputError, CheckpointError):
+        if not known and not any((wish.output / name).is_dir() for name in chosen.stages):
+            _forget(wish.output)
+        raise
     hybrid = context.place(list(chosen.stages)[-1])
     rows = judgement.judge(wish.base, hybrid, _datasets(context, wish), wish.output / "results", command, threads)
     found = judgement.as_text(rows)
     write_whole(wish.output / "adapt.md", found)
     return found, hybrid
+
+
+def _forget(output: Path) -> None:
+    """Remove a plan that came to nothing, so that a corrected command begins anew."""
+    for name in (RECIPE, WISH, ".lock"):
+        (output / name).unlink(missing_ok=True)
+    shutil.rmtree(output / "base", ignore_errors=True)
+    with suppress(OSError):  # something else is in there
+        output.rmdir()
 
 
 def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
@@ -57,8 +87,9 @@ def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
     if path.is_file() and asked.is_file():
         before = json.loads(asked.read_text(encoding="utf-8"))
         if before != said:
-            differ = ", ".join(sorted(key for key in said if before.get(key) != said[key]))
-            raise InputError(f"{wish.output} was adapted with other {differ}. Name another --output, or remove it.")
+            differ = [key for key in sorted(said) if before.get(key) != said[key]]
+            other = ", ".join(f"{key.replace('_', ' ')} {before.get(key)!r}, not {said[key]!r}" for key in differ)
+            raise InputError(f"{wish.output} was made with {other}. Name another --output, or remove it.")
         say(f"goes on with {path}")
     else:
         spec, head = says(source), _has_head(source)
@@ -67,7 +98,7 @@ def planned(wish: Wish, source: Path, say: Callable[[str], object]) -> Recipe:
         measured = plan.measure(wish, source, spec, head, say)
         steps = plan.steps(wish, measured)
         shown = ", ".join(f"{name} {getattr(steps, name):,} x {s:.2f} s" for name, s in measured.seconds.items())
-        say(f"what fits into {wish.minutes:g} minutes, in steps or texts: {shown}")
+        say(f"planned for --minutes {wish.minutes:g}, in steps or texts: {shown}")
         wish.output.mkdir(parents=True, exist_ok=True)
         values = recipe(wish, steps, measured.length, measured.searched, measured.terms, measured.precision)
         write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -86,7 +117,7 @@ def licence(source: Path) -> str:
         found = {}
     named = found.get("license_name") or found.get("license")
     if named:
-        return f"the base's licence is {named}, by its README.md; what you make of it has to keep to that"
+        return f"the base's licence is {named}, by its README.md; it also applies to what you make of it"
     return (
         f"notice: the licence of {source} is unknown, since no README.md there names one (license: …). Find it out "
         "before you hand on what you make of it"
@@ -96,11 +127,16 @@ def licence(source: Path) -> str:
 def _check(wish: Wish) -> None:
     """Raise InputError or CheckpointError for a generator, queries, a teacher or a collection that there is not."""
     for name in (*wish.pairs, *wish.evaluate):
-        resolve(name)
+        for part in resolve(name):
+            part.open(HarnessJob(cache(), None))
     if wish.query_generator:
         written_queries.check(Writer(model=wish.query_generator))
     if wish.queries:
-        corpora.check(wish.queries)
+        if not expanded(wish.queries).is_file():
+            raise InputError(f"--queries {wish.queries} is not a file. Want one question a line (.txt), or .jsonl.")
+        asked = corpora.documents(CorpusPart(name=wish.queries), wish.queries)
+        if not sum(bool(question.text.strip()) for question in asked):  # all are read
+            raise InputError(f"--queries {wish.queries} holds no question.")
     if wish.teacher:
         make_retriever(RetrieverSpec(name=wish.teacher)).check()
 

@@ -181,8 +181,9 @@ def steps(wish: Wish, measured: Measured) -> Steps:
         if name in seconds and found[name] < _LEAST_STEPS:
             needed = seconds[name] * _LEAST_STEPS / _SHARES[name] / 60
             raise InputError(
-                f"--minutes {wish.minutes:g} is too little: {_LEAST_STEPS} steps of the stage {name} alone take "
-                f"{seconds[name] * _LEAST_STEPS / 60:.1f}. Give {math.ceil(needed)} at least, or name a smaller base."
+                f"--minutes {wish.minutes:g} is too little: {_SHARES[name]:.0%} of it are for the stage {name}, whose "
+                f"least, {_LEAST_STEPS} steps, takes {seconds[name] * _LEAST_STEPS / 60:.2g} minutes. Give "
+                f"{math.ceil(needed)} at least, or name a smaller base."
             )
     pretrain = min(most, pretraining(wish, seconds["pretrain"], texts))
     return Steps(found["warm"], pretrain, found["tune"], min(texts, fit.get("write", 0)))

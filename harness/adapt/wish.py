@@ -8,6 +8,7 @@ K = 192  # terms of a passage
 BATCH, QUERIES = 16, 8  # texts of a step; queries of one of fine-tuning, each with 3 passages
 HELD_OUT, PAIRS, WRITTEN, ASKED = "held_out", "pairs", "written", "asked"
 WITHIN = 20  # results of the base among which a pseudo-query's own text must be
+_LEAST_PAIRS, _EPOCHS_OF_PAIRS = 2_000, 2
 _HELD_OUT = 1_000  # documents whose pseudo-queries weigh the halves, and measure before and after
 
 
@@ -53,12 +54,14 @@ def recipe(
     held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
     base: dict[str, Any] = {"retriever": f"hf:{wish.base}"} | ({"options": {"precision": "bf16"}} if quick else {})
     trip = {**base, "within": WITHIN}
-    pseudo: dict[str, Any] = {PAIRS: {"corpora": parts, "round_trip": trip}}
+    # the round trip's search grows with the square of the texts: so many as fine-tuning comes by, some times over
+    share = -(-max(_LEAST_PAIRS, _EPOCHS_OF_PAIRS * steps.tune * QUERIES) // len(parts))
+    few = [{"name": name, "documents": share} for name in parts]
+    pseudo: dict[str, Any] = {PAIRS: {"corpora": few, "round_trip": trip, "apart_from": HELD_OUT}}
     if wish.queries:
         pseudo[ASKED] = {"corpora": parts, "asked": wish.queries, "round_trip": trip}
     if wish.query_generator and steps.write:
-        share = -(-steps.write // len(parts))
-        texts = [{"name": name, "documents": share} for name in parts]
+        texts = [{"name": name, "documents": -(-steps.write // len(parts))} for name in parts]
         pseudo[WRITTEN] = {"corpora": texts, "writer": {"model": wish.query_generator}, "round_trip": trip}
     stages: dict[str, Any] = {}
     if steps.warm:
@@ -94,6 +97,7 @@ def recipe(
         }  # fmt: skip
     return {
         "name": "adapt",
+        "root": ".",  # names mean what they mean to the command
         "description": f"{wish.base}, adapted to {', '.join(parts)}",
         "precision": precision,
         "base": {"checkpoint": wish.base},

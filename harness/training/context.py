@@ -64,7 +64,8 @@ class Context:
             return self.recipe.place(name)
         places = [self.recipe.place(part.name) for part in pseudo.corpora]
         asked = self.recipe.place(pseudo.asked) if pseudo.asked else None
-        return str(pseudo_queries.collection(pseudo, places, self.job, asked))
+        apart = Path(self.collection(pseudo.apart_from)) if pseudo.apart_from else None
+        return str(pseudo_queries.collection(pseudo, places, self.job, asked, apart))
 
     def dataset(self, name: str) -> Dataset:
         """A collection of the recipe by name, opened; of a composite the first part."""

@@ -96,6 +96,7 @@ class Pseudo(Strict):
     writer: Writer | None = None
     asked: str | None = None
     round_trip: RoundTrip | None = None
+    apart_from: str | None = None  # another name of `data.pseudo`: none of its queries is among these
 
     @model_validator(mode="after")
     def _some(self) -> "Pseudo":
@@ -121,3 +122,13 @@ class Data(Strict):
     evaluate: Names = ()
     against: Names = ("bm25",)
     sources: dict[str, str] = {}  # of a corpus or a collection by its name here: where the public gets it
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Data":
+        for name, pseudo in self.pseudo.items():
+            other = pseudo.apart_from
+            if other is not None and (other not in self.pseudo or self.pseudo[other].apart_from):
+                raise ValueError(
+                    f"pseudo.{name}.apart_from is {other}; want another of data.pseudo, itself without one"
+                )
+        return self

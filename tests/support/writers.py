@@ -19,9 +19,9 @@ def t5(folder):
     return folder
 
 
-def gpt2(folder):
+def gpt2(folder, **changes):
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=SIZE, n_embd=16, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=3)
+    config = GPT2Config(vocab_size=SIZE, n_embd=16, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=3, **changes)
     GPT2LMHeadModel(config).save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return folder

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.datasets.dataset import resolve
-from harness.models.checkpoints import new_folder
+from harness.models.checkpoints import hub, new_folder
 from harness.retrievers.errors import InputError
 from harness.retrievers.mining import searched
 from harness.retrievers.types import Document
@@ -36,28 +36,46 @@ _SHORTEST = 3  # words of a sentence or a crop
 LEAST_WORDS = 2 * _SHORTEST  # of a text that is to answer one
 
 
-def collection(pseudo: Pseudo, places: Sequence[str], job: HarnessJob, asked: str | None = None) -> Path:
+def collection(
+    pseudo: Pseudo, places: Sequence[str], job: HarnessJob, asked: str | None = None, apart: Path | None = None
+) -> Path:
     """A folder in BEIR layout with the queries of the texts of `pseudo.corpora`, made once and found again.
 
-    `places` says where each of the corpora lies, `asked` where the file of queries. Raises InputError for one that is
-    not there or holds nothing to make a query of, CheckpointError for a writer that cannot write.
+    `places` says where each of the corpora lies, `asked` where the file of queries, `apart` the pairs of whose queries
+    none may be among these. A model that writes or searches counts by its bytes, not by its name. Raises InputError
+    for what is not there or holds nothing to make a query of, CheckpointError for a writer that cannot write.
     """
     stamps = [corpora.stamp(part, place) for part, place in zip(pseudo.corpora, places, strict=True)]
     more = [corpora.stamp(CorpusPart(name=asked), asked)] if asked else []
+    if pseudo.writer is not None:
+        more.append(["writer", hub.content_hash(hub.locate(pseudo.writer.model))])
+    if pseudo.round_trip is not None:
+        retriever = make_retriever(RetrieverSpec(name=pseudo.round_trip.retriever, options=pseudo.round_trip.options))
+        retriever.check()
+        more.append(["round trip", retriever.fingerprint()])
+    if apart is not None:
+        more.append(["apart", apart.name])
     key = digest([pseudo.model_dump(mode="json", exclude_none=True), stamps, *more])
     place = job.cache / FOLDER / key
     if place.is_dir():
         return place
     with new_folder.whole(place) as new:
         (new / "qrels").mkdir()
-        _write(new, pseudo, places, asked, job)
+        _write(new, pseudo, places, asked, _queries_of(apart) if apart else frozenset(), job)
         if pseudo.round_trip is not None:
-            _keep(new, pseudo.round_trip, bool(asked), _named(pseudo), job)
+            _keep(new, pseudo.round_trip, asked, _named(pseudo), job)
     return place
 
 
-def _write(new: Path, pseudo: Pseudo, places: Sequence[str], asked: str | None, job: HarnessJob) -> None:
-    """All queries, those that answer none yet with a judgment of grade 0."""
+def _queries_of(folder: Path) -> frozenset[str]:
+    with (folder / "queries.jsonl").open() as lines:
+        return frozenset(json.loads(line)["text"] for line in lines)
+
+
+def _write(
+    new: Path, pseudo: Pseudo, places: Sequence[str], asked: str | None, apart: frozenset[str], job: HarnessJob
+) -> None:
+    """All queries but those that are kept apart; those that nothing answers yet have a judgment of grade 0."""
     parts = zip(pseudo.corpora, places, strict=True)
     texts = (text for part, place in parts for text in corpora.documents(part, place))
     questions, judgments = [], []
@@ -66,7 +84,7 @@ def _write(new: Path, pseudo: Pseudo, places: Sequence[str], asked: str | None, 
             if made is None and not asked:
                 continue
             corpus.write(json.dumps({"_id": f"d{number}", "title": document.title, "text": document.text}) + "\n")
-            for place, query in enumerate(made or ()):
+            for place, query in enumerate(query for query in made or () if query not in apart):
                 name = f"q{number}" + (f"-{place}" if place else "")
                 questions.append((name, query))
                 judgments.append((name, f"d{number}", 1))
@@ -75,11 +93,12 @@ def _write(new: Path, pseudo: Pseudo, places: Sequence[str], asked: str | None, 
         questions = [(f"q{number}", query) for number, query in enumerate(dict.fromkeys(filter(None, own)))]
         judgments = [(name, "d0", 0) for name, _ in questions]
     if not questions:
-        raise InputError(
-            f"{asked} holds no query."
-            if asked
-            else f"the corpora {_named(pseudo)} hold no text to make a query of: all are too short, or lack a title."
-        )
+        of = f"the corpora {_named(pseudo)}"
+        if asked:
+            raise InputError(f"{asked} holds no query.")
+        if pseudo.writer is not None:
+            raise InputError(f"{of}: {pseudo.writer.model} wrote no query for any text. Name another model.")
+        raise InputError(f"{of} hold no text to make a query of: all are too short, or lack a title.")
     _store(new, questions, judgments)
 
 
@@ -104,7 +123,7 @@ def _store(new: Path, questions: Iterable[tuple[str, str]], judgments: Iterable[
     (new / "qrels" / f"{SPLIT}.tsv").write_text("".join(rows))
 
 
-def _keep(new: Path, trip: RoundTrip, asked: bool, named: str, job: HarnessJob) -> None:
+def _keep(new: Path, trip: RoundTrip, asked: str | None, named: str, job: HarnessJob) -> None:
     """Leave the queries whose text a retriever finds; of questions nobody has answered, all, with their first result.
 
     Raises InputError where none is left.
@@ -128,7 +147,10 @@ def _keep(new: Path, trip: RoundTrip, asked: bool, named: str, job: HarnessJob) 
             f"{named}: {of} find their own text among the best {trip.within:,} by {trip.retriever}. Raise "
             "round_trip.within, or name another retriever."
         )
-    job.note(f"{named}: {of} kept, by the round trip through {trip.retriever}")
+    if asked:
+        job.note(f"{asked}: {of} answered by the first result of {trip.retriever}")
+    else:
+        job.note(f"{named}: {of} kept, by the round trip through {trip.retriever}")
     _store(new, questions, judgments)
 
 

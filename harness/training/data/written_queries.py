@@ -55,7 +55,19 @@ class QueryWriter:
             raise CheckpointError(f"the tokenizer of {folder} has neither a padding token nor an end token.")
 
     def write(self, texts: Sequence[str], seed: int) -> list[list[str]]:
-        """`writer.each` queries of each text; empty ones and repetitions are left out."""
+        """`writer.each` queries of each text; empty ones and repetitions are left out.
+
+        Raises CheckpointError where the model fails: its weights or its tokenizer do not do for generation.
+        """
+        try:
+            return self._write(texts, seed)
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"the query generator {self.writer.model} failed while writing ({first_line(error)}). Do its tokenizer "
+                "and its weights belong together? Name another model."
+            ) from error
+
+    def _write(self, texts: Sequence[str], seed: int) -> list[list[str]]:
         import torch
 
         tokenizer, writer = self.tokenizer, self.writer
@@ -79,8 +91,11 @@ class QueryWriter:
     def _asked(self, text: str) -> str:
         """What the model is given: the text, cut, in the prompt where there is one."""
         prompt = self.writer.prompt or ("{text}" if self.encodes else _PROMPT)
-        ids = self.tokenizer(text, truncation=True, max_length=_LONGEST, add_special_tokens=False)["input_ids"]
-        cut = self.tokenizer.decode(ids, skip_special_tokens=True) if len(ids) == _LONGEST else text
+        positions = int(getattr(self.model.config, "max_position_embeddings", 0) or _LONGEST * 2)
+        around = len(self.tokenizer(prompt.replace("{text}", ""))["input_ids"])
+        longest = max(1, min(_LONGEST, positions - self.writer.tokens - around))
+        ids = self.tokenizer(text, truncation=True, max_length=longest, add_special_tokens=False)["input_ids"]
+        cut = self.tokenizer.decode(ids, skip_special_tokens=True) if len(ids) == longest else text
         return prompt.replace("{text}", cut)
 
 

@@ -89,7 +89,10 @@ def test_no_more_than_ten_epochs_of_few_texts():
 def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_said():
     slow = Measured({"warm": 1.0, "pretrain": 9.0, "tune": 4.0}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), slow).pretrain == 0
-    with pytest.raises(InputError, match=r"--minutes 1 is too little: 20 steps of the stage warm .* Give 2 at least"):
+    with pytest.raises(
+        InputError,
+        match=r"--minutes 1 is too little: 30% of it are for the stage warm, whose least, .* takes 0.33 .* Give 2 ",
+    ):
         plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, (96, 256)))
 
 
@@ -177,7 +180,7 @@ def test_from_an_embedding_model_to_a_hybrid(base, texts, tmp_path, cli, monkeyp
     assert again.out == answer.out
     other = cli(*command[:7], "--minutes", 3)
     assert other.code == 2
-    assert "out was adapted with other minutes, queries, query_generator. Name another" in other.err
+    assert "out was made with minutes 30.0, not 3.0, queries 'my.txt', not None, query generator" in other.err
 
 
 @pytest.mark.parametrize(
@@ -218,12 +221,33 @@ def test_a_tokenizer_without_a_mask_token(base, texts, tmp_path, bad):
         (["--teacher", "nobody"], "unknown retriever 'nobody'"),
         (["--pairs", "nothing"], "unknown dataset 'nothing'"),
         (["--evaluate", "nothing"], "unknown dataset 'nothing'"),
-        (["--queries", "none.txt"], "there is no corpus none.txt"),
+        (["--queries", "none.txt"], "--queries none.txt is not a file. Want one question a line"),
+        (["--queries", "mini"], "--queries mini is not a file"),
+        (["--queries", "blank.txt"], "--queries blank.txt holds no question"),
+        (["--queries", "broken.jsonl"], "broken.jsonl, line 1: not JSON"),
+        (["--minutes", "inf"], "--minutes is inf; want a number above 0"),
         (["--query-generator", "dupmae-mini"], "is a 'bert' model (BertForMaskedLM), which writes no text"),
     ],
 )
 def test_what_is_named_in_vain_is_said_before_anything_is_written(words, part, texts, tmp_path, bad):
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "broken.jsonl").write_text('{"text": \n')
     assert part in bad("adapt", "--base", "dupmae-mini", "--corpus", texts, "-O", "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_nothing_can_be_written_into(base, texts, tmp_path, bad):
+    (tmp_path / "file").write_text("x")
+    assert "file" in bad("adapt", "--base", base, "--corpus", texts, "-O", "file")
+    before = sorted(path.name for path in base.iterdir())
+    assert "is the base itself. Name another folder." in bad("adapt", "--base", base, "--corpus", texts, "-O", base)
+    assert sorted(path.name for path in base.iterdir()) == before
+
+
+def test_a_plan_that_comes_to_nothing_leaves_nothing(base, tmp_path, bad):
+    """Of 200 equal texts no query finds its own but by chance: that makes no batch."""
+    (tmp_path / "same.txt").write_text("the very same eight words in each line\n" * 200)
+    bad("adapt", "--base", base, "--corpus", "same.txt", "-O", "out", "--minutes", 30, "--threads", 1)
     assert not (tmp_path / "out").exists()
 
 

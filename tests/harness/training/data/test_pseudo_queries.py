@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from harness.datasets.dataset import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Run
+from harness.runs.config import RetrieverSpec
 from harness.runtime.job import HarnessJob
 from harness.training.data import pseudo_queries
 from harness.training.recipe_data import CorpusPart, Pseudo
@@ -115,6 +116,30 @@ def test_a_round_trip_keeps_the_queries_that_find_their_own_text(tmp_path):
     assert [query.query_id for query in first.queries] == ["q0", "q1", "q3"]  # of a tie the greater id comes first
     assert first.count == 4  # documents stay
     assert first.content_hash == all_kept.content_hash
+
+
+def test_a_round_trip_through_another_model_of_the_same_name_is_made_anew(tmp_path, monkeypatch):
+    """By the retriever's fingerprint, which holds the bytes of a checkpoint."""
+    trip = {"round_trip": {"retriever": "coordination", "within": 2}}
+    first = collection_of(tmp_path, TEXTS, **trip).source.folder
+    assert collection_of(tmp_path, TEXTS, **trip).source.folder == first
+    kind = type(pseudo_queries.make_retriever(RetrieverSpec(name="coordination")))
+    monkeypatch.setattr(kind, "fingerprint", lambda _self: "other weights")
+    assert collection_of(tmp_path, TEXTS, **trip).source.folder != first
+
+
+def test_what_is_kept_apart_is_not_among_them(tmp_path):
+    """Titles are no draw: without it every pair would be held out and learned from."""
+    corpus = tmp_path / "texts.jsonl"
+    rows = [{"title": f"Title {number % 5}", "text": TEXT} for number in range(10)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = HarnessJob(tmp_path / "cache", 1)
+    few = Pseudo(corpora=[CorpusPart(name=str(corpus), documents=2)], kinds={"title": 1.0})
+    held_out = pseudo_queries.collection(few, [str(corpus)], job)
+    rest = pseudo("title", corpus=corpus, apart_from="held_out")
+    [dataset] = resolve(str(pseudo_queries.collection(rest, [str(corpus)], job, None, held_out)))
+    dataset.open(job)
+    assert {query.text for query in dataset.queries} == {"Title 2", "Title 3", "Title 4"}
 
 
 def test_own_questions_are_answered_by_what_is_found_first(tmp_path):

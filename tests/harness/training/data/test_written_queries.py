@@ -101,6 +101,26 @@ def test_weights_that_are_not_there_are_an_error_of_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_that_fails_while_writing_is_an_error_of_one_line(tmp_path, monkeypatch):
+    with quiet():
+        writer = QueryWriter(Writer(model=str(gpt2(tmp_path / "w"))))
+
+    def fails(**_words):
+        raise RuntimeError("probability tensor contains nan")
+
+    monkeypatch.setattr(writer.model, "generate", fails)
+    with pytest.raises(CheckpointError, match=r"failed while writing \(probability tensor contains nan\)"):
+        writer.write(["apples"], 0)
+
+
+def test_few_positions_are_shared_by_text_prompt_and_query(tmp_path):
+    """A model that reads 64 tokens, and a text of a thousand words."""
+    with quiet():
+        gpt2(tmp_path / "w", n_positions=64)
+    [found] = QueryWriter(Writer(model=str(tmp_path / "w"), tokens=20)).write(["fish " * 1_000], 0)
+    assert len(found) <= 1
+
+
 def test_nothing_to_write_loads_nothing(tmp_path):
     job = HarnessJob(tmp_path, 1)
     assert list(queries(Writer(model="nowhere"), [], 1, job)) == []
