@@ -95,6 +95,9 @@ class Finetune(Schedule):
             before = f"the stages before it have a projection to {outlook.projection}"
             yield f"{outlook.name}.dense is {self.dense}; {before}"
         if not outlook.projection and self.dense not in (None, 0, outlook.hidden):
+            if self.frozen:
+                wide = f"the model is {outlook.hidden} wide and has no projection"
+                yield f"{outlook.name}: frozen with dense {self.dense}; {wide}, and a new one would stay as it is drawn"
             outlook.projection = self.dense
         if self.lexical and not outlook.head:
             yield (

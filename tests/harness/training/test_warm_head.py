@@ -156,6 +156,14 @@ def test_what_cannot_be_calibrated(stage, message, base, tmp_path, bad):
     assert "calibrate: the base has no masked-LM head; a stage warm_head makes one" in bad("train", "-R", "own.yaml")
 
 
+def test_a_frozen_encoder_gets_no_projection(base, tmp_path, bad):
+    write(tmp_path, base, {"warm": STAGES["warm"], "tune": {**STAGES["tune"], "frozen": True, "dense": 16}})
+    message = "tune: frozen with dense 16; the model is 32 wide and has no projection, and a new one would stay as it"
+    assert message in bad("train", "-R", "own.yaml")
+    write(tmp_path, base, {"warm": STAGES["warm"], "tune": {**STAGES["tune"], "frozen": True, "lexical": 0}})
+    assert "frozen with lexical 0: nothing is left to learn" in bad("train", "-R", "own.yaml")
+
+
 def test_which_scale_is_taken_when_it_leans():
     """By hand: of four queries the best factor gains 0.4 in all over the first (error 0.1), over the third nothing."""
     best = np.array([1.0, 1.0, 0.5, 0.5])
