@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.adapt.wish import BATCH, QUERIES, K, Steps, Wish
+from harness.adapt.wish import BATCH, QUERIES, K, Steps, Wish, tunes
 from harness.models.errors import CheckpointError
 from harness.retrievers import devices
 from harness.retrievers.errors import InputError
@@ -174,18 +174,21 @@ def steps(wish: Wish, measured: Measured) -> Steps:
     Raises InputError where the time does not do for a stage that cannot be left out.
     """
     seconds, texts = measured.seconds, measured.texts
-    fit = {name: int(_SHARES[name] * 60 * wish.minutes / second) for name, second in seconds.items()}
     most = _most(texts)
+    pretrain = min(most, pretraining(wish, seconds["pretrain"], texts))
+    shares = dict(_SHARES)
+    if not tunes(wish, bool(pretrain)):
+        shares["warm"] += shares.pop("tune")
+    fit = {name: int(share * 60 * wish.minutes / seconds[name]) for name, share in shares.items() if name in seconds}
     found = {name: min(fit.get(name, 0), most) for name in ("warm", "tune")}
     for name in ("warm", "tune"):
-        if name in seconds and found[name] < _LEAST_STEPS:
-            needed = seconds[name] * _LEAST_STEPS / _SHARES[name] / 60
+        if name in fit and found[name] < _LEAST_STEPS:
+            needed = seconds[name] * _LEAST_STEPS / shares[name] / 60
             raise InputError(
-                f"--minutes {wish.minutes:g} is too little: {_SHARES[name]:.0%} of it are for the stage {name}, whose "
+                f"--minutes {wish.minutes:g} is too little: {shares[name]:.0%} of it are for the stage {name}, whose "
                 f"least, {_LEAST_STEPS} steps, takes {seconds[name] * _LEAST_STEPS / 60:.2g} minutes. Give "
                 f"{math.ceil(needed)} at least, or name a smaller base."
             )
-    pretrain = min(most, pretraining(wish, seconds["pretrain"], texts))
     return Steps(found["warm"], pretrain, found["tune"], min(texts, fit.get("write", 0)))
 
 

@@ -41,6 +41,15 @@ class Steps:
     write: int = 0  # texts that a language model writes a query for
 
 
+def tunes(wish: Wish, pretrained: bool) -> bool:
+    """Whether there is something to tune by: queries of people or of a model, or an encoder that pre-training moved.
+
+    By titles, sentences and crops alone a calibrated head gains little or loses: they teach it to match words, which it
+    does. docs/adapt.md has the figures.
+    """
+    return bool(pretrained or wish.pairs or wish.queries or wish.query_generator)
+
+
 def recipe(
     wish: Wish, steps: Steps, length: int, searched: tuple[int, int], terms: int = K, precision: str = "auto"
 ) -> dict[str, Any]:
@@ -90,11 +99,11 @@ def recipe(
                 "distil": True, "contrastive_weight": 1.0, "each_half": 0.5, "learning_rate": rate, "warmup": 0.1,
                 "chunk": 32, "query_length": query_length, "passage_length": length, "save_every": 50, "frozen": frozen,
             },
-            "weigh": {
-                "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
-                "factors": [2.0 ** (n / 2) for n in range(-10, 11)], "lean": "dense", "passage_length": search_length,
-            },
         }  # fmt: skip
+    stages["weigh"] = {
+        "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
+        "factors": [2.0 ** (n / 2) for n in range(-16, 9)], "lean": "dense", "passage_length": search_length,
+    }  # fmt: skip
     return {
         "name": "adapt",
         "root": ".",  # names mean what they mean to the command
@@ -103,8 +112,8 @@ def recipe(
         "base": {"checkpoint": wish.base},
         "data": {
             "corpora": parts,
-            "pseudo": {**pseudo, HELD_OUT: {"corpora": held_out, "seed": 7}},
-            "train": [*pseudo, *wish.pairs],
+            "pseudo": (pseudo if steps.tune else {}) | {HELD_OUT: {"corpora": held_out, "seed": 7}},
+            "train": [*pseudo, *wish.pairs] if steps.tune else [],
             "evaluate": list(wish.evaluate),
         },
         "stages": stages,

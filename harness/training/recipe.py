@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_
 
 from harness.training import stage as stages_there
 from harness.training.recipe_data import CorpusPart, Data, Strict
-from harness.training.stage import ENCODER, Stage, said
+from harness.training.stage import ENCODER, FINE_TUNED, HYBRID, Stage, said
 
 # the fields of BertConfig that shape or train the model
 _BERT = {
@@ -71,7 +71,7 @@ class Recipe(Strict):
                     others = [kind for kind in stages_there.who_leaves(what) if kind != stage.kind]
                     able = " or ".join(others) or "no kind"
                     wrong.append(f"stages.{name}: needs {what}, which no stage before it leaves ({able} would)")
-            left |= {*stage.leaves}
+            left |= {*stage.leaves} | ({HYBRID} if FINE_TUNED in stage.leaves else set())
         if wrong:
             raise ValueError("; ".join(wrong))
         return self

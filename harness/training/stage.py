@@ -26,6 +26,7 @@ _OURS = "harness.training.stages"
 # what a stage may leave for those after it
 ENCODER = "an encoder"
 FINE_TUNED = "a fine-tuned encoder"
+HYBRID = "two halves that search"  # which fine-tuning leaves as well
 NEGATIVES = "mined negatives"
 TEACHER = "a teacher"
 SCORES = "a teacher's scores"

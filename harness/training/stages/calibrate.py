@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from harness.retrievers.errors import InputError
 from harness.training.on_texts import tokens_of
 from harness.training.recipe_data import Corpora, CorpusPart, Data, Names
-from harness.training.stage import ENCODER, Facts, Outlook, Stage, register
+from harness.training.stage import ENCODER, HYBRID, Facts, Outlook, Stage, register
 
 if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
@@ -44,7 +44,7 @@ class Calibrate(Stage):
     sample: int = Field(256, ge=1)  # texts by which the constant is found
     length: int | None = Field(None, ge=8)  # tokens, special ones included
 
-    leaves = (ENCODER,)
+    leaves = (ENCODER, HYBRID)
     lengths: ClassVar = MappingProxyType({"length": 144})  # of a passage in search
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from harness.training.recipe_data import Data, Names
-from harness.training.stage import ENCODER, FINE_TUNED, Facts, Outlook, Stage, register, settings_in_words
+from harness.training.stage import ENCODER, FINE_TUNED, HYBRID, Facts, Outlook, Stage, register, settings_in_words
 
 if TYPE_CHECKING:
     from harness.training.context import Context
@@ -47,8 +47,8 @@ class Weigh(Stage):
     later = ("lean", "passage_length")
 
     def needs(self) -> tuple[str, ...]:
-        """Halves that are trained."""
-        return (FINE_TUNED,)
+        """Halves that search: fine-tuned, or calibrated."""
+        return (HYBRID,)
 
     def chooses_by(self, data: Data) -> tuple[str, ...]:
         """The held-out collections."""
@@ -81,7 +81,7 @@ class Weigh(Stage):
             return {}
         source = context.encoder
         before = hybrid.read(source)
-        assert before is not None  # a fine-tuning stage left it
+        assert before is not None  # the stage before left it
         spec = before.replace(passage_length=self.passage_length)
         learned = spec.learned
         learned["weighed_on"] = added(learned, "weighed_on", self.collections)
