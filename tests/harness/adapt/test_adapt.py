@@ -65,7 +65,10 @@ def test_steps_that_fit_into_the_shares_of_the_time():
     """600 seconds: 180 for the head, 90 for pre-training, 120 for fine-tuning, 90 for a writer of queries."""
     measured = Measured({"warm": 1.0, "pretrain": 0.09, "tune": 4.0}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), measured) == Steps(180, 1_000, 30)
-    assert plan.steps(asked(pretrain=False), measured).pretrain == 0
+    # without pre-training and without anybody's queries nothing is fine-tuned, and the head has that share as well
+    assert plan.steps(asked(pretrain=False), measured) == Steps(300, 0, 0)
+    for queries in ({"pairs": ("mini",)}, {"queries": "my.txt"}, {"query_generator": "t5"}):
+        assert plan.steps(asked(pretrain=False, **queries), measured) == Steps(180, 0, 30)
     with_head = Measured({"pretrain": 0.09, "tune": 4.0, "write": 0.5}, 10_000, 128, (96, 256))
     assert plan.steps(asked(), with_head) == Steps(0, 1_000, 30, 180)
     assert plan.steps(asked(6_000.0), with_head).write == 10_000  # each text once
@@ -93,7 +96,9 @@ def test_pre_training_that_is_hardly_begun_is_left_out_and_too_little_time_is_sa
         InputError,
         match=r"--minutes 1 is too little: 30% of it are for the stage warm, whose least, .* takes 0.33 .* Give 2 ",
     ):
-        plan.steps(asked(1.0), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, (96, 256)))
+        plan.steps(
+            asked(1.0, pairs=("mini",)), Measured({"warm": 1.0, "pretrain": 1.0, "tune": 1.0}, 10_000, 128, (96, 256))
+        )
 
 
 def test_the_recipe_is_one_that_train_takes():
@@ -105,6 +110,10 @@ def test_the_recipe_is_one_that_train_takes():
     assert recipe.stages["tune"].frozen  # without pre-training the encoder stays as it is
     assert (recipe.stages["tune"].passage_length, recipe.stages["weigh"].passage_length) == (64, 256)
     assert recipe.stages["tune"].query_length == 96  # else the frozen dense half would be another on long queries
+    bare = Recipe.model_validate(wish.recipe(asked(), Steps(30, 0, 0), 64, (96, 256)))
+    assert list(bare.stages) == ["warm", "calibrate", "weigh"]
+    assert bare.data.train == ()
+    assert list(bare.data.pseudo) == ["held_out"]
     plain = Recipe.model_validate(wish.recipe(asked(), Steps(0, 25, 40), 64, (96, 256)))
     assert list(plain.stages) == ["pretrain", "calibrate", "mine", "score", "tune", "weigh"]
     assert [(one.retriever, one.weight) for one in plain.stages["score"].teacher] == [("hf:base", 2), ("bm25", 1)]

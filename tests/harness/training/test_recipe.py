@@ -165,7 +165,10 @@ def test_every_mistake_is_reported_at_once(write):
         (["tune.distil=true"], "stages.tune: needs a teacher's scores, which no stage before it leaves (score would)"),
         (["data.train=[]"], "stages.tune: data.train names no collection"),
         (["data.pseudo.few.corpora=[]"], "data.pseudo.few.corpora: Tuple should have at least 1 item"),
-        (["data.pseudo.few.colour=1"], "data.pseudo.few.colour: unknown; there is corpora, kinds, seed, words"),
+        (
+            ["data.pseudo.few.colour=1"],
+            "data.pseudo.few.colour: unknown; there is apart_from, asked, corpora, kinds, round_trip, seed, words",
+        ),
         (["data.corpora=[]"], "stages.pretrain: there are no corpora"),
         (["tune.steps=null"], "give either steps or epochs"),
         (
