@@ -102,7 +102,7 @@ def recipe(
         }  # fmt: skip
     stages["weigh"] = {
         "kind": "weigh", "collections": [HELD_OUT], "metric": "NDCG@10",
-        "factors": [2.0 ** (n / 2) for n in range(-16, 9)], "lean": "dense", "passage_length": search_length,
+        "spread": 0.5, "passage_length": search_length,
     }  # fmt: skip
     return {
         "name": "adapt",

@@ -6,7 +6,8 @@ and the better half is outvoted on queries that were not trained on. So one numb
 on held-out queries once the halves are trained; no weight of the model changes.
 
 Pseudo-queries are made of the words of their texts, so that by them words seem to tell more than they do of what people
-ask. `lean: dense` therefore takes as little of the lexical half as one standard error leaves open.
+ask. `lean: dense` takes as little of the lexical half as one standard error leaves open, and `spread: 0.5` asks no
+judgment at all: the lexical scores shall spread half as far as the dense ones, as in a fusion that counts dense twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from harness.training.validation import Encoded
 
 _SAMPLE = 256  # queries and documents by which the scores' spread is told
+_DOCUMENTS = 4_096  # by which the halves' spreads are compared
 
 
 @register
@@ -41,10 +43,11 @@ class Weigh(Stage):
 
     # of the factors within a standard error of the best: the least (dense) or the greatest
     lean: Literal["dense", "lexical"] | None = None
+    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # lexical over dense, in place of factors
     passage_length: int | None = Field(None, ge=3)  # tokens of a passage from here on; None: as it was trained
 
     leaves = (ENCODER, FINE_TUNED)
-    later = ("lean", "passage_length")
+    later = ("lean", "spread", "passage_length")
 
     def needs(self) -> tuple[str, ...]:
         """Halves that search: fine-tuned, or calibrated."""
@@ -74,6 +77,7 @@ class Weigh(Stage):
         """
         from harness.models import hybrid
         from harness.models.checkpoints import checkpoint
+        from harness.models.losses import ranking
         from harness.training.context import added
         from harness.training.validation import Validator
 
@@ -95,12 +99,15 @@ class Weigh(Stage):
             device = context.accelerator.device
             student.encoder.to(device)
             held_out = [Validator(context.dataset(one), None) for one in self.collections]
-            with context.job.phase(name, len(self.collections) * (1 + len(self.factors)), "searches") as meter:
+            factors = self.factors
+            with context.job.phase(name, len(self.collections) * (1 + len(factors)), "searches") as meter:
                 encoded = []
                 for one in held_out:
                     encoded.append(one.encode(student, device))
                     meter.advance(1)
-                for factor in self.factors:
+                if self.spread is not None:
+                    factors = (self.spread * ranking.balance(*_spreads(encoded)),)
+                for factor in factors:
                     scores = []
                     for one, vectors in zip(held_out, encoded, strict=True):
                         scores.append(one.scored(vectors, device, factor).values[self.metric])
@@ -112,7 +119,7 @@ class Weigh(Stage):
                     found.append({"factor": factor, "mean": mean, **dict(zip(names, values, strict=True))})
             best = min(found, key=lambda row: (-row["mean"], max(row["factor"], 1 / row["factor"])))["factor"]
             if self.lean:
-                best = leaning(self.lean, self.factors, each, self.factors.index(best))
+                best = leaning(self.lean, factors, each, factors.index(best))
             width = _spread(encoded[0], 1.0)
             wider = _spread(encoded[0], best) / width if width else 1.0  # 0 where it gives all documents one score
             changed = spec.replace(lexical_scale=spec.lexical_scale * best, temperature=spec.temperature * wider)
@@ -143,16 +150,33 @@ def leaning(
 
 def _spread(encoded: "Encoded", factor: float) -> float:
     """How far the scores of a sample of queries with a sample of documents spread."""
+    from harness.models.losses import ranking
+
+    dense, lexical = _halves(encoded, _SAMPLE)
+    return float(ranking.spread(dense + factor * lexical))
+
+
+def _spreads(encoded: "Sequence[Encoded]") -> tuple[float, float]:
+    """How far the scores of either half spread, mean over the collections: of a sample of queries, with up to 4,096
+    documents, among which a query's own are few."""
+    from harness.models.losses import ranking
+
+    found = [[float(ranking.spread(half)) for half in _halves(one, _DOCUMENTS)] for one in encoded]
+    dense, lexical = (float(np.mean(column)) for column in zip(*found, strict=True))
+    return dense, lexical
+
+
+def _halves(encoded: "Encoded", documents: int) -> tuple[Any, Any]:
+    """Scores [q,n] of the first queries with the first documents."""
     import torch
 
     from harness.models.losses import ranking
 
-    queries, documents = encoded.queries[0], encoded.parts[0].vectors
-    dense, lexical = ranking.halves(
-        torch.from_numpy(queries.dense[:_SAMPLE]),
-        torch.from_numpy(queries.lexical[:_SAMPLE]),
-        torch.from_numpy(documents.dense[:_SAMPLE]),
-        torch.from_numpy(documents.term_ids[:_SAMPLE].astype("int64")),
-        torch.from_numpy(documents.term_weights[:_SAMPLE]),
+    queries, vectors = encoded.queries[0].take(slice(_SAMPLE)), encoded.parts[0].vectors.take(slice(documents))
+    return ranking.halves(
+        torch.from_numpy(queries.dense),
+        torch.from_numpy(queries.lexical),
+        torch.from_numpy(vectors.dense),
+        torch.from_numpy(vectors.term_ids.astype("int64")),
+        torch.from_numpy(vectors.term_weights),
     )
-    return float(ranking.spread(dense + factor * lexical))
