@@ -12,12 +12,14 @@ import yaml
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import AutoModel
 
-from harness.datasets.dataset import MINI
+from harness.datasets.dataset import MINI, resolve
 from harness.models import hybrid
-from harness.models.checkpoints import new_head
+from harness.models.checkpoints import checkpoint, new_head
 from harness.models.checkpoints.weights import quiet, tensors_only
 from harness.models.layers.encoder import decoder_of
 from harness.models.layers.families import mlm_head
+from harness.retrievers.encoding.encode import TextEncoder
+from harness.runtime.job import HarnessJob
 from harness.training.stages.weigh import leaning
 from tests.support import families, tokenizers
 from tests.support.layouts import saved
@@ -117,22 +119,24 @@ def test_a_calibrated_head_is_tuned_and_the_encoder_stays(base, tmp_path, cli):
     assert [specs[name].passage_length for name in ("tune", "weigh")] == [12, 30]
     assert {spec.pooling for spec in specs.values()} == {"mean"}
 
-    again = cli(
-        "train",
-        "-R",
-        "own.yaml",
-        "--threads",
-        1,
-        "--set",
-        "calibrate.idf=[0]",
-        "--set",
-        "calibrate.above=[1]",
-        "-O",
-        "plain",
-    )
+    changes = ("calibrate.idf=[0]", "calibrate.above=[1]", "weigh.factors=null", "weigh.spread=0.5")
+    more = [word for change in changes for word in ("--set", change)]
+    again = cli("train", "-R", "own.yaml", "--threads", 1, "-O", "plain", *more)
     assert again.code == 0, again.err
     other = tensors_only(tmp_path / "plain" / "calibrate" / "model.safetensors")
     [name] = bias
+    # lexical scores spread half as far as dense ones; the encoder is loaded anew, all queries are asked
+    dataset = resolve("mini")[0]
+    dataset.open(HarnessJob(tmp_path / "cache", 1))
+    student = checkpoint.load(tmp_path / "plain" / "weigh", hybrid.read(tmp_path / "plain" / "weigh"))
+    encoder = TextEncoder(student, torch.device("cpu"))
+    documents = encoder.documents(list(dataset.documents()), lambda _count: None)
+    queries = encoder.queries(dataset.queries)
+    dense, lexical = queries.dense @ documents.dense.T.astype(np.float32), np.zeros((100, 300), np.float32)
+    for number, (ids, weights) in enumerate(zip(documents.term_ids, documents.term_weights, strict=True)):
+        lexical[:, number] = queries.lexical[:, ids] @ weights.astype(np.float32)
+    spreads = [half.std(axis=1, ddof=1).mean() for half in (lexical, dense)]
+    assert spreads[0] / spreads[1] == pytest.approx(0.5, rel=1e-2)
     moved = other[name] - files["warm"][name]
     torch.testing.assert_close(moved, torch.full_like(moved, moved[0].item()))  # the constant alone
 
