@@ -6,30 +6,12 @@ encoded without a graph, the loss gives a gradient for each vector, and each chu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness.models.training.batching import by_length, pad
-
-
-class Texts(NamedTuple):
-    """A padded chunk of texts and where they stand in the batch."""
-
-    places: Tensor  # [b]
-    input_ids: Tensor  # [b,L]
-    attention_mask: Tensor  # [b,L]
-
-
-def chunks(texts: Sequence[Any], size: int, cls_id: int, sep_id: int, pad_id: int) -> list[Texts]:
-    """Texts (token ids without special tokens) of near length together, at most `size` a chunk, longest first."""
-    found = []
-    for places in by_length([len(text) for text in texts], texts=size):
-        rows = [np.concatenate(([cls_id], texts[place].astype(np.int64), [sep_id])) for place in places]
-        found.append(Texts(torch.tensor(places), *pad(rows, pad_id)))
-    return found
+from harness.models.training.batching import Texts
 
 
 @dataclass(frozen=True)

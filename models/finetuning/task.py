@@ -9,8 +9,9 @@ from torch import Tensor
 
 from harness.models.finetuning.biencoder import BiEncoder
 from harness.models.finetuning.examples import AUTO, Examples, FinetuneConfig, check
-from harness.models.finetuning.gradient_cache import Represented, Texts, chunks, replay, represent
+from harness.models.finetuning.gradient_cache import Represented, replay, represent
 from harness.models.losses import ranking
+from harness.models.training.batching import Texts, chunks
 from harness.models.training.gather import exchanging_once, gather
 from harness.models.training.tokens import chosen
 

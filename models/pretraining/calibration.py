@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.models.layers.encoder import Encoder, decoder_of, max_pooled_logits, top_terms
 from harness.models.losses import ranking
-from harness.models.training.batching import by_length, pad
+from harness.models.training.batching import chunks
 
 _AT_ONCE = 32  # texts
 
@@ -38,16 +38,15 @@ def pooled(encoder: Encoder, texts: list[npt.NDArray[Any]], special: tuple[int, 
     `special` are the ids of CLS, SEP and padding.
     """
     assert encoder.head is not None
-    cls_id, sep_id, pad_id = special
-    found: list[Tensor | None] = [None] * len(texts)
-    for places in by_length([len(ids) for ids in texts], texts=_AT_ONCE):
-        rows = [np.concatenate(([cls_id], texts[place].astype(np.int64), [sep_id])) for place in places]
-        input_ids, mask = (part.to(device) for part in pad(rows, pad_id))  # [b,L]
+    found = torch.empty(0)
+    for part in chunks(texts, _AT_ONCE, *special):
+        ids, mask = part.input_ids.to(device), part.attention_mask.to(device)  # [b,L]
         with torch.inference_mode():
-            values = max_pooled_logits(encoder.head, encoder(input_ids, mask), encoder.ordinary(input_ids, mask)).cpu()
-        for place, row in zip(places, values, strict=True):
-            found[place] = row
-    return torch.stack([row for row in found if row is not None])
+            values = max_pooled_logits(encoder.head, encoder(ids, mask), encoder.ordinary(ids, mask)).cpu()
+        if not len(found):
+            found = torch.empty(len(texts), values.shape[1])
+        found[part.places] = values
+    return found
 
 
 def zero(logits: Tensor, weights: Tensor, above: int) -> float:

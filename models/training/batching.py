@@ -1,7 +1,7 @@
 """Texts of unequal length in batches: sorted by length, cut into batches of a few tokens, padded."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,3 +40,20 @@ def pad(rows: Sequence[Any], fill: int) -> tuple[Tensor, Tensor]:
     ids = np.full(there.shape, fill, dtype=np.int64)
     ids[there] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return torch.from_numpy(ids), torch.from_numpy(there.astype(np.int64))
+
+
+class Texts(NamedTuple):
+    """A padded chunk of texts and where they stand in the batch."""
+
+    places: Tensor  # [b]
+    input_ids: Tensor  # [b,L]
+    attention_mask: Tensor  # [b,L]
+
+
+def chunks(texts: Sequence[Any], size: int, cls_id: int, sep_id: int, pad_id: int) -> list[Texts]:
+    """Texts (token ids without special tokens) of near length together, at most `size` a chunk, longest first."""
+    found = []
+    for places in by_length([len(text) for text in texts], texts=size):
+        rows = [np.concatenate(([cls_id], texts[place].astype(np.int64), [sep_id])) for place in places]
+        found.append(Texts(torch.tensor(places), *pad(rows, pad_id)))
+    return found

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 
 from harness.models.finetuning.biencoder import BiEncoder
 from harness.models.finetuning.examples import Examples, FinetuneConfig, check
-from harness.models.finetuning.gradient_cache import chunks, replay, represent
+from harness.models.finetuning.gradient_cache import replay, represent
 from harness.models.finetuning.task import FinetuneTask
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder
 from harness.models.layers.families import mlm_head
+from harness.models.training.batching import chunks
 from harness.models.training.config import LoopConfig
 from harness.models.training.loop import fit
 from harness.models.training.tokens import Ragged
