@@ -112,7 +112,8 @@ def measure(wish: Wish, source: Path, spec: Any, head: bool, say: Callable[[str]
         found = [hybrid(ids[three], mask[three], False), hybrid(ids[:QUERIES, :32], mask[:QUERIES, :32], True)]
         return sum(dense.sum() + weights.sum() for dense, _, weights in found)
 
-    seconds["tune"] = second(encoded)
+    if tunes(wish, not frozen):
+        seconds["tune"] = second(encoded)
     if wish.query_generator:
         seconds["write"] = _writing(wish.query_generator, some)
     return Measured(seconds, texts, length, (spec.query_length, spec.passage_length), terms, kind)

@@ -19,7 +19,7 @@ import torch
 from harness.retrievers.encoding.huge_pages import roomy
 from harness.retrievers.encoding.vectors import HybridQueries
 from harness.retrievers.search import loops, quantised
-from harness.retrievers.search.final import Part, Rows, most_terms
+from harness.retrievers.search.final import Part, Rows, most_terms, pair_bytes
 from harness.retrievers.search.kernels import LANES, scan
 from harness.retrievers.search.quantised import Block, Extent, Queries
 
@@ -49,8 +49,7 @@ class Blocks:
         self._parts = parts
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
         self.kept = kept
-        wide = max(part.vectors.term_ids.itemsize for part in parts)
-        per_document = width * quantised.dense_type().itemsize + (2 + wide) * kept
+        per_document = width * quantised.dense_type().itemsize + pair_bytes(parts) * kept
         self._keep = per_document * sum(len(part.vectors) for part in parts) <= resident
         self._made: list[Block] = []
 

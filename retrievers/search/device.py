@@ -14,7 +14,7 @@ import torch
 
 from harness.retrievers.devices import refuse_forced_tf32
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
-from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms
+from harness.retrievers.search.final import Part, Q, Rows, Scores, most_terms, pair_bytes
 from harness.retrievers.search.precision import TINY, ieee_products
 
 # the n best approximate scores of each query [Q,n] and their rows [Q,n], descending
@@ -116,8 +116,7 @@ class TorchCandidates:
         self.parts, self.device, self.documents = parts, device, documents
         refuse_forced_tf32(device)
         width, kept = parts[0].vectors.dense.shape[1], most_terms(parts)
-        wide = max(part.vectors.term_ids.itemsize for part in parts)
-        needed = sum(len(part.vectors) for part in parts) * (2 * width + (2 + wide) * kept)
+        needed = sum(len(part.vectors) for part in parts) * (2 * width + pair_bytes(parts) * kept)
         self.keep = device.type == "cuda" and needed <= _SPARE * torch.cuda.mem_get_info(device)[0]
         self.kept: list[Block] = []
 

@@ -94,6 +94,11 @@ def most_terms(parts: Sequence[Part]) -> int:
     return max(int(part.vectors.term_ids.shape[1]) for part in parts)
 
 
+def pair_bytes(parts: Sequence[Part]) -> int:
+    """Bytes of a term id, of the widest part, and its weight."""
+    return 2 + max(part.vectors.term_ids.itemsize for part in parts)
+
+
 def final_scores(queries: HybridQueries, part: Part, rows: Sequence[Rows], scores: Sequence[Scores]) -> None:
     """Write the score of each query with those of its ascending `rows` that lie in `part`: equation 12, as stored.
 

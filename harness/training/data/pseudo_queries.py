@@ -22,6 +22,7 @@ from harness.datasets.dataset import resolve
 from harness.models.checkpoints import hub, new_folder
 from harness.retrievers.errors import InputError
 from harness.retrievers.mining import searched
+from harness.retrievers.registry import Retriever
 from harness.retrievers.types import Document
 from harness.runs.config import RetrieverSpec, make_retriever
 from harness.runtime.hashing import digest
@@ -49,6 +50,7 @@ def collection(
     more = [corpora.stamp(CorpusPart(name=asked), asked)] if asked else []
     if pseudo.writer is not None:
         more.append(["writer", hub.content_hash(hub.locate(pseudo.writer.model))])
+    retriever = None
     if pseudo.round_trip is not None:
         retriever = make_retriever(RetrieverSpec(name=pseudo.round_trip.retriever, options=pseudo.round_trip.options))
         retriever.check()
@@ -62,8 +64,8 @@ def collection(
     with new_folder.whole(place) as new:
         (new / "qrels").mkdir()
         _write(new, pseudo, places, asked, _queries_of(apart) if apart else frozenset(), job)
-        if pseudo.round_trip is not None:
-            _keep(new, pseudo.round_trip, asked, _named(pseudo), job)
+        if pseudo.round_trip is not None and retriever is not None:
+            _keep(new, pseudo.round_trip, retriever, asked, _named(pseudo), job)
     return place
 
 
@@ -123,15 +125,13 @@ def _store(new: Path, questions: Iterable[tuple[str, str]], judgments: Iterable[
     (new / "qrels" / f"{SPLIT}.tsv").write_text("".join(rows))
 
 
-def _keep(new: Path, trip: RoundTrip, asked: str | None, named: str, job: HarnessJob) -> None:
+def _keep(new: Path, trip: RoundTrip, retriever: Retriever, asked: str | None, named: str, job: HarnessJob) -> None:
     """Leave the queries whose text a retriever finds; of questions nobody has answered, all, with their first result.
 
     Raises InputError where none is left.
     """
     [dataset] = resolve(str(new), queries_with_text=True)
     dataset.open(job)
-    retriever = make_retriever(RetrieverSpec(name=trip.retriever, options=trip.options))
-    retriever.check()
     with job.lent(False):
         run = searched(retriever, dataset, dataset.queries, 1 if asked else trip.within, job)
     questions, judgments = [], []
