@@ -50,6 +50,30 @@ def tunes(wish: Wish, pretrained: bool) -> bool:
     return bool(pretrained or wish.pairs or wish.queries or wish.query_generator)
 
 
+def _first(wish: Wish, documents: int) -> list[dict[str, Any]]:
+    """The first so many texts of each corpus."""
+    return [{"name": name, "documents": documents} for name in wish.corpora]
+
+
+def _pseudo(wish: Wish, steps: Steps, trip: dict[str, Any]) -> dict[str, Any]:
+    """The pairs to tune by, each within a round trip.
+
+    The round trip takes time with the square of the texts, so no more are taken than fine-tuning has use for.
+    """
+
+    def share(texts: int) -> list[dict[str, Any]]:
+        return _first(wish, -(-texts // len(wish.corpora)))
+
+    texts = share(max(_LEAST_PAIRS, _EPOCHS_OF_PAIRS * steps.tune * QUERIES))
+    found: dict[str, Any] = {PAIRS: {"corpora": texts, "round_trip": trip, "apart_from": HELD_OUT}}
+    if wish.queries:
+        found[ASKED] = {"corpora": list(wish.corpora), "asked": wish.queries, "round_trip": trip}
+    if wish.query_generator and steps.write:
+        writer = {"model": wish.query_generator}
+        found[WRITTEN] = {"corpora": share(steps.write), "writer": writer, "round_trip": trip}
+    return found
+
+
 def recipe(
     wish: Wish, steps: Steps, length: int, searched: tuple[int, int], terms: int = K, precision: str = "auto"
 ) -> dict[str, Any]:
@@ -60,18 +84,8 @@ def recipe(
     """
     query_length, search_length = searched
     parts, quick = list(wish.corpora), precision == "bf16"
-    held_out = [{"name": name, "documents": _HELD_OUT} for name in parts]
     base: dict[str, Any] = {"retriever": f"hf:{wish.base}"} | ({"options": {"precision": "bf16"}} if quick else {})
-    trip = {**base, "within": WITHIN}
-    # the round trip's search grows with the square of the texts: so many as fine-tuning comes by, some times over
-    share = -(-max(_LEAST_PAIRS, _EPOCHS_OF_PAIRS * steps.tune * QUERIES) // len(parts))
-    few = [{"name": name, "documents": share} for name in parts]
-    pseudo: dict[str, Any] = {PAIRS: {"corpora": few, "round_trip": trip, "apart_from": HELD_OUT}}
-    if wish.queries:
-        pseudo[ASKED] = {"corpora": parts, "asked": wish.queries, "round_trip": trip}
-    if wish.query_generator and steps.write:
-        texts = [{"name": name, "documents": -(-steps.write // len(parts))} for name in parts]
-        pseudo[WRITTEN] = {"corpora": texts, "writer": {"model": wish.query_generator}, "round_trip": trip}
+    pseudo = _pseudo(wish, steps, {**base, "within": WITHIN}) if steps.tune else {}
     stages: dict[str, Any] = {}
     if steps.warm:
         stages["warm"] = {
@@ -112,7 +126,7 @@ def recipe(
         "base": {"checkpoint": wish.base},
         "data": {
             "corpora": parts,
-            "pseudo": (pseudo if steps.tune else {}) | {HELD_OUT: {"corpora": held_out, "seed": 7}},
+            "pseudo": pseudo | {HELD_OUT: {"corpora": _first(wish, _HELD_OUT), "seed": 7}},
             "train": [*pseudo, *wish.pairs] if steps.tune else [],
             "evaluate": list(wish.evaluate),
         },

@@ -124,6 +124,6 @@ def test_few_positions_are_shared_by_text_prompt_and_query(tmp_path):
 def test_nothing_to_write_loads_nothing(tmp_path):
     job = HarnessJob(tmp_path, 1)
     assert list(queries(Writer(model="nowhere"), [], 1, job)) == []
-    assert written_queries._read(tmp_path / "none.json", ["a"]) is None
+    assert written_queries._read(tmp_path / "none.json", 1) is None
     (tmp_path / "none.json").write_text(json.dumps({"queries": 3}))
-    assert written_queries._read(tmp_path / "none.json", ["a"]) is None
+    assert written_queries._read(tmp_path / "none.json", 1) is None
