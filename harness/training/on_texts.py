@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.retrievers.errors import InputError
 from harness.training.recipe_data import Corpora, CorpusPart, Data
 from harness.training.schedule import Rate, Schedule
-from harness.training.stage import ENCODER, Outlook
+from harness.training.stage import ENCODER, Outlook, Stage
 
 if TYPE_CHECKING:
     from harness.models.pretraining.config import PretrainConfig
@@ -19,10 +19,24 @@ if TYPE_CHECKING:
 _AT_ONCE = 32  # texts of a micro-batch, where a recipe does not say
 
 
-class OnTexts(Schedule):
-    """Batches of masked texts, in micro-batches."""
+class ReadsTexts(Stage):
+    """A stage that reads plain texts."""
 
     corpora: Corpora = ()  # data.corpora where empty
+
+    def texts(self, data: Data) -> tuple[CorpusPart, ...]:
+        """Its own corpora, else those of the recipe."""
+        return self.corpora or data.corpora
+
+    def wrong(self, data: Data) -> Iterator[str]:
+        """There must be texts."""
+        if not self.texts(data):
+            yield "there are no corpora, neither here nor in data"
+
+
+class OnTexts(ReadsTexts, Schedule):
+    """Batches of masked texts, in micro-batches."""
+
     length: int | None = Field(None, ge=8)  # tokens, special ones included
     long_texts: Literal["cut", "split"] = "cut"
     learning_rate: Rate = 1e-4  # code, pre-training
@@ -35,15 +49,6 @@ class OnTexts(Schedule):
     lengths: ClassVar = MappingProxyType({"length": 150})  # code, MS MARCO
     later: ClassVar[tuple[str, ...]] = ("group_by_length",)
     at_once = "micro_batch"
-
-    def texts(self, data: Data) -> tuple[CorpusPart, ...]:
-        """Its own corpora, else those of the recipe."""
-        return self.corpora or data.corpora
-
-    def wrong(self, data: Data) -> Iterator[str]:
-        """There must be texts."""
-        if not self.texts(data):
-            yield "there are no corpora, neither here nor in data"
 
     def left_open(self, outlook: Outlook) -> dict[str, Any]:
         """The length, and the micro-batch: the folder's where the stage has begun, else the largest that fits."""

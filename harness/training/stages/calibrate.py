@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from harness.retrievers.errors import InputError
-from harness.training.on_texts import tokens_of
-from harness.training.recipe_data import Corpora, CorpusPart, Data, Names
-from harness.training.stage import ENCODER, HYBRID, Facts, Outlook, Stage, register
+from harness.training.on_texts import ReadsTexts, tokens_of
+from harness.training.recipe_data import Data, Names
+from harness.training.stage import ENCODER, HYBRID, Facts, Outlook, register
 
 if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
@@ -26,7 +26,7 @@ Times = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @register
-class Calibrate(Stage):
+class Calibrate(ReadsTexts):
     """The decoder's bias: + `idf` times each term's idf in the corpora, and a constant that leaves `above` K above 0.
 
     See `harness.models.pretraining.calibration`. Of several values of either those are taken under which the lexical
@@ -36,7 +36,6 @@ class Calibrate(Stage):
     """
 
     kind: Literal["calibrate"]
-    corpora: Corpora = ()  # data.corpora where empty
     lexical: int = Field(ge=1)  # K
     idf: tuple[Share, ...] = Field((0.5,), min_length=1)
     above: tuple[Times, ...] = Field((1.0,), min_length=1)  # times K
@@ -55,18 +54,9 @@ class Calibrate(Stage):
             )
         return self
 
-    def texts(self, data: Data) -> tuple[CorpusPart, ...]:
-        """Its own corpora, else those of the recipe."""
-        return self.corpora or data.corpora
-
     def chooses_by(self, data: Data) -> tuple[str, ...]:
         """The held-out collections."""
         return self.collections
-
-    def wrong(self, data: Data) -> Iterator[str]:
-        """There must be texts."""
-        if not self.texts(data):
-            yield "there are no corpora, neither here nor in data"
 
     def words(self) -> str:
         """By what."""
