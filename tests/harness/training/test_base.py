@@ -194,6 +194,13 @@ def test_a_hybrid_of_another_family(tmp_path, train):
 
 
 @pytest.mark.integration
+def test_a_splade_base_keeps_its_activation(tmp_path, train):
+    source = tiny.save_hybrid(tmp_path / "source", dense=0, lexical=9, activation="log1p_relu")
+    spec = hybrid.read(train(source, {"tune": TUNE}) / "tune")
+    assert (spec.activation, spec.lexical_pooling, spec.lexical) == ("log1p_relu", "max", 9)
+
+
+@pytest.mark.integration
 def test_what_cannot_be_fine_tuned_is_named(tmp_path, train, prompted):
     assert "tune.lexical is 6; a lexical half is made of a masked-LM head's logits, and the base has none" in train(
         prompted[0], {"tune": TUNE | {"lexical": 6}}, fail=True
@@ -206,8 +213,10 @@ def test_what_cannot_be_fine_tuned_is_named(tmp_path, train, prompted):
         return train(source, {"tune": TUNE}, "--output", f"trained/{source.parent.name}", fail=True)
 
     assert "the layers behind the pooling are more than one matrix" in refused(layers)
-    splade = tiny.save_hybrid(tmp_path / "splade", dense=0, lexical=9, activation="log1p_relu")
-    assert "by max of log1p_relu" in refused(splade)
+    summed = tiny.save_hybrid(tmp_path / "splade", dense=0, lexical=9, activation="log1p_relu", lexical_pooling="sum")
+    assert "makes its lexical half by the sum over a text's tokens; fine-tuning is written for the maximum" in refused(
+        summed
+    )
     t5 = saved(tmp_path / "t5", lambda: Pooling(32, "mean"), kind="t5")[0]
     path = next(t5.rglob("tokenizer.json"))
     values = json.loads(path.read_text())

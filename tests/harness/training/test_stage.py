@@ -129,7 +129,7 @@ def message(path, *changes):
 
 def test_ours_are_there_each_in_the_module_of_its_name():
     found = stage.kinds()
-    assert list(found) == ["finetune", "mine", "pretrain", "score", "teacher", "warm_head", "weigh"]
+    assert list(found) == ["calibrate", "finetune", "mine", "pretrain", "score", "teacher", "warm_head", "weigh"]
     for name, kind in found.items():
         assert kind.__module__ == f"harness.training.stages.{name}"
         assert kind.__doc__
@@ -223,13 +223,10 @@ def test_the_page_of_the_docs_averages_two_stages(tmp_path, monkeypatch, cli, ba
 def test_an_unknown_kind_and_one_that_is_not_said(tmp_path):
     path = recipe(tmp_path / "tiny.yaml", small=STAGE)
     found = message(path)
-    assert (
-        "stages.small: unknown kind 'shrink'. There is: finetune, mine, pretrain, score, teacher, warm_head, weigh"
-        in found
-    )
+    there = "calibrate, finetune, mine, pretrain, score, teacher, warm_head, weigh"
+    assert f"stages.small: unknown kind 'shrink'. There is: {there}" in found
     assert "Did you mean pretrain?" in message(path, "small.kind=pretrian")
     for change, got in (("small.kind=null", "kind None"), ("small.kind=3", "kind 3"), ("stages.small=[1]", "[1]")):
-        there = "finetune, mine, pretrain, score, teacher, warm_head, weigh"
         assert f"stages.small: a stage needs a kind: {there}; got {got}." in message(path, change)
 
 
