@@ -38,7 +38,8 @@ def unpacked(tmp_path_factory):
     """The sdist, unpacked."""
     place = tmp_path_factory.mktemp("sdist")
     with tarfile.open(build("sdist", ROOT, place / "packed")) as archive:
-        archive.extractall(place, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python has from 3.11.4 on
+        archive.extractall(place)
     return next(place.glob("dupmae_harness-*"))
 
 
