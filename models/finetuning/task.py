@@ -19,6 +19,7 @@ _AROUND = 12  # steps of half a power of 2 on either side of the scale that make
 # A side whose graph is kept is encoded in so many parts, of so many texts at least: those of near length are padded to
 # their own longest.
 _PARTS, _LEAST = 8, 8
+_ENOUGH = 64  # queries that the scale and the temperature are set by, of all processes
 _SHARPER = 8  # such steps of a temperature below the scores' spread; above it a model that knows nothing would stay so
 
 
@@ -150,7 +151,10 @@ class FinetuneTask:
         return {"dense_gradient": norms[0], "lexical_gradient": norms[1]}
 
     def _settle(self, model: Any, batch: Batch, accelerator: Any) -> None:
-        """Set what is AUTO, once, from the first batch of all processes, with dropout as in training.
+        """Set what is AUTO, once, from the first batches of all processes, with dropout as in training.
+
+        So many batches as hold 64 queries, or all there are: a scale set by the eight of a small batch has been 100
+        times too small.
 
         Scale and temperature are those under which the loss is then least: the half that tells more has more to say
         from the first step on, and the softmax is as sharp as the scores are good. Scales lie half a power of 2 apart
@@ -158,26 +162,33 @@ class FinetuneTask:
         Without dropout the scores of an encoder that makes all texts nearly alike would spread too little, and the
         temperature would be far too small for those that training sees. Raises ValueError where scores do not spread.
         """
-        queries = represent(model, batch.queries, True, False, accelerator.device)
-        passages = represent(model, batch.passages, False, False, accelerator.device)
+        enough = -(-min(_ENOUGH, len(self.examples.queries)) // self.config.queries)
+        batches = [batch, *(self.prepare(step) for step in range(1, enough))]
+        device = accelerator.device
         with torch.no_grad():
-            halves = _halves(queries, passages, everybody=True)
+            halves = []  # of each batch
+            for each in batches:
+                queries = represent(model, each.queries, True, False, device)
+                passages = represent(model, each.passages, False, False, device)
+                halves.append(_halves(queries, passages, everybody=True))
 
-            def mean(values: list[Tensor]) -> list[float]:
-                found: list[float] = accelerator.reduce(torch.stack(values), reduction="mean").tolist()
+            def mean(values: list[list[Tensor]]) -> list[float]:  # each of them over the batches and the processes
+                own = torch.stack([torch.stack(value).mean() for value in values])
+                found: list[float] = accelerator.reduce(own, reduction="mean").tolist()
                 return found
 
             scales = [self.lexical_scale]
             if self.lexical_scale == AUTO:
                 scales = [1.0]
                 if self.module.encoder.spec.both:
-                    alike = ranking.balance(*mean([ranking.spread(half) for half in halves]))
+                    spreads = mean([[ranking.spread(each) for each in half] for half in zip(*halves, strict=True)])
+                    alike = ranking.balance(*spreads)
                     scales = [alike * 2 ** (n / 2) for n in range(-_AROUND, _AROUND + 1)]
-            sums = [halves[0] + scale * halves[1] for scale in scales]
-            spreads = mean([ranking.spread(each) for each in sums])
+            sums = [[dense + scale * lexical for dense, lexical in halves] for scale in scales]
+            spreads = mean([[ranking.spread(each) for each in found] for found in sums])
             if not all(0 < spread < float("inf") for spread in spreads):
                 raise ValueError(
-                    f"the scores spread by {min(spreads):.4g} in the first batch; they must tell passages apart"
+                    f"the scores spread by {min(spreads):.4g} in the first batches; they must tell passages apart"
                 )
             factors = [2 ** (-n / 2) for n in range(_SHARPER + 1)]
             tried = [
@@ -185,8 +196,16 @@ class FinetuneTask:
                 for number, spread in enumerate(spreads)
                 for tau in ([spread * f for f in factors] if self.temperature == AUTO else [self.temperature])
             ]
-            own, excluded = batch.positives.to(accelerator.device), batch.excluded.to(accelerator.device)
-            losses = mean([ranking.contrastive(sums[number], own, tau, excluded) for number, tau in tried])
+            answers = [(each.positives.to(device), each.excluded.to(device)) for each in batches]
+            losses = mean(
+                [
+                    [
+                        ranking.contrastive(found, own, tau, out)
+                        for found, (own, out) in zip(sums[number], answers, strict=True)
+                    ]
+                    for number, tau in tried
+                ]
+            )
             number, self.temperature = tried[losses.index(min(losses))]
             self.lexical_scale = scales[number]
 

@@ -125,7 +125,7 @@ def balance(dense: float, lexical: float) -> float:
     """
     if not all(0 < value < float("inf") for value in (dense, lexical)):
         raise ValueError(
-            f"the dense scores spread by {dense:.4g} and the lexical ones by {lexical:.4g} in the first batch; both "
+            f"the dense scores spread by {dense:.4g} and the lexical ones by {lexical:.4g} in the first batches; both "
             "must tell passages apart"
         )
     return dense / lexical

@@ -29,7 +29,7 @@ _LOOP = {"learning_rate": 0.003, "log_every": 2, "save_every": 3}
 STAGES = {
     "pretrain": {"kind": "pretrain", "steps": 6, "batch": 8, "micro_batch": 4, "length": 24, **_LOOP},
     "in_batch": {"kind": "finetune", "dense": 16, "lexical": 16, "steps": 6, "batch": 8, "passage_length": 32, **_LOOP},
-    "weigh": {"kind": "weigh", "collections": ["mini"], "metric": "NDCG@10", "factors": [0.25, 1, 4, 64]},
+    "weigh": {"kind": "weigh", "collections": ["mini"], "metric": "NDCG@10", "factors": [1e-5, 0.01, 1, 64]},
     "mine": {"kind": "mine", "depth": 20},
     "hard": {"kind": "finetune", "negatives": 2, "steps": 4, "batch": 4, "chunk": 5, "passage_length": 32, **_LOOP},
     "bm25": {"kind": "mine", "retriever": "bm25", "depth": 10, "least": 5},
