@@ -20,7 +20,7 @@ def make(
     """The card of the checkpoint `folder`, which is the stage `stage` as it is or in 16 bits; `seen` by that function.
 
     Raises InputError where `folder` holds other weights than `stage`, or a stage that led to it is not there;
-    RecordError as `harness.reports.card.write`.
+    CheckpointError where either has none; RecordError as `harness.reports.card.write`.
     """
     from harness.models import hybrid
     from harness.models.checkpoints import hub
@@ -69,21 +69,21 @@ def check_same(folder: Path, stage: Path) -> None:
     """Raise InputError unless every weight of `folder` is that of `stage`, as it is or rounded."""
     import torch
 
-    from harness.models.checkpoints.weights import tensors_only
+    from harness.models.checkpoints import checkpoint
+    from harness.models.checkpoints.weights import tensors_in, tensors_only
 
-    files = sorted(file.name for file in folder.glob("*.safetensors"))
-    for file in files:
-        if not (stage / file).is_file():
-            raise InputError(f"{stage} has no {file}, and {folder} has: it is not what {folder} was made from.")
-        before, after = tensors_only(stage / file), tensors_only(folder / file)
+    def projection(of: Path) -> dict[str, Any]:
+        path = of / checkpoint.PROJECTION
+        return tensors_only(path) if path.is_file() else {}
+
+    for read in (tensors_in, projection):
+        before, after = read(stage), read(folder)
         for name, weight in after.items():
             if name not in before or not torch.equal(before[name].to(weight.dtype), weight):
                 raise InputError(
                     f"{folder} is not {stage}, as it is or in 16 bits: {name} differs. Name the stage that it was "
                     "exported from."
                 )
-    if not files:
-        raise InputError(f"{folder} has no safetensors, so it cannot be told from which stage it is.")
 
 
 def chain(stage: Path) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from harness.models.checkpoints import layouts, projection_layers
-from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
-from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
+from harness.models.checkpoints.hub import TOKENIZERS
+from harness.models.checkpoints.weights import ENCODER_HALVES, WEIGHTS, load_model, positions, quiet, tensors_only
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder
@@ -205,8 +205,17 @@ def _projection(folder: Path, spec: HybridSpec, hidden: int) -> nn.Linear | None
     return layer
 
 
-def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection: nn.Module | None = None) -> None:
+def save(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    spec: HybridSpec,
+    projection: nn.Module | None = None,
+    shard_bytes: int | None = None,
+) -> None:
     """Write a checkpoint in our layout: `model` is a `transformers` masked-LM model (a bare encoder where K = 0).
+
+    No file of weights holds more than `shard_bytes`, unless one tensor does.
 
     Raises CheckpointError for a projection that is more than a weight [D,H]: the layout has no room for it.
     """
@@ -219,7 +228,7 @@ def save(folder: Path, model: Any, tokenizer: Any, spec: HybridSpec, projection:
 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **({"max_shard_size": shard_bytes} if shard_bytes else {}))
     tokenizer.save_pretrained(folder)
     spec.write(folder)
     if projection is not None:

@@ -14,13 +14,15 @@ from harness.models.errors import CheckpointError
 
 _LARGEST = torch.finfo(torch.float16).max  # 65,504
 _SHOWN = 3
+_SHARD = 24 * 2**20 - 2**16  # bytes of weights in a file, which with its header stays below 24 MiB
 
 
 def export_float16(source: Path, target: Path) -> None:
     """Write the checkpoint `source` into the new folder `target` in float16; whole, or not at all.
 
     The embedding table that the masked-LM head shares is stored once; the head itself is left out where the checkpoint
-    has no lexical half. Equal checkpoints give equal bytes under the same releases of transformers and safetensors.
+    has no lexical half. Beyond 24 MiB the weights lie in several files, as `transformers` writes them. Equal
+    checkpoints give equal bytes under the same releases of transformers and safetensors.
 
     Raises CheckpointError for a checkpoint that is not in our layout, for a weight beyond float16's 65,504, and for a
     `target` that is there already; else as `harness.models.checkpoints.checkpoint.load`.
@@ -36,7 +38,7 @@ def export_float16(source: Path, target: Path) -> None:
     parts = [loaded.model, *filter(None, [loaded.encoder.projection])]
     _check_range(source, parts)
     with new_folder.whole(target) as folder:
-        checkpoint.save(folder, loaded.model.half(), loaded.tokenizer, loaded.spec, _half(loaded))
+        checkpoint.save(folder, loaded.model.half(), loaded.tokenizer, loaded.spec, _half(loaded), _SHARD)
 
 
 def _half(loaded: checkpoint.Loaded) -> torch.nn.Module | None:

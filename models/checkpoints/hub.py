@@ -8,9 +8,9 @@ from pathlib import Path
 from harness.models.checkpoints import packaged
 from harness.models.checkpoints.adapters import refuse_adapter
 from harness.models.checkpoints.modules_json import module_folders
+from harness.models.checkpoints.weights import WEIGHTS
 from harness.models.errors import CheckpointError, first_line
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(
@@ -48,7 +48,7 @@ def locate(name: str, revision: str | None = None) -> Path:
         "cls_projection.*",
         "*/*.json",
         "*/*.txt",
-        "*/model.safetensors",
+        "*/model*.safetensors",
         "*_Dense/pytorch_model.bin",
         "*_LayerNorm/pytorch_model.bin",
     ]

@@ -7,11 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.models.checkpoints.weights import tensors_only
+from harness.models.checkpoints.weights import tensors_in
 from harness.models.errors import CheckpointError
 
 Build = Callable[[int], nn.Module]  # from the width that comes in
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # by the last part of their names, so that they hold for the classes of every release
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid
@@ -69,12 +68,7 @@ def layer_norm(folder: Path) -> Build:
 
 def _parameters(folder: Path, name: str) -> dict[str, torch.Tensor]:
     """The tensors `name`.* of a folder's weights, without that prefix."""
-    path = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
-    if path is None:
-        raise CheckpointError(
-            f"{folder} has no weights: neither of {', '.join(_WEIGHTS)}. Fetch the folder again, whole."
-        )
-    found = tensors_only(path)
+    found = tensors_in(folder)
     return {key.removeprefix(f"{name}."): value for key, value in found.items() if key.startswith(f"{name}.")}
 
 

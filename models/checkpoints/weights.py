@@ -13,6 +13,8 @@ import torch
 
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 
+# one file or the index of its shards, in the order in which they are looked for
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
 _LAYER = re.compile(r"(?:^|\.)(?:encoder\.(?:layer|layers|block)|transformer\.layer)\.\d+\.")  # an encoder's
 
@@ -36,6 +38,26 @@ def tensors_only(path: Path) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
+def tensors_in(folder: Path) -> dict[str, Any]:
+    """The tensors of a folder's weights by name, which may lie in one file or in several (shards).
+
+    Raises CheckpointError where there are none, for an index that cannot be read, a shard that is not there, and as
+    `tensors_only`.
+    """
+    file = _weights(folder)
+    if file is None:
+        raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}. Fetch the folder again, whole.")
+    if file.suffix != ".json":
+        return tensors_only(file)
+    try:
+        shards = sorted({Path(str(name)).name for name in _weight_map(file).values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged: {first_line(error)}. Fetch the folder again, whole.") from error
+    if missing := [name for name in shards if not (folder / name).is_file()]:
+        raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {file.name} names. Fetch it again, whole.")
+    return {name: tensor for shard in shards for name, tensor in tensors_only(folder / shard).items()}
+
+
 def names_in(folder: Path) -> set[str]:
     """The names of a folder's tensors, read from the safetensors header or index where there is one.
 
@@ -43,18 +65,27 @@ def names_in(folder: Path) -> set[str]:
     """
     from safetensors import SafetensorError, safe_open
 
+    file = _weights(folder)
     try:
-        if (folder / "model.safetensors").is_file():
-            with safe_open(folder / "model.safetensors", "pt") as file:
-                return set(file.keys())
-        for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-            if (folder / index).is_file():
-                return set(json.loads((folder / index).read_text())["weight_map"])
-        if (folder / "pytorch_model.bin").is_file():
-            return set(torch.load(folder / "pytorch_model.bin", map_location="meta", weights_only=True, mmap=True))
+        if file is None:
+            return set()
+        if file.suffix == ".json":
+            return set(_weight_map(file))
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as opened:
+                return set(opened.keys())
+        return set(torch.load(file, map_location="meta", weights_only=True, mmap=True))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError, RuntimeError, EOFError):
         return set()
-    return set()
+
+
+def _weights(folder: Path) -> Path | None:
+    """The file that holds a folder's weights, or the index of its shards: the one that `transformers` takes."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
 
 
 def load_model(folder: Path, config: Any, with_head: bool, dtype: torch.dtype) -> Any:

@@ -206,7 +206,7 @@ def test_modules_that_do_not_fit(tmp_path):
     folder, _ = saved(tmp_path, lambda: Pooling(32, "cls"), lambda: Dense(32, 8))
     refused(folder, "makes vectors of 8 values, and 16 were asked for", dense=16)
     (folder / "2_Dense" / "model.safetensors").unlink()
-    refused(folder, "2_Dense has no weights: neither")
+    refused(folder, "2_Dense has no weights: none")
     torch.save({"linear.weight": torch.zeros(8, 31)}, folder / "2_Dense" / "pytorch_model.bin")
     refused(folder, r"holds a weight \[8, 31\] of linear; what comes before it is 32 wide")
     (folder / "2_Dense" / "config.json").write_text('{"activation_function": "torch.nn.modules.Softmax2d"}')
