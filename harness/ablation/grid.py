@@ -70,27 +70,30 @@ def _unfit(recipe: Recipe, what: str) -> InputError:
     )
 
 
-def arms(recipe: Recipe, hidden: int, output: Path, seeds: int = 1) -> list[Arm]:
+def arms(recipe: Recipe, hidden: int, output: Path, seeds: int = 1, share_pretraining: bool = False) -> list[Arm]:
     """All arms of a recipe for a model `hidden` wide, seed by seed, from the recipe's seed up.
 
-    Raises InputError as `stage_2`, and for an objective that cannot be taken apart into the two decoding tasks.
+    With `share_pretraining` all start from the pre-trainings of the first seed. Raises InputError as `stage_2`, and for
+    an objective that cannot be taken apart into the two decoding tasks.
     """
     recipe = stage_2(recipe)
     pairs = list(dict.fromkeys((row.pretraining, row.representation) for row in ROWS))
-    return [
-        _arm(recipe, hidden, output, seed, *pair) for seed in range(recipe.seed, recipe.seed + seeds) for pair in pairs
-    ]
+    first = recipe.seed
+    if share_pretraining:
+        recipe = recipe.model_copy(update={"pretraining_seed": first})
+    return [_arm(recipe, hidden, output, seed, *pair) for seed in range(first, first + seeds) for pair in pairs]
 
 
 def _arm(recipe: Recipe, hidden: int, output: Path, seed: int, pretraining: str, representation: str) -> Arm:
     dense, lexical = widths(representation, hidden)
-    output = output / f"seed-{seed}"
-    shared = output / _SHORT[pretraining]
+    before = seed if recipe.pretraining_seed is None else recipe.pretraining_seed
+    shared = output / f"seed-{before}" / _SHORT[pretraining]
+    output, base = output / f"seed-{seed}", output / f"seed-{before}" / "base"
     # a stage's name holds no point, so these cannot meet
     own = output / f"{_SHORT[pretraining]}.{label(dense, lexical).replace(':', '').replace(', ', '-')}"
     pretrained = recipe.of_kind(Pretrain)
     last = max(list(recipe.stages).index(name) for name in pretrained)
-    folders = {name: (shared if n <= last else own) / name for n, name in enumerate(recipe.stages)}
+    folders = {name: (shared if n <= last else own) / name for n, name in enumerate(recipe.stages)} | {"base": base}
     stages = dict(recipe.stages)
     for name, stage in pretrained.items():
         stages[name] = stage.model_copy(update={"objective": objective(stage.objective, pretraining)})

@@ -23,6 +23,9 @@ def ablate_command(
         int,
         typer.Option("--seeds", min=1, max=100, help="Training seeds, from the recipe's up: mean and sd over them."),
     ] = 1,
+    share_pretraining: Annotated[
+        bool, typer.Option("--share-pretraining", help="Pre-train with the first seed alone; the seeds fine-tune.")
+    ] = False,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use. [all cores]")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the stages, what is done of them, and stop.")] = False,
 ) -> None:
@@ -44,7 +47,7 @@ def ablate_command(
     from harness.ablation.plan import as_text, look
     from harness.ablation.run import ablate, report
 
-    grid = arms(chosen, hidden_width(chosen, guess=plan), place, seeds)
+    grid = arms(chosen, hidden_width(chosen, guess=plan), place, seeds, share_pretraining)
     if plan:
         typer.echo(as_text(look(grid, place), place), nl=False)
         return

@@ -163,7 +163,7 @@ def _places(context: Context, base: StageFolder) -> dict[str, StageFolder]:
         settings = stage.model_dump(mode="json")
         decides = {
             "stage": {key: value for key, value in settings.items() if value is not None or key not in stage.later},
-            "seed": context.recipe.seed,
+            "seed": context.recipe.seeded(name).seed,
             "precision": context.recipe.precision,
             "system": context.recipe.system if stage.searches else None,
             "data": _data(context, stage),
@@ -184,7 +184,7 @@ def _do(context: Context, name: str, place: StageFolder, command: Sequence[str])
         folder = place.start() if context.main else place.partial
     began = time.perf_counter()
     try:
-        facts = stage.run(context, name, folder)
+        facts = stage.run(context.seeded(name), name, folder)
     except CheckpointError as error:
         raise CheckpointError(_damaged(context, str(error))) from error
     except Exception as error:
@@ -287,7 +287,7 @@ def _base(context: Context) -> StageFolder:
     with context.accelerator.main_process_first():
         if not place.finished and context.main:
             texts = (text for part in parts for text in corpora.texts(part, recipe.place(part.name)))
-            base_model.prepare(recipe.base, place.start(), texts, recipe.seed, recipe.keeps_base)
+            base_model.prepare(recipe.base, place.start(), texts, recipe.seeded(None).seed, recipe.keeps_base)
             place.finish({"created": environment.now(), "packages": environment.packages(_PACKAGES)})
     return place
 
@@ -307,7 +307,7 @@ def _base_place(context: Context) -> tuple[StageFolder, tuple[CorpusPart, ...]]:
             raise InputError(
                 "base.model is trained from scratch, and there are no corpora to take its vocabulary from."
             )
-        decides |= {"seed": recipe.seed, "data": context.stamp(parts)}
+        decides |= {"seed": recipe.seeded(None).seed, "data": context.stamp(parts)}
     return StageFolder(context.place("base"), decides), parts
 
 

@@ -41,6 +41,10 @@ class Context:
         """Another recipe of the same data, on the same processes; what was opened is not opened again."""
         return replace(self, recipe=recipe, output=output, folders=folders, latest={})
 
+    def seeded(self, stage: str | None) -> "Context":
+        """This context with the seed that a stage has, or the base (None); what one opens or leaves, both know."""
+        return replace(self, recipe=self.recipe.seeded(stage))
+
     def place(self, name: str) -> Path:
         """The folder of a stage, or of the `base`."""
         return self.folders.get(name, self.output / name)

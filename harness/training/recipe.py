@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_validator
@@ -44,6 +45,7 @@ class Recipe(Strict):
     name: str
     description: str = ""
     seed: int = Field(42, ge=0, lt=2**63)
+    pretraining_seed: int | None = Field(None, ge=0, lt=2**63)  # before queries are learned from; None: `seed`
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     root: str | None = None
     system: str = "dupmae"  # the retriever that the checkpoints are run as
@@ -75,6 +77,13 @@ class Recipe(Strict):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def seeded(self, stage: str | None) -> "Recipe":
+        """The same recipe with the seed that a stage of it has, or the base (None)."""
+        until = takewhile(lambda each: not self.stages[each].on_queries, self.stages)
+        if self.pretraining_seed is None or stage not in {None, *until}:
+            return self
+        return self.model_copy(update={"seed": self.pretraining_seed})
 
     def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
         """The stages of one kind, by name, in order."""

@@ -58,8 +58,8 @@ def write(folder, **changes):
     return path
 
 
-def arms_of(name, hidden=768, output=Path("out"), seeds=1, changes=()):
-    return grid.arms(recipe_files.load(recipe_files.ablation(name), list(changes)), hidden, output, seeds)
+def arms_of(name, hidden=768, output=Path("out"), seeds=1, changes=(), **options):
+    return grid.arms(recipe_files.load(recipe_files.ablation(name), list(changes)), hidden, output, seeds, **options)
 
 
 def test_widths_are_the_papers_and_scale():
@@ -103,6 +103,23 @@ def test_three_pretrainings_and_seven_finetunings_make_eight_rows(name, before, 
         assert arm.recipe.system == ("retromae-finetune" if row.name == "RetroMAE" else "dupmae")
     [whole] = [arm for arm in found if "CLS and OT decoding" in arm.rows]
     assert whole.rows == ("CLS and OT decoding", "CLS:384, OT:384")
+
+
+def test_seeds_may_share_their_pretrainings():
+    """Three pre-trainings for all seeds; what reads no query has the first seed, all behind it each its own."""
+    one, shared = arms_of("small", 128), arms_of("small", 128, seeds=3, share_pretraining=True)
+    stages = plan.plan(shared, None)
+    assert len(shared) == 21
+    assert len(stages) == 3 + 21 * 3
+    assert {stage.place.parts[1] for stage in stages if "pre-train, " in stage.what} == {"seed-42"}
+    assert [arm.folders | {"base": None} for arm in shared[:7]] == [arm.folders | {"base": None} for arm in one]
+    assert {arm.folders["base"] for arm in shared} == {Path("out/seed-42/base")}
+    for number, arm in enumerate(shared):
+        seeds = {name: arm.recipe.seeded(name).seed for name in arm.recipe.stages}
+        own = 42 + number // 7
+        assert seeds == {"pretrain": 42, "in_batch": own, "mine": own, "hard_negatives": own}
+        assert arm.recipe.seeded(None).seed == 42
+        assert arm.output == Path(f"out/seed-{own}")
 
 
 def test_cls_decoding_is_dupmae_without_the_bag_of_words():
@@ -269,6 +286,14 @@ def test_a_finished_ablation_is_found_planned_as_done_and_refused_to_another(who
     one = cli(*words)  # of two seeds, the first alone
     assert "H = 16, seed 42. In domain" in one.out
     assert "±" not in one.out
+    # two seeds that share their pre-trainings want the second's anew, since those here are its own
+    message = bad(*words, "--plan", "--seeds", 2, "--share-pretraining")
+    assert "seed-43/cls.CLS16/in_batch was made by another recipe" in message
+    (folder / "ablations/tiny/seed-43").rename(folder / "seed-43")
+    shared = cli(*words, "--plan", "--seeds", 2, "--share-pretraining")
+    (folder / "seed-43").rename(folder / "ablations/tiny/seed-43")
+    assert shared.out.count(" | done |\n") == 24
+    assert shared.out.endswith("45 stages, 24 of them done\n")
     for extra in ((), ("--plan",)):
         message = bad(*words, "--set", "pretrain.steps=9", *extra)
         assert "seed-42/cls/pretrain was made by another recipe" in message

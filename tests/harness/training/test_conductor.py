@@ -266,6 +266,23 @@ def test_killed_and_run_again_gives_the_weights_of_an_uninterrupted_run(whole, t
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
 
 
+def test_a_pretraining_seed_is_of_all_that_reads_no_query(whole, tmp_path, cli):
+    """The pre-training of seed 42 to the bit, under seed 7; fine-tuning from it is seed 7's own."""
+    stages = {name: STAGES[name] for name in ("pretrain", "in_batch")}
+    values = RECIPE | {"stages": stages, "data": RECIPE["data"] | {"validate_on": None, "evaluate": []}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values | {"seed": 7, "pretraining_seed": 42}, sort_keys=False))
+    answer = cli("train", "--recipe", "tiny.yaml", "--threads", 1)
+    assert answer.code == 0, answer.err
+    same = {}
+    for name in stages:
+        ours, theirs = (folder / "trained" / "tiny" / name for folder in (tmp_path, whole[0]))
+        weights = [load_file(folder / "model.safetensors") for folder in (ours, theirs)]
+        same[name] = all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+        assert hybrid.read(ours).trained["seed"] == json.loads((ours / "manifest.json").read_text())["decides"]["seed"]
+    assert same == {"pretrain": True, "in_batch": False}
+    assert [hybrid.read(tmp_path / "trained" / "tiny" / name).trained["seed"] for name in stages] == [42, 7]
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_training_that_is_asked_to_stop_saves_first(whole, tmp_path, cli, number, status):
