@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from harness.models.checkpoints import layouts, projection_layers
-from harness.models.checkpoints.hub import TOKENIZERS
-from harness.models.checkpoints.weights import ENCODER_HALVES, WEIGHTS, load_model, positions, quiet, tensors_only
+from harness.models.checkpoints.hub import TOKENIZERS, WEIGHTS
+from harness.models.checkpoints.weights import ENCODER_HALVES, load_model, positions, quiet, tensors_only
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 from harness.models.hybrid import HybridSpec
 from harness.models.layers.encoder import Encoder

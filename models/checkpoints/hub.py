@@ -8,9 +8,10 @@ from pathlib import Path
 from harness.models.checkpoints import packaged
 from harness.models.checkpoints.adapters import refuse_adapter
 from harness.models.checkpoints.modules_json import module_folders
-from harness.models.checkpoints.weights import WEIGHTS
 from harness.models.errors import CheckpointError, first_line
 
+# one file or the index of its shards, in the order in which they are looked for
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # what decides the vectors of a checkpoint; read-me files and training states do not
 _HASHED = re.compile(

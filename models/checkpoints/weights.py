@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
+from harness.models.checkpoints.hub import WEIGHTS
 from harness.models.errors import CheckpointError, NoLexicalHalfError, first_line
 
-# one file or the index of its shards, in the order in which they are looked for
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ENCODER_HALVES = ("t5",)  # encoder-decoders of which the encoder alone is used
 _LAYER = re.compile(r"(?:^|\.)(?:encoder\.(?:layer|layers|block)|transformer\.layer)\.\d+\.")  # an encoder's
 
