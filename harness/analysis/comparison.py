@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.metrics.names import parse_metrics
 from harness.reports.records import records
-from harness.reports.records.comparable import marked
+from harness.reports.records.comparable import looks_to, marked
 from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.reports.statistics import paired
@@ -13,7 +13,7 @@ from harness.reports.statistics.paired import Change, Judged, Significance
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import trec
 from harness.runs import recorded_data
-from harness.runs.lookup import check_collections, check_depths, values_of
+from harness.runs.lookup import check_collections, check_depths, measured, values_of
 
 CUTOFF = 10  # of Judged@k
 
@@ -58,8 +58,8 @@ def compare_records(
     [name] = [str(parsed) for parsed in parse_metrics([metric])]
     check_collections(found)
     for record in found:
-        if name not in record.metrics:
-            cutoff, top_k = int(name.rpartition("@")[2]), record.manifest.top_k
+        if name not in measured(record):
+            cutoff, top_k = looks_to(name) or 0, record.manifest.top_k
             how = f"Run or score it again with --metric {name} (nothing is searched anew)"
             if cutoff > top_k:
                 how = f"Its run has {top_k:,} results of a query: run it with --top-k {cutoff}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.datasets.dataset import Dataset
-from harness.metrics.names import Metric
+from harness.metrics.measure import Metric
 from harness.metrics.scoring import score
 from harness.reports.dissection import BOTH, DENSE, LEXICAL, Dissection, Scored
 from harness.retrievers.encoding.vectors import bytes_per_document

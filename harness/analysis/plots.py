@@ -12,7 +12,7 @@ from harness.reports.records import records
 from harness.reports.records.comparable import marked
 from harness.reports.tables.beside_paper import mean_interval, printed
 from harness.retrievers.errors import InputError
-from harness.runs.lookup import check_collections, check_depths, check_names, find, values_of
+from harness.runs.lookup import check_collections, check_depths, check_names, find, measured, values_of
 
 
 def differences(
@@ -55,7 +55,7 @@ def differences(
 def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
     """The same records. Raises RecordError where one was not scored by the metric."""
     for one in chosen:
-        if metric not in one.record.metrics:
+        if metric not in measured(one.record):
             raise RecordError(
                 f"{one.record.folder} has no {metric}; there is {', '.join(one.record.metrics)}. `harness run` with "
                 f"--metric {metric} adds it without searching again."
@@ -113,7 +113,8 @@ def _cutoffs(text: str) -> list[int]:
 def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
     from harness.datasets.dataset import resolve
-    from harness.metrics.names import Levels, parse_metrics
+    from harness.metrics.measure import Levels
+    from harness.metrics.names import parse_metrics
     from harness.metrics.scoring import score
     from harness.retrievers.places import cache_or_temporary
     from harness.retrievers.run_files import trec
@@ -177,7 +178,7 @@ def _point(one: Named, metric: str) -> score_plots.Point:
     return score_plots.Point(
         system=one.label,
         dataset=manifest.data.name,
-        value=one.record.metrics[metric],
+        value=measured(one.record)[metric],
         low=low,
         high=high,
         published=printed(one.record, metric),

@@ -17,7 +17,7 @@ from harness.bench import memory
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer
 from harness.bench.timing import Say, compare
-from harness.metrics import names, ranx, scoring, trec_eval
+from harness.metrics import measure, names, ranx, scoring, trec_eval
 from harness.retrievers.types import Run
 
 QUERIES, K = 6_980, 1_000  # MS MARCO's dev set, and the results that its users keep
@@ -46,8 +46,8 @@ def score(options: BenchOptions, say: Say) -> dict[str, Any]:
     input_seconds = time.perf_counter() - began
     evaluator = pytrec_eval.RelevanceEvaluator(qrels, {trec_eval.trec_name(metric) for metric in _METRICS})
 
-    def one() -> dict[str, names.Values]:
-        return ranx.by_ranx(run, qrels, query_ids, _METRICS, names.PLAIN)
+    def one() -> dict[str, measure.Values]:
+        return ranx.by_ranx(run, qrels, query_ids, _METRICS, measure.PLAIN)
 
     def other() -> Any:
         return evaluator.evaluate(results)
@@ -89,7 +89,7 @@ def prepare(queries: int, k: int, way: str) -> Callable[[], object]:
     if way == "checked":
         return lambda: scoring.score(run, qrels, _METRICS)
     if way == "ours":
-        return lambda: ranx.by_ranx(run, qrels, query_ids, _METRICS, names.PLAIN)
+        return lambda: ranx.by_ranx(run, qrels, query_ids, _METRICS, measure.PLAIN)
     evaluator = peer("pytrec_eval", "pytrec-eval-terrier").RelevanceEvaluator(
         qrels, {trec_eval.trec_name(metric) for metric in _METRICS}
     )

@@ -76,7 +76,7 @@ class Entry(_Part):
 
     def depth(self) -> int:
         """How many results to ask for."""
-        return self.top_k or max(DEPTH, *(metric.cutoff for metric in parse_metrics(self.metrics)))
+        return self.top_k or max(DEPTH, *(metric.cutoff or 0 for metric in parse_metrics(self.metrics)))
 
     @property
     def filled(self) -> bool:

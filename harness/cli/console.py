@@ -91,23 +91,36 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
 
 
 def _metrics(records: Sequence["Record"]) -> list[str]:
-    """The metrics that any of them has, each once."""
-    return list(dict.fromkeys(name for record in records for name in record.metrics))
+    """The metrics that any of them has, each once, with the level written out where it is not 1."""
+    return list(dict.fromkeys(name for record in records for name in _shown(record)))
+
+
+def _shown(record: "Record") -> dict[str, str]:
+    """The names of a record's metrics, by what they are shown as: MRR(rel=2)@10 for MRR@10 on DL'19."""
+    from harness.metrics.measure import Levels
+    from harness.metrics.names import parse_metric
+
+    rules = record.manifest.data.rules
+    levels = Levels(rules.binary_level, rules.mrr_level)
+    return {str(parse_metric(name).at(levels)): name for name in record.metrics}
 
 
 def _cells(record: "Record", names: Sequence[str]) -> list[str]:
     """The scores; those of a metric that looks deeper than the run goes are marked."""
-    from harness.reports.records.comparable import depth, marked
+    from harness.reports.records.comparable import depth, looks_to, marked
+
+    there = _shown(record)
 
     def cell(name: str) -> str:
-        return marked(f"{record.metrics[name]:.4f}", depth(record, int(name.rpartition("@")[2])))
+        cutoff = looks_to(name)  # of one without, every result of the run counts, however many there are
+        return marked(f"{record.metrics[name]:.4f}", depth(record, cutoff) if cutoff else None)
 
-    return [cell(name) if name in record.metrics else "" for name in names]
+    return [cell(there[name]) if name in there else "" for name in names]
 
 
 def _facts(record: "Record") -> dict[str, Any]:
     """What JSON says of a record."""
-    from harness.reports.records.comparable import depth
+    from harness.reports.records.comparable import depth, looks_to
 
     manifest = record.manifest
     return {
@@ -117,7 +130,7 @@ def _facts(record: "Record") -> dict[str, Any]:
         "record": str(record.folder),
         "created": manifest.created,
         "metrics": record.metrics,
-        "cut_at": depth(record, max((int(name.rpartition("@")[2]) for name in record.metrics), default=0)),
+        "cut_at": depth(record, max((looks_to(name) or 0 for name in record.metrics), default=0)),
     }
 
 
@@ -246,6 +259,26 @@ def runs_table(results: Path, as_json: bool) -> None:
         _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:
         log.note(f"no finished run in {results}")
+
+
+def metrics_table(as_json: bool) -> None:
+    """Every metric: its names, its settings, what it is, and who computes it."""
+    from harness.metrics.measure import families
+
+    known = families().values()
+    if as_json:
+        print_json(
+            [
+                {
+                    "metric": family.spelling, "also": list(family.others), "settings": list(family.options),
+                    "summary": family.summary, "by": family.by, "source": family.source,
+                }
+                for family in known
+            ]
+        )  # fmt: skip
+        return
+    rows = [(f.spelling, ", ".join(f.others), ", ".join(f"{o}=" for o in f.options), f.summary, f.by) for f in known]
+    _show(("metric", "other names", "settings", "what it is", "computed by"), rows)
 
 
 def recipes_table(as_json: bool) -> None:

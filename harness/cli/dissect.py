@@ -61,8 +61,8 @@ def dissect_command(
         raise InputError("harness dissect runs in one process. Start it without torchrun.")
     metrics = parse_metrics(metric or ("NDCG@10", "MRR@10", "R@100"))
     if metric is None:
-        metrics = [m for m in metrics if m.cutoff <= top_k] or parse_metrics([f"NDCG@{top_k}"])
-    if deep := [str(m) for m in metrics if m.cutoff > top_k]:
+        metrics = [m for m in metrics if (m.cutoff or 0) <= top_k] or parse_metrics([f"NDCG@{top_k}"])
+    if deep := [str(m) for m in metrics if (m.cutoff or 0) > top_k]:
         raise InputError(f"{', '.join(deep)} cannot be measured on runs of {top_k:,} results: raise --top-k.")
     widths = None if k_terms is None else _widths(k_terms)
     if output is not None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, WithText
+from harness.cli.options import Json, Metrics, WithText
 
 
 def fuse_command(
@@ -25,9 +25,7 @@ def fuse_command(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection, where no record says it.")
     ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
-    ] = None,
+    metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
     queries_with_text: WithText = False,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),

@@ -7,7 +7,7 @@ import typer
 
 from harness.cli.options import Json
 
-_KINDS = ("retrievers", "datasets", "recipes", "runs")
+_KINDS = ("retrievers", "datasets", "metrics", "recipes", "runs")
 
 
 def list_command(
@@ -28,6 +28,8 @@ def list_command(
         console.retrievers_table(name, as_json)
     elif what == "datasets":
         console.datasets_table(as_json)
+    elif what == "metrics":
+        console.metrics_table(as_json)
     elif what == "recipes":
         console.recipes_table(as_json)
     else:

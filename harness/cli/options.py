@@ -20,6 +20,10 @@ from harness.runtime import log
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: what each phase took.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: warnings and errors alone, no progress.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", "-m", help="Such as NDCG@10, AP, P(rel=2)@5, or official; repeat for several."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
 WithText = Annotated[
     bool, typer.Option("--queries-with-text", help="Leave out judged queries that have no text; else each scores 0.")

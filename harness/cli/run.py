@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.interrupt import interruptible
-from harness.cli.options import Json, WithText
+from harness.cli.options import Json, Metrics, WithText
 
 
 def run_command(
@@ -21,9 +21,7 @@ def run_command(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same settings.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
-    ] = None,
+    metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
     fields: Annotated[str | None, typer.Option("--fields", help="bm25: flat or multifield. [flat]")] = None,
     k1: Annotated[float | None, typer.Option("--k1", help="bm25: term-frequency saturation. [0.9]")] = None,

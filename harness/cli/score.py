@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, WithText
+from harness.cli.options import Json, Metrics, WithText
 
 
 def score_command(
@@ -15,9 +15,7 @@ def score_command(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="What its record goes by. [the tag in the file]")
     ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Metric such as NDCG@10; repeat for several.")
-    ] = None,
+    metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results of a query that count. [1000]")] = None,
     titles: Annotated[
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")

@@ -17,6 +17,7 @@ from harness.datasets.rules import (
     Rules,
     canonical,
     licensed_error,
+    official_for,
     rules_for,
 )
 from harness.datasets.survey import CorpusSurvey, Source, survey
@@ -77,6 +78,10 @@ class Dataset:
         self.warnings: list[str] = []
         self._tolerated: dict[str, int] = {}
         self._survey: CorpusSurvey | None = None
+
+    def official(self) -> tuple[str, ...]:
+        """The metrics that the collection is reported by."""
+        return official_for(self.dataset_id)
 
     def open(self, job: Job) -> None:
         """Read queries and judgments and survey the corpus; `warnings` then says what was tolerated.

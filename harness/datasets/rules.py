@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.names import Levels
+from harness.metrics.measure import Levels
 from harness.retrievers.errors import InputError
 
 FORUMS = (
@@ -38,6 +38,7 @@ class Rules:
         return [self.drop_self, self.binary_level, *([] if self.mrr_level is None else [self.mrr_level])]
 
 
+OFFICIAL_OF_BEIR = ("NDCG@10", "R@100")  # Thakur et al. 2021, Table 2 and appendix
 _BEIR = "BEIR (Thakur et al. 2021, arXiv:2104.08663)"
 _SELF = Rules(
     drop_self=True,
@@ -149,6 +150,15 @@ def rules_for(dataset_id: str) -> Rules:
         return Rules()
     source = f"the official measures that ir_datasets names for {dataset_id}: {', '.join(measures)}"
     return Rules(binary_level=levels.binary, mrr_level=levels.mrr, source=source)
+
+
+def official_for(dataset_id: str) -> tuple[str, ...]:
+    """The metrics that a collection is reported by: those that ir_datasets names, else BEIR's, else NDCG@10."""
+    from harness.datasets.ir_datasets_source import official_measures
+
+    if measures := official_measures(dataset_id):
+        return measures
+    return OFFICIAL_OF_BEIR if dataset_id.startswith("beir/") else ("NDCG@10",)
 
 
 def levels_of(measures: Sequence[str]) -> Levels:

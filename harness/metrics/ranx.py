@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.metrics.names import Levels, Metric, Values
+from harness.metrics.families.ndcg import EXPONENTIAL
+from harness.metrics.measure import Levels, Metric, Ranked, Values
 from harness.retrievers import compile_ahead
 from harness.retrievers.run_files.ranx_parts import part
 from harness.retrievers.types import Run
@@ -35,14 +36,21 @@ def by_ranx(
     with _one_at_a_time:
         metric_switch = part("ranx.metrics").metric_switch
         for metric in metrics:
-            values = metric_switch(metric.family.ranx)(judged, ranked, metric.cutoff, levels.of(metric.family))
+            # without a cutoff, 0, ranx takes all there is
+            values = metric_switch(name_of(metric))(judged, ranked, metric.cutoff or 0, metric.level(levels))
             found[str(metric)] = np.asarray(values, np.float64)
     return found
 
 
+def name_of(metric: Metric) -> str:
+    """What ranx calls a metric that it knows."""
+    return "ndcg_burges" if metric.setting("dcg") == EXPONENTIAL else str(metric.family.ranx)
+
+
 def start_compiling(metrics: Iterable[Metric]) -> None:
     """Have ranx's functions for these metrics compiled by another process, unless they are."""
-    compile_ahead.start(__name__, *dict.fromkeys(metric.family.ranx for metric in metrics))
+    names = dict.fromkeys(name_of(metric) for metric in metrics if metric.family.ranx)
+    compile_ahead.start(__name__, *names)
 
 
 def compiling() -> bool:
@@ -66,12 +74,13 @@ def compile_all(*names: str) -> None:
 def ranx_arrays(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str]) -> tuple[Values, Values]:
     """Return ranx's array form of judgments [Q,J,2] and of a run [Q,R,2]: (document number, grade or score).
 
-    J and R are the most judgments and results of a query, and at least 1; judgments descend by grade, since ranx takes
-    their order for the ideal one. Shorter rows are filled with grade -1 (never relevant) and with placeholders.
+    J and R are the most judgments and results of a query, and at least 1, R at least J (R-precision looks as far);
+    judgments descend by grade, since ranx takes their order for the ideal one. Shorter rows are filled with grade -1
+    (never relevant) and with placeholders.
     """
     index = {query_id: number for number, query_id in enumerate(run.query_ids)}
     most_judged = max(1, max((len(qrels[q]) for q in query_ids), default=1))
-    most_ranked = max(1, int(np.max(np.diff(run.offsets), initial=1)))
+    most_ranked = max(most_judged, int(np.max(np.diff(run.offsets), initial=1)))
     judged = np.zeros((len(query_ids), most_judged, 2))
     judged[:, :, 1] = _PADDING_GRADE
     ranked = np.full((len(query_ids), most_ranked, 2), _UNJUDGED)
@@ -89,3 +98,15 @@ def ranx_arrays(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Seq
         hit = known[by_id][place] == doc_ids
         ranked[row, : len(doc_ids), 0][hit] = by_id[place[hit]] + 1
     return judged, ranked
+
+
+def as_judged(run: Run, qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str]) -> Ranked:
+    """The run as the judgments see it, in the order of `query_ids`."""
+    judged, ranked = ranx_arrays(run, qrels, query_ids)
+    numbers = ranked[:, :, 0].astype(np.int64)  # [Q,R], of a judged document from 1 up
+    known = numbers > 0
+    grades = np.take_along_axis(judged[:, :, 1].astype(np.int64), np.maximum(numbers - 1, 0), axis=1)
+    index = {query_id: number for number, query_id in enumerate(run.query_ids)}
+    lengths = np.diff(run.offsets)
+    counts = np.array([lengths[index[q]] if q in index else 0 for q in query_ids], dtype=np.int64)
+    return Ranked(np.where(known, grades, 0), known, counts)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from harness.metrics.names import Levels, Metric, Values
+from harness.metrics.measure import Levels, Metric, Values
 from harness.retrievers.types import Run
 
 _CHECKED_AT_ONCE = 256  # queries that are held as trec_eval's dictionaries, which take fifteen times a run's bytes
@@ -23,6 +23,20 @@ def trec_results(run: Run, qrels: Mapping[str, object], numbers: Iterable[int]) 
     return results
 
 
+def blocks(
+    run: Run, qrels: Mapping[str, Mapping[str, int]]
+) -> Iterable[tuple[dict[str, dict[str, float]], dict[str, dict[str, int]]]]:
+    """The run and its judgments as dictionaries, some queries at a time, those without results left out.
+
+    trec_eval writes beside its arrays for a query with no grade above -2 (TREC's mark for junk); below 1 all grades
+    count alike here.
+    """
+    for low in range(0, len(run), _CHECKED_AT_ONCE):
+        results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
+        if results:
+            yield results, {q: {doc: max(grade, 0) for doc, grade in qrels[q].items()} for q in results}
+
+
 def by_trec_eval(
     run: Run,
     qrels: Mapping[str, Mapping[str, int]],
@@ -33,18 +47,16 @@ def by_trec_eval(
     """Return metric → [Q] in the order of `query_ids`, by trec_eval alone."""
     import pytrec_eval
 
-    found: dict[str, dict[str, float]] = {}
-    for low in range(0, len(run), _CHECKED_AT_ONCE):
-        results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
-        # trec_eval writes beside its arrays for a query with no grade above -2 (TREC's mark for junk); below 1 all
-        # grades count alike here
-        judged = {query_id: {doc: max(grade, 0) for doc, grade in qrels[query_id].items()} for query_id in results}
-        for level in {levels.of(metric.family) for metric in metrics} if results else ():
-            names = {trec_name(metric) for metric in metrics if levels.of(metric.family) == level}
+    found: dict[int, dict[str, dict[str, float]]] = {}  # by level, query and trec_eval's name
+    for results, judged in blocks(run, qrels):
+        for level in {metric.level(levels) for metric in metrics}:
+            names = {trec_name(metric) for metric in metrics if metric.level(levels) == level}
             evaluator = pytrec_eval.RelevanceEvaluator(judged, names, relevance_level=level)
-            for query_id, values in evaluator.evaluate(results).items():
-                found.setdefault(query_id, {}).update(values)
-    return trec_values(found, query_ids, metrics)
+            found.setdefault(level, {}).update(evaluator.evaluate(results))
+    return {
+        str(metric): trec_values(found.get(metric.level(levels), {}), query_ids, [metric])[str(metric)]
+        for metric in metrics
+    }
 
 
 def trec_values(
@@ -59,12 +71,14 @@ def trec_values(
 
 def trec_name(metric: Metric) -> str:
     """Return what trec_eval calls the metric; its reciprocal rank has no cutoff."""
-    family = metric.family.trec_eval
-    return family if family == "recip_rank" else f"{family}.{metric.cutoff}"
+    family = metric.family
+    if metric.cutoff and family.trec_eval:
+        return f"{family.trec_eval}.{metric.cutoff}"
+    return str(family.trec_eval_whole)
 
 
 def _trec_value(values: Mapping[str, float], metric: Metric) -> float:
     value = values.get(trec_name(metric).replace(".", "_"), 0.0)
-    if metric.family.trec_eval == "recip_rank" and value * (metric.cutoff + 0.5) < 1:
+    if metric.cutoff and metric.family.trec_eval_whole == "recip_rank" and value * (metric.cutoff + 0.5) < 1:
         return 0.0  # the first relevant document lies below the cutoff
     return float(value)

@@ -1,13 +1,13 @@
 """What a user asks for, checked before anything runs; every error of a file is reported at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.metrics.names import DEFAULT_METRICS, parse_metrics
+from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
 from harness.retrievers.rerank import RerankOptions
@@ -58,13 +58,12 @@ class RunConfig(_Strict):
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None:
-            parse_metrics(value)
+        parse_metrics(_but_official(value))
         return value
 
     @model_validator(mode="after")
     def _cutoffs(self) -> "RunConfig":
-        deep = [str(m) for m in parse_metrics(self.metrics or ()) if m.cutoff > self.top_k]
+        deep = [str(m) for m in parse_metrics(_but_official(self.metrics)) if (m.cutoff or 0) > self.top_k]
         if deep:
             raise ValueError(f"{', '.join(deep)} cannot be measured on runs of {self.top_k} results: raise top_k")
         return self
@@ -76,11 +75,19 @@ class RunConfig(_Strict):
             raise ValueError(f"a depth of {deep:,} cannot be re-ranked in runs of {self.top_k:,} results: raise top_k")
         return self
 
-    def metric_names(self) -> list[str]:
-        """The metrics asked for, else the default ones that `top_k` results can give, else the like at `top_k`."""
-        chosen = parse_metrics(self.metrics or DEFAULT_METRICS)
-        fit = [str(metric) for metric in chosen if metric.cutoff <= self.top_k]
+    def metric_names(self, official: Callable[[], Sequence[str]] = tuple) -> list[str]:
+        """The metrics asked for, else the default ones that `top_k` results can give, else the like at `top_k`.
+
+        `official` says what the collection is reported by, and is called where that was asked for.
+        """
+        asked = self.metrics or DEFAULT_METRICS
+        chosen = parse_metrics(name for each in asked for name in (official() if each == OFFICIAL else (each,)))
+        fit = [str(metric) for metric in chosen if (metric.cutoff or 0) <= self.top_k]
         return fit or [f"{family}@{self.top_k}" for family in ("MRR", "R", "NDCG")]
+
+
+def _but_official(metrics: Sequence[str] | None) -> list[str]:
+    return [name for name in metrics or () if name != OFFICIAL]
 
 
 def build(values: dict[str, Any], origin: str) -> RunConfig:

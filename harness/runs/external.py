@@ -92,7 +92,7 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     }
     system = manifest.given_system(spec.label, found.file)
     folder = store.folder(dataset.name, spec.label, key)
-    with store.lend(folder, spec.label, dataset, config.metric_names()) as place:
+    with store.lend(folder, spec.label, dataset, config.metric_names(dataset.official)) as place:
         if place.outcome is not None:
             return place.outcome
         scores = place.score(result)

@@ -125,7 +125,7 @@ def fuse_parts(
         "top_k": config.top_k,
     }
 
-    with store.lend(store.folder(data.name, LABEL, key), LABEL, data, config.metric_names()) as place:
+    with store.lend(store.folder(data.name, LABEL, key), LABEL, data, config.metric_names(data.official)) as place:
         if place.outcome is not None:
             return place.outcome
         with job.phase("fuse", len(data.queries), "queries"):

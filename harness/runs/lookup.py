@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.metrics.measure import Levels
+from harness.metrics.names import Measured
 from harness.reports.errors import RecordError
 from harness.reports.records import comparable, records
 from harness.reports.records.labels import label
@@ -78,13 +80,20 @@ def check_depths(found: Sequence[Record], metric: str, allow_shallow: bool) -> l
     fault = comparable.unlike_depths(found, metric)
     if fault and not allow_shallow:
         raise InputError(fault)
-    return [comparable.depth(one, int(metric.rpartition("@")[2])) if fault else None for one in found]
+    return [comparable.depth(one, comparable.looks_to(metric)) if fault else None for one in found]
+
+
+def measured(record: Record) -> Measured:
+    """A record's means, under any of a metric's names."""
+    rules = record.manifest.data.rules
+    return Measured(record.metrics, Levels(rules.binary_level, rules.mrr_level))
 
 
 def values_of(record: Record, metric: str) -> dict[str, float]:
-    """{query id: value} by one metric. Raises RecordError where the record lacks it at a query."""
+    """{query id: value} by one metric, by any of its names. Raises RecordError where the record lacks it at a query."""
+    kept = measured(record).kept_as(metric) or metric
     try:
-        return {query: row[metric] for query, row in record.per_query().items()}
+        return {query: row[kept] for query, row in record.per_query().items()}
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"{record.folder / records.PER_QUERY}: no number for {metric} at every query ({error!r}). "

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.metrics.names import Measured
 from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import expanded
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
+from harness.runs.lookup import measured
 
 if TYPE_CHECKING:
     import pandas
@@ -88,9 +90,9 @@ class Result(Ranking):
         return self.record.manifest
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """The mean of each metric, such as `metrics["NDCG@10"]`."""
-        return dict(self.record.metrics)
+    def metrics(self) -> Measured:
+        """The mean of each metric, under any of its names: `metrics["NDCG@10"]`, `metrics["nDCG@10"]`."""
+        return measured(self.record)
 
     def per_query(self) -> "pandas.DataFrame":
         """Each metric (columns) of each judged query (index `query_id`)."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.datasets.dataset import Dataset, resolve
-from harness.datasets.rules import canonical, our_rules
+from harness.datasets.rules import canonical, official_for, our_rules
 from harness.metrics.names import parse_metrics
 from harness.metrics.ranx import compiling, start_compiling
 from harness.metrics.scoring import Scores
@@ -110,7 +110,6 @@ class _Maker:
     def __init__(self, config: RunConfig, command: Sequence[str], job: HarnessJob, searches: Searches) -> None:
         self.config, self.command, self.job, self.searches = config, list(command), job, searches
         self.store = RecordStore(config.results, config.force, job)
-        self.names = config.metric_names()
 
     def one(self, search: Search) -> Outcome:
         """Find or make the record of one retriever on one dataset."""
@@ -120,7 +119,7 @@ class _Maker:
         for message in dataset.warnings:
             self.job.warn(message)
         folder = self.store.folder(dataset.name, spec.label, self.searches.key(search))
-        with self.store.lend(folder, spec.label, dataset, self.names) as place:
+        with self.store.lend(folder, spec.label, dataset, self.config.metric_names(dataset.official)) as place:
             if place.outcome is not None:
                 return place.outcome
             run = self.searches.run(search)
@@ -143,7 +142,7 @@ class _Maker:
             self.job.warn(message)
         asked = {"first": [first.folder.name, first.manifest.files[records.RUN]], "rerank": reranker.fingerprint()}
         folder = self.store.folder(dataset.name, spec.label, {"schema": records.SCHEMA_VERSION} | asked)
-        with self.store.lend(folder, spec.label, dataset, self.names) as place:
+        with self.store.lend(folder, spec.label, dataset, self.config.metric_names(dataset.official)) as place:
             if place.outcome is not None:
                 return place.outcome
             before = aligned(trec.read(first.folder / records.RUN), [query.query_id for query in dataset.queries])
@@ -162,7 +161,8 @@ class _Maker:
         folder = self.store.folder(name, spec.label, [member.folder.name for member in members])
         with self.store.lock(folder):
             found = self.store.finished(folder)
-            if found is not None and set(self.names) <= set(found.metrics):
+            names = self.config.metric_names(lambda: official_for(canonical(name)))
+            if found is not None and set(names) <= set(found.metrics):
                 return Outcome(found, found=True)
             labels = [member.manifest.data.name.rsplit("/", 1)[-1] for member in members]
             runs = [part.run() for part in parts]

@@ -1,6 +1,7 @@
 """Which records may stand side by side: those of one collection, of runs that reach as deep as the metric looks."""
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -62,11 +63,17 @@ def cut_at(counts: Sequence[int]) -> int | None:
     return None
 
 
-def depth(record: Record, cutoff: int) -> int | None:
+def looks_to(metric: str) -> int | None:
+    """The rank to which a metric looks, by its name; None where it looks at all results, as MAP without a cutoff."""
+    found = re.search(r"@(\d+)$", metric)
+    return int(found[1]) if found else None
+
+
+def depth(record: Record, cutoff: int | None) -> int | None:
     """How many results of a query a record's run has, where `cutoff` looks deeper; None where that is deep enough.
 
-    Of a run of ours this is `top_k`; of one that was given, what `cut_at` says, unless the corpus has no more; of a
-    fusion, that of its deepest part.
+    Without a cutoff nothing is deep enough. Of a run of ours this is `top_k`; of one that was given, what `cut_at`
+    says, unless the corpus has no more; of a fusion, that of its deepest part.
     """
     manifest = record.manifest
     known = [manifest.top_k]
@@ -75,7 +82,7 @@ def depth(record: Record, cutoff: int) -> int | None:
         known += [cut] if cut and cut < manifest.data.counts["documents"] else []
     if parts := [part.cut_at for part in manifest.system.fused]:  # as deep as the deepest of them
         known += [max(cut for cut in parts if cut)] if all(parts) else []
-    return min(known) if min(known) < cutoff else None
+    return min(known) if cutoff is None or min(known) < cutoff else None
 
 
 def _counts(record: Record) -> list[int]:
@@ -86,7 +93,7 @@ def _counts(record: Record) -> list[int]:
 
 def unlike_depths(found: Sequence[Record], metric: str) -> str | None:
     """What is wrong where the metric looks deeper into the run of one record than into that of another."""
-    cutoff = int(metric.rpartition("@")[2])
+    cutoff = looks_to(metric)
     first = depth(found[0], cutoff)
     for record in found[1:]:
         if (other := depth(record, cutoff)) != first:

@@ -8,7 +8,7 @@ import pytest
 from harness.datasets.dataset import resolve
 from harness.datasets.ir_datasets_source import _library, official_measures
 from harness.datasets.rules import RULES, levels_of, rules_for
-from harness.metrics.names import Levels
+from harness.metrics.measure import Levels
 
 LISTED = Path(__file__).with_name("levels.csv")  # id, level of R, P and MAP, level of MRR, official measures
 

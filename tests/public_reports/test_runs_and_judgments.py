@@ -90,7 +90,8 @@ def test_a_query_whose_only_grades_mark_junk(beir, tmp_path, grades):
 
 FUZZ = """
 import numpy as np
-from harness.metrics.names import Levels, parse_metrics
+from harness.metrics.measure import Levels
+from harness.metrics.names import parse_metrics
 from harness.metrics.scoring import score
 from harness.retrievers.types import Run
 

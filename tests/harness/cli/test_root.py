@@ -63,7 +63,7 @@ def test_a_mistake_is_said_before_torch_is_imported(tmp_path):
     mistakes = """
         run -r bm26 -d mini
         run -r bm25 -d nope
-        run -r bm25 -d mini -m NDCG
+        run -r bm25 -d mini -m R
         run -r bm25 -d mini -o nope=1
         run -r dupmae --checkpoint nowhere -d mini
         run -r hf:nowhere -d mini

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from harness.metrics import scoring, trec_eval
-from harness.metrics.names import DEFAULT_METRICS, Levels, parse_metrics
+from harness.metrics.measure import Levels
+from harness.metrics.names import DEFAULT_METRICS, Measured, parse_metrics
 from harness.metrics.scoring import score
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Run
@@ -138,10 +139,74 @@ def test_metric_names_are_read_in_any_case_and_once():
 
 
 @pytest.mark.parametrize(
+    ("ours", "others"),
+    [
+        ("MRR", ["RR", "recip_rank", "mrr", "RR(judged_only=False)"]),
+        ("MRR@10", ["rr@10", "RR @ 10"]),
+        ("MRR(rel=2)@10", ["RR(rel=2)@10", "MRR( rel = 2 )@10"]),
+        ("R@1000", ["recall_1000", "recall.1000", "Recall@1000"]),
+        ("P@5", ["P_5", "precision@5"]),
+        ("MAP", ["AP", "map"]),
+        ("MAP@100", ["AP@100", "map_cut_100"]),
+        ("NDCG@10", ["nDCG@10", "ndcg_cut_10", "ndcg_cut.10", "nDCG(dcg='log2')@10", "nDCG(dcg=log2)@10"]),
+        ("NDCG(dcg='exp-log2')@10", ["nDCG(dcg='exp-log2')@10"]),
+        ("Success@1", ["success_1", "hit_rate@1", "hits@1"]),
+        ("RBP", ["RBP(p=0.8)", "rbp"]),
+        ("RBP(p=0.5,rel=2)", ["RBP(rel=2,p=0.5)", "RBP(rel=2, p=.5)"]),
+        ("Rprec", ["rprec", "RPrecision"]),
+        ("SetR", ["set_recall"]),
+        ("SetF", ["set_F", "SetF(beta=1)"]),
+        ("NumRet(rel=1)", ["num_rel_ret"]),
+    ],
+)
+def test_other_tools_names_mean_the_same(ours, others):
+    assert {str(metric) for metric in parse_metrics([ours, *others])} == {ours}
+
+
+def test_values_are_found_under_any_name():
+    found = Measured({"MRR@10": 0.5, "MRR(rel=1)@10": 0.75, "NDCG@10": 0.25, "NumRet": 3.0}, Levels(2))
+    assert (found["RR@10"], found["MRR(rel=2)@10"], found["MRR(rel=1)@10"], found["ndcg_cut_10"]) == (
+        0.5,
+        0.5,
+        0.75,
+        0.25,
+    )
+    assert list(found) == ["MRR@10", "MRR(rel=1)@10", "NDCG@10", "NumRet"]
+    assert "nDCG@10" in found
+    assert "R@10" not in found
+    assert "no metric" not in found
+    assert dict(found) == {"MRR@10": 0.5, "MRR(rel=1)@10": 0.75, "NDCG@10": 0.25, "NumRet": 3.0}
+    with pytest.raises(KeyError, match=r"R@10; there is MRR@10"):
+        found["R@10"]
+    with pytest.raises(InputError, match="unknown metric"):
+        found["no metric"]
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ndgc@10", r"unknown metric 'ndgc@10'.*Did you mean NDCG@k.*MAP@k, MRR@k, NDCG@k, P@k, R@k"),
-        ("NDCG", r"'NDCG' needs a cutoff: NDCG@k"),
+        (
+            "ndgc@10",
+            r"unknown metric 'ndgc@10'.*Did you mean NDCG@k\? There is: Bpref, ERR@k.*RBP do without it too",
+        ),
+        ("recal_10", r"unknown metric 'recal_10'. Did you mean R@k"),
+        ("P(rel=2)(x)@5", "unknown metric"),
+        ("", "unknown metric"),
+        ("R", r"'R' needs a cutoff: R@k"),
+        ("NDCG@0", r"needs a cutoff"),
+        ("Bpref@10", "'Bpref@10' has no cutoff: write Bpref"),
+        ("ndcg_cut_10@5", r"names its cutoff twice.*write NDCG@k"),
+        ("P_5(rel=2)", "names its cutoff twice, or a setting behind"),
+        ("P(lev=2)@5", r"has no setting 'lev=2'; P takes rel=, judged_only="),
+        ("P(rel)@5", r"has no setting 'rel'; P takes"),
+        ("Judged(rel=2)@5", r"has no setting 'rel=2'; Judged takes none"),
+        ("P(rel=x)@5", r"rel is 'x'; want a whole number from 1 up"),
+        ("P(rel=0)@5", r"rel is '0'; want a whole number from 1 up"),
+        ("P(rel=1,rel=2)@5", "names rel twice"),
+        ("P(judged_only=yes)@5", r"judged_only is 'yes'; want True or False"),
+        ("RBP(p=1)", r"p is '1'; want a number above 0 and below 1"),
+        ("SetF(beta=nan)", r"beta is 'nan'; want a number above 0"),
+        ("nDCG(dcg='log')@5", r"dcg is \"'log'\"; want log2 or exp-log2"),
         ("R@0", "needs a cutoff"),
         ("R@-5", "needs a cutoff"),
         ("R@ten", "needs a cutoff"),
