@@ -19,7 +19,7 @@ from harness.retrievers.places import cache, expanded, prepare
 from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query
 from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
-from harness.runs.external import given, label_of, one_dataset, score_given
+from harness.runs.external import given, judged_by, label_of, one_dataset, score_given
 from harness.runs.fusion import LABEL, fuse_parts, recipe
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
@@ -159,8 +159,10 @@ def retrieve(
 @leaves_no_trace
 def score(
     run: Any,
-    dataset: _Folder = "mini",
+    dataset: _Folder | None = None,
     *,
+    qrels: _Folder | None = None,
+    check_documents: bool = False,
     name: str | None = None,
     metrics: Sequence[str] | None = None,
     top_k: int = 1000,
@@ -173,13 +175,17 @@ def score(
 
     `run` is the path of a TREC file, a Ranking, a `harness.retrievers.types.Run`, a ranx Run, a pandas DataFrame
     (query_id, document_id, score, or the names that PyTerrier and ranx have for them) or {query id: {document id:
-    score}}. `name` is what the record goes by; without it the file's tag.
+    score}}. `name` is what the record goes by; without it the file's tag. It is scored by the judgments of `dataset`
+    (without it `mini`), whose corpus is not read unless `check_documents`; or by those of the file `qrels`.
     """
+    judged = judged_by(
+        None if dataset is None else str(dataset), None if qrels is None else str(qrels), check_documents
+    )
     found = given(run.run if isinstance(run, Ranking) else run)
     label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
     config = _config(
         [label],
-        dataset,
+        judged,
         metrics,
         top_k,
         results,
@@ -187,8 +193,8 @@ def score(
         queries_with_text=queries_with_text,
         force=force,
     )
-    command = ["harness.score", found.file.location, str(dataset), *_words({"name": name, "top_k": top_k})]
-    return Result(score_given(config, found, command).record)
+    command = ["harness.score", found.file.location, judged, *_words({"name": name, "top_k": top_k})]
+    return Result(score_given(config, found, command, check_documents).record)
 
 
 @leaves_no_trace

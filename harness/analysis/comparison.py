@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.metrics.names import parse_metrics
 from harness.reports.records import records
-from harness.reports.records.comparable import looks_to, marked
+from harness.reports.records.comparable import looks_to, marked, without_corpus
 from harness.reports.records.labels import label
 from harness.reports.records.records import Record
 from harness.reports.statistics import paired
@@ -75,6 +75,8 @@ def compare_records(
     warnings = []
     if any(depths):
         warnings.append(f"runs of different depths: {name} counts only what a run that was cut still has")
+    if message := without_corpus(found):
+        warnings.append(message)
     manifest = found[0].manifest
     if manifest.parts:
         warnings.append(

@@ -1,17 +1,15 @@
 """Collections in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`, each plain or gzipped."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.datasets.qrels_file import grade
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.ids import fault
-from harness.retrievers.text_files import text_lines, without_quotes
+from harness.retrievers.text_files import text_lines
 from harness.retrievers.types import Document, Query
-
-_GREATEST_GRADE = 1000  # trec_eval makes a table of a row for each grade
 
 
 def one_of(path: Path) -> Path | None:
@@ -132,10 +130,4 @@ class FolderSource:
             header, first = first and not any(letter.isdigit() for letter in columns[2]), False
             if header:
                 continue
-            columns[2] = without_quotes(columns[2])
-            if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", columns[2]) or abs(int(columns[2])) > _GREATEST_GRADE:
-                raise InputError(
-                    f"{place}: the score {columns[2][:40]!r} is not a whole number between -{_GREATEST_GRADE} and "
-                    f"{_GREATEST_GRADE}."
-                )
-            yield _sound_id(columns[0], place), _sound_id(columns[1], place), int(columns[2])
+            yield _sound_id(columns[0], place), _sound_id(columns[1], place), grade(columns[2], place)

@@ -1,14 +1,16 @@
 """The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from harness.datasets.beir_folder import FolderSource, is_collection
 from harness.datasets.ir_datasets_source import IrDatasetsSource, known_ids
+from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.datasets.rules import (
     ALIASES,
     BEIR_18,
@@ -20,13 +22,13 @@ from harness.datasets.rules import (
     official_for,
     rules_for,
 )
-from harness.datasets.survey import CorpusSurvey, Source, survey
+from harness.datasets.survey import CorpusSurvey, Source, kept_survey, lacking, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import fault
 from harness.retrievers.places import expanded, home
 from harness.retrievers.text_files import without_quotes
-from harness.retrievers.types import Document, Job, Query
+from harness.retrievers.types import Document, Job, Query, Run
 
 MINI = Path(__file__).parents[1] / "data" / "mini"
 Qrels = dict[str, dict[str, int]]
@@ -41,17 +43,31 @@ def names() -> list[str]:
 class Counts(BaseModel):
     """Sizes of a collection, and what of it was tolerated."""
 
-    documents: int
+    documents: int | None  # None, as all of documents, where the corpus was not read
     queries: int  # judged, therefore run
     judgments: int
-    duplicate_documents: int
+    duplicate_documents: int | None
     duplicate_queries: int
     duplicate_judgments: int
-    empty_texts: int
-    documents_without_title: int
+    empty_texts: int | None
+    documents_without_title: int | None
     queries_without_judgments: int
     judged_queries_without_text: int
-    judged_documents_missing: int
+    judged_documents_missing: int | None
+
+
+class _DocumentsOf:
+    """The documents of a run, to ask whether an id is among them."""
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+
+    @cached_property
+    def _ids(self) -> frozenset[bytes]:
+        return frozenset(self._run.doc_ids.tolist()) if self._run is not None else frozenset()
+
+    def __contains__(self, doc_id: object) -> bool:
+        return str(doc_id).encode() in self._ids
 
 
 class Dataset:
@@ -76,37 +92,46 @@ class Dataset:
         self.queries: list[Query] = []
         self.qrels: Qrels = {}
         self.warnings: list[str] = []
-        self._tolerated: dict[str, int] = {}
+        self._tolerated: dict[str, Any] = {}
         self._survey: CorpusSurvey | None = None
+        self._wanted: set[str] = set()  # the judged documents
+        self._job: Job | None = None
 
     def official(self) -> tuple[str, ...]:
         """The metrics that the collection is reported by."""
         return official_for(self.dataset_id)
 
-    def open(self, job: Job) -> None:
+    def open(self, job: Job, run: Run | None = None) -> None:
         """Read queries and judgments and survey the corpus; `warnings` then says what was tolerated.
+
+        To score a `run` the corpus is not read: what is known of it is what an earlier survey found, if anything
+        (`surveyed`). Judgments from a file of their own have no queries either; then all that are judged count.
 
         Raises InputError for whatever makes the collection unusable.
         """
         if self._survey is not None:
             return
-        if self.titles is not None:
+        if self.titles is not None and not isinstance(self.source, TitledSource):
             self.source = TitledSource(self.source, self.titles, job)
-        texts, duplicate_queries = self._unique_queries()
         rows = list(self.source.qrels())
         if not rows:
             raise InputError(
                 f"{self.name}: there are no judgments in {self.source.location}, so nothing can be scored."
             )
         self.qrels, duplicate_judgments = self._unique_qrels(rows)
+        texts, duplicate_queries = self._texts(run)
         judged_queries, judged_documents = self.qrels.keys(), {row[1] for row in rows}
         plain_queries = _unquoted(judged_queries, texts.keys())
         plain = {plain_queries.get(query_id, query_id) for query_id in judged_queries}
         lacking = len(plain - texts.keys())
         self._check_texts(len(plain), lacking, len(texts))
         wanted = judged_documents | {without_quotes(doc_id) for doc_id in judged_documents}
-        found = survey(self.source, self.name, wanted, job)
-        plain_documents = _unquoted(judged_documents, wanted - set(found.missing))
+        self._wanted, self._job = wanted, job
+        found = (
+            kept_survey(self.source, wanted, job) if run is not None else survey(self.source, self.name, wanted, job)
+        )
+        there: Container[str] = wanted - set(found.missing) if found is not None else _DocumentsOf(run)
+        plain_documents = _unquoted(judged_documents, there)
         if plain_queries or plain_documents:
             self.qrels, duplicate_judgments = self._unique_qrels(
                 (plain_queries.get(query_id, query_id), plain_documents.get(doc_id, doc_id), grade)
@@ -121,9 +146,9 @@ class Dataset:
             "duplicate_judgments": duplicate_judgments,
             "queries_without_judgments": len(texts) - len(self.queries),
             "judged_queries_without_text": lacking,
-            "judged_documents_missing": len(
-                {doc_id for grades in self.qrels.values() for doc_id in grades} & set(found.missing)
-            ),
+            "judged_documents_missing": None
+            if found is None
+            else len({doc_id for grades in self.qrels.values() for doc_id in grades} & set(found.missing)),
         }
         self._survey = found
         self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts, self.queries_with_text)]
@@ -132,8 +157,19 @@ class Dataset:
                 f"{self.name}: {len(plain_queries) + len(plain_documents):,} ids of the judgments stand in a csv "
                 f"writer's quotes, such as {[*plain_queries, *plain_documents][0]}; they are read without them"
             )
-        if isinstance(self.source, TitledSource) and (message := self.source.check(self._survey)):
+        if isinstance(self.source, TitledSource) and found is not None and (message := self.source.check(found)):
             self.warnings.append(f"{self.name}: {message}")
+
+    def _texts(self, run: Run | None) -> tuple[dict[str, str], int]:
+        """{query id: text}, and how many stand there once more; of judgments alone the ids, with no text."""
+        if not isinstance(self.source, QrelsSource):
+            return self._unique_queries()
+        if run is None:
+            raise InputError(
+                f"{self.name} holds judgments alone. Name a collection; by judgments a run is scored or compared."
+            )
+        plain = _unquoted(self.qrels, set(run.query_ids))
+        return {plain.get(query_id, query_id): "" for query_id in self.qrels}, 0
 
     def _unique_queries(self) -> tuple[dict[str, str], int]:
         texts: dict[str, str] = {}
@@ -178,6 +214,15 @@ class Dataset:
         return qrels, rows - sum(map(len, qrels.values()))
 
     @property
+    def surveyed(self) -> bool:
+        """Whether anything is known of the corpus."""
+        return self._survey is not None
+
+    def lacking(self, doc_ids: Collection[str]) -> list[str] | None:
+        """Those of `doc_ids` that the corpus has not; None where that is not known without reading it."""
+        return lacking(self.source, self._wanted, self._job, doc_ids) if self._job is not None else None
+
+    @property
     def found(self) -> CorpusSurvey:
         """What the survey found."""
         if self._survey is None:
@@ -191,12 +236,14 @@ class Dataset:
 
     @property
     def content_hash(self) -> str:
-        """Hex SHA-256 of the documents, titles joined."""
-        return self.found.content_hash
+        """Hex SHA-256 of the documents, titles joined; empty where nothing is known of them."""
+        return self.found.content_hash if self.surveyed else ""
 
     @cached_property
     def queries_hash(self) -> str:
-        """Hex SHA-256 of the queries that are run."""
+        """Hex SHA-256 of the queries that are run; empty for judgments alone, which have no texts."""
+        if isinstance(self.source, QrelsSource):
+            return ""
         return _digest(f"{q.query_id}\0{q.text}\0" for q in self.queries)
 
     @cached_property
@@ -209,12 +256,13 @@ class Dataset:
     @property
     def counts(self) -> Counts:
         """Sizes, and what was tolerated."""
+        found = self._survey
         return Counts(
-            documents=self.found.documents,
+            documents=found and found.documents,
             queries=len(self.queries),
-            duplicate_documents=self.found.duplicates,
-            empty_texts=self.found.empty_texts,
-            documents_without_title=self.found.without_title,
+            duplicate_documents=found and found.duplicates,
+            empty_texts=found and found.empty_texts,
+            documents_without_title=found and found.without_title,
             **self._tolerated,
         )
 
@@ -271,8 +319,10 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         name.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
-    if name == "mini":
-        return [Dataset("mini", "mini", FolderSource(MINI), Rules(), titles, queries_with_text)]
+    if name == "mini" or name.startswith(PREFIX):
+        source = FolderSource(MINI) if name == "mini" else QrelsSource(name.removeprefix(PREFIX))
+        shown = name if name == "mini" else Path(source.location).name
+        return [Dataset(shown, name, source, Rules(), titles, queries_with_text)]
     if name.startswith((".", "/", "~")) or not _library_can_be_asked(name):
         folder = _folder(name)
         if folder is not None:

@@ -1,13 +1,12 @@
 """One streaming pass over a collection: is it sound, how large is it, and what are its hashes."""
 
-import contextlib
 import hashlib
 import itertools
 import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -91,6 +90,10 @@ class _SeenIds:
             file.write(part.tobytes())
         self._filled = 0
 
+    def all(self) -> Hashes | None:
+        """The hashes of all ids, each once and in order; None where they are beyond what is held in memory."""
+        return None if self._buckets else np.unique(self._hashes[: self._filled])
+
     def repeated(self) -> set[int]:
         """Hashes of the ids that occur more than once."""
         if not self._buckets:
@@ -118,27 +121,63 @@ def survey(source: Source, name: str, judged: set[str], job: Job) -> CorpusSurve
     `judged` are the ids to look for. Raises InputError for an empty corpus, an id that no run can carry, or one id with
     two different texts.
     """
-    key = json.dumps(
-        [_FORMAT, source.kind, source.stamp(), hashlib.sha256("\n".join(sorted(judged)).encode()).hexdigest()]
-    )
-    kept = job.cache / "surveys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError):  # absent or damaged: the corpus is read again
-        return CorpusSurvey.model_validate_json(kept.read_bytes())
+    kept = _kept(source, judged, job)
+    if (found := _read_again(kept)) is not None:
+        return found
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         writable = os.access(kept.parent, os.W_OK)
     except OSError:
         writable = False
-    found = _read(source, name, judged, job, kept.parent if writable else Path(tempfile.gettempdir()))
+    found, ids = _read(source, name, judged, job, kept.parent if writable else Path(tempfile.gettempdir()))
     if not writable:  # read again the next time
         return found
+    if ids is not None:
+        new = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}.npy")
+        np.save(new, ids)
+        new.replace(kept.with_suffix(".npy"))
     new = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     new.write_text(found.model_dump_json(indent=1))
     new.replace(kept)
     return found
 
 
-def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) -> CorpusSurvey:
+def kept_survey(source: Source, judged: set[str], job: Job) -> CorpusSurvey | None:
+    """What `survey` found before; None where the corpus would have to be read."""
+    return _read_again(_kept(source, judged, job))
+
+
+def lacking(source: Source, judged: set[str], job: Job, doc_ids: Collection[str]) -> list[str] | None:
+    """Those of `doc_ids` that the corpus has not, by what `survey` kept of its ids; None where that kept none.
+
+    It keeps those of corpora of up to a million documents, as hashes of 64 bits.
+    """
+    try:
+        known = np.load(_kept(source, judged, job).with_suffix(".npy"))
+    except (OSError, ValueError):
+        return None
+    wanted = list(doc_ids)
+    hashes = np.fromiter((_id_hash(doc_id) for doc_id in wanted), dtype=np.uint64, count=len(wanted))
+    there = np.isin(hashes, known)
+    return [doc_id for doc_id, found in zip(wanted, there.tolist(), strict=True) if not found]
+
+
+def _kept(source: Source, judged: set[str], job: Job) -> Path:
+    key = json.dumps(
+        [_FORMAT, source.kind, source.stamp(), hashlib.sha256("\n".join(sorted(judged)).encode()).hexdigest()]
+    )
+    return job.cache / "surveys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _read_again(kept: Path) -> CorpusSurvey | None:
+    try:
+        return CorpusSurvey.model_validate_json(kept.read_bytes())
+    except (OSError, ValueError):  # absent or damaged: the corpus is read again
+        return None
+
+
+def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) -> tuple[CorpusSurvey, Hashes | None]:
+    """What one pass finds, and the hashes of the ids, unless they are too many."""
     documents = source.documents()
     first = next(documents, None)  # outside the phase: whatever ir_datasets fetches now shows its own bar
     if first is None:
@@ -159,14 +198,14 @@ def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) 
             content.update(f"{doc.doc_id}\0{doc.title}\0{doc.text}\0".encode(errors="surrogatepass"))
             seen.add(doc.doc_id)
             meter.advance()
-        suspects = seen.repeated()
+        suspects, ids = seen.repeated(), seen.all()
     if source.count_hint not in (None, total):
         raise InputError(
             f"{name}: {source.location} holds {total:,} documents of it, and it has {source.count_hint:,}. What was "
             "unpacked there is damaged: delete the files of this collection and run again."
         )
     repeated, duplicates = _duplicates(source, name, suspects) if suspects else ([], 0)
-    return CorpusSurvey(
+    found = CorpusSurvey(
         documents=total - duplicates,
         content_hash=content.hexdigest(),
         empty_texts=empty,
@@ -175,6 +214,7 @@ def _read(source: Source, name: str, judged: set[str], job: Job, scratch: Path) 
         duplicates=duplicates,
         missing=sorted(missing),
     )
+    return found, ids
 
 
 def _duplicates(source: Source, name: str, suspects: set[int]) -> tuple[list[str], int]:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.qrels_file import PREFIX
 from harness.reports.records import records
 from harness.reports.records.comparable import cut_at
 from harness.reports.records.origin import RunFile
+from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache_or_temporary, expanded
 from harness.retrievers.run_files import exchange, trec
@@ -22,6 +24,7 @@ from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
 
 _LONGEST_NAME = 100
+_MOST_UNKNOWN = 0.1  # of the documents; beyond it the run is of another collection
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ def label_of(name: str | None, found: Given) -> str:
     return label
 
 
-def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outcome:
+def score_given(config: RunConfig, found: Given, command: Sequence[str], check_documents: bool = False) -> Outcome:
     """Find or make the record of a run that was given; `config` names one retriever (a label) and one dataset.
+
+    With `check_documents` the corpus is read, to see whether it has the run's documents.
 
     Raises InputError where the run and the collection do not belong together.
     """
@@ -78,25 +83,46 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str]) -> Outc
     dataset = one_dataset(name, config.titles, config.queries_with_text)
     check_writable(config.results)
     job = HarnessJob(cache_or_temporary(), config.threads)
-    dataset.open(job)
+    dataset.open(job, None if check_documents else found.run)
     for message in dataset.warnings:
         job.warn(message)
-    result = fitted(found, dataset, config.top_k, job)
+    result, unknown = fitted(found, dataset, config.top_k, job, check_documents)
     store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
         "run": [spec.label, digest(result)],
-        "hashes": [dataset.content_hash, dataset.queries_hash, dataset.qrels_hash],
+        "hashes": [dataset.queries_hash, dataset.qrels_hash],  # whatever the corpus is, the scores are these
         "rules": dataset.rules.key,
         "top_k": config.top_k,
     }
-    system = manifest.given_system(spec.label, found.file)
+    system = manifest.given_system(spec.label, found.file.model_copy(update={"unknown_documents": unknown}))
     folder = store.folder(dataset.name, spec.label, key)
     with store.lend(folder, spec.label, dataset, config.metric_names(dataset.official)) as place:
-        if place.outcome is not None:
+        if place.outcome is not None and _says_as_much(place.outcome.record, dataset, unknown):
             return place.outcome
         scores = place.score(result)
         return place.write(result, scores, manifest.of_made(config, command, job, dataset, result, system))
+
+
+def _says_as_much(record: Record, dataset: Dataset, unknown: int | None) -> bool:
+    """Whether a record of the same run says of the corpus what is known of it now."""
+    file = record.manifest.system.file
+    known = not dataset.surveyed or record.manifest.data.corpus_hash == dataset.content_hash
+    return known and (unknown is None or (file is not None and file.unknown_documents == unknown))
+
+
+def judged_by(dataset: str | None, qrels: str | None, check_documents: bool = False) -> str:
+    """The collection by whose judgments a run is scored: `dataset`, or a file of judgments; `mini` where none is named.
+
+    Raises InputError where both are named, or documents are to be checked that judgments do not have.
+    """
+    if qrels is None:
+        return dataset or "mini"
+    if dataset is not None:
+        raise InputError("--qrels and --dataset are both given. Give one: a file of judgments, or a collection.")
+    if check_documents:
+        raise InputError("--check-documents reads a corpus, and --qrels has none. Name the collection with --dataset.")
+    return f"{PREFIX}{qrels}"
 
 
 def one_dataset(name: str, titles: Path | None, queries_with_text: bool = False) -> Dataset:
@@ -109,11 +135,15 @@ def one_dataset(name: str, titles: Path | None, queries_with_text: bool = False)
     return datasets[0]
 
 
-def fitted(found: Given, dataset: Dataset, top_k: int, job: HarnessJob) -> Run:
+def fitted(
+    found: Given, dataset: Dataset, top_k: int, job: HarnessJob, check_documents: bool = False
+) -> tuple[Run, int | None]:
     """The run with the collection's judged queries, `top_k` documents of each at most, and its rules applied.
 
+    The number is of its documents that the corpus lacks; None where that is not known, since its ids are not kept and
+    it is not to be read for them (`check_documents`).
     Queries without judgments are left out, with a warning. Raises InputError for a run that has none of the judged
-    queries, or a document that the corpus lacks.
+    queries, or more than a tenth of whose documents the corpus lacks.
     """
     where, label = found.file.location, dataset.name
     where = "the run in memory" if found.file.sha256 is None else where
@@ -129,7 +159,7 @@ def fitted(found: Given, dataset: Dataset, top_k: int, job: HarnessJob) -> Run:
     if found.reordered:
         job.warn(f"{where}: {found.reordered:,} queries are in another order by rank than by score; scores count")
     run = exchange.aligned(found.run, query_ids)
-    _check_documents(run, dataset, where)
+    unknown = _unknown(run, dataset, where, job, check_documents)
     if dataset.rules.drop_self:
         run = run.without_self(max(top_k, found.file.deepest))
     deepest = found.file.deepest
@@ -138,18 +168,29 @@ def fitted(found: Given, dataset: Dataset, top_k: int, job: HarnessJob) -> Run:
     run = run.first(top_k)
     if run.silent:
         job.warn(f"{label}: {run.silent:,} queries have no results; each scores 0")
-    if deepest < min(top_k, dataset.count):
+    if deepest < (min(top_k, dataset.count) if dataset.surveyed else top_k):
         job.warn(f"{where}: at most {deepest:,} documents of a query; a metric at a deeper rank has no more to count")
-    return run
+    return run, unknown
 
 
-def _check_documents(run: Run, dataset: Dataset, where: str) -> None:
-    lost = set(run.doc_ids.tolist())
-    for doc in dataset.documents():
-        lost.discard(doc.doc_id.encode())
-        if not lost:
-            return
-    raise InputError(
-        f"{len(lost):,} documents of {where} are not in {dataset.name} "
-        f"({', '.join(sorted(doc_id.decode() for doc_id in lost)[:3])}). Is it a run of another collection?"
-    )
+def _unknown(run: Run, dataset: Dataset, where: str, job: HarnessJob, read: bool) -> int | None:
+    """How many documents of the run the corpus lacks; `read` is whether it may be read for that.
+
+    Raises InputError where that is more than a tenth.
+    """
+    if not dataset.surveyed:
+        return None
+    wanted = {doc_id.decode() for doc_id in set(run.doc_ids.tolist())}
+    lost = dataset.lacking(wanted)
+    if lost is None:
+        if not read:
+            return None
+        lost = sorted(wanted.difference(doc.doc_id for doc in dataset.documents()))
+    if not lost:
+        return 0
+    every, shown = len(wanted), ", ".join(sorted(lost)[:3])
+    said = f"{len(lost):,} of the {every:,} documents of {where} are not in {dataset.name} ({shown})"
+    if len(lost) > _MOST_UNKNOWN * every:
+        raise InputError(f"{said}. Is it a run of another collection?")
+    job.warn(f"{said}; they count as not relevant")
+    return len(lost)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.datasets.dataset import Dataset
 from harness.reports.records import records
-from harness.reports.records.comparable import depth, differences
+from harness.reports.records.comparable import depth, differences, knows_corpus, knows_queries
 from harness.reports.records.labels import label
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
@@ -180,7 +180,9 @@ def check_unchanged(record: Record, dataset: Dataset) -> None:
     now = {"corpus": dataset.content_hash, "queries": dataset.queries_hash, "judgments": dataset.qrels_hash}
     data = record.manifest.data
     then = {"corpus": data.corpus_hash, "queries": data.queries_hash, "judgments": data.qrels_hash}
-    if other := [name for name, value in now.items() if then[name] != value]:
+    unknown = set() if knows_corpus(data) and dataset.surveyed else {"corpus"}
+    unknown |= set() if knows_queries(data) and dataset.queries_hash else {"queries"}
+    if other := [name for name, value in now.items() if then[name] != value and name not in unknown]:
         raise InputError(
             f"{record.folder} was made with another {record.manifest.data.name} than {dataset.name} is now: "
             f"{', '.join(other)} differ. "
@@ -208,7 +210,7 @@ def part_of(
         )
         return Part(named, aligned(trec.read(record.folder / records.RUN), query_ids), record)
     content = given(found)
-    run = fitted(content, dataset, top_k, job)
+    run, _ = fitted(content, dataset, top_k, job, check_documents=True)
     file = content.file
     name = file.tag or Path(file.location).name
     named = FusedPart(

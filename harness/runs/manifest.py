@@ -63,7 +63,7 @@ def data(dataset: Dataset, silent: int) -> records.Data:
         dataset_id=dataset.dataset_id,
         source=dataset.source.kind,
         location=dataset.source.location,
-        counts=dataset.counts.model_dump() | {"queries_without_results": silent},
+        counts=dataset.counts.model_dump(exclude_none=True) | {"queries_without_results": silent},
         corpus_hash=dataset.content_hash,
         queries_hash=dataset.queries_hash,
         qrels_hash=dataset.qrels_hash,
@@ -131,7 +131,10 @@ def cost(job: HarnessJob, processes: int, queries: int | None) -> records.Cost:
 def _titles(dataset: Dataset) -> str:
     if dataset.titles is not None:
         return f"joined from {dataset.titles.name}"
-    if dataset.counts.documents_without_title < dataset.counts.documents:
+    counts = dataset.counts
+    if counts.documents is None or counts.documents_without_title is None:
+        return "not looked at"
+    if counts.documents_without_title < counts.documents:
         return "in the corpus"
     return "none, though the paper's systems had them" if dataset.rules.titles_wanted else "none"
 
@@ -203,7 +206,7 @@ def of_made(
         system=system,
         data=data(dataset, run.silent),
         top_k=config.top_k,
-        top_k_searched=min(config.top_k, dataset.count),
+        top_k_searched=min(config.top_k, dataset.count) if dataset.surveyed else config.top_k,
         cost=cost(job, 1, None),
         packages=packages(()),
         git_commit=git_commit(),

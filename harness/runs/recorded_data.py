@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from harness.datasets.dataset import Dataset, Qrels, resolve
+from harness.datasets.qrels_file import PREFIX
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache_or_temporary
@@ -48,7 +49,9 @@ def part_label(name: str) -> str:
 
 
 def asked_name(data: Data) -> str:
-    """What to ask the loader for; of a folder, the name is its own and its split's alone."""
+    """What to ask the loader for; of a folder or a file of judgments, the name alone does not say where it lies."""
+    if data.dataset_id.startswith(PREFIX):
+        return data.dataset_id
     return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name
 
 

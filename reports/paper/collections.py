@@ -64,6 +64,8 @@ def against(wanted: Collection, data: Data, stand_in: bool = False) -> list[str]
         return [f"other corpus ({data.name})"]
     reasons = []
     counts = data.counts
+    if "documents" not in counts:
+        return [f"corpus not looked at ({data.name})"]
     # what was tolerated counts as it was published: identical rows twice, judged queries whose text is missing
     found = {
         "documents": counts["documents"] + counts["duplicate_documents"],

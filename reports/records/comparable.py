@@ -3,7 +3,7 @@
 import gzip
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from harness.reports.records.records import RUN, Data, Record
 
@@ -15,9 +15,9 @@ def differences(a: Data, b: Data) -> list[str]:
     return [
         f"{name} ({one} against {other})"
         for name, one, other in (
-            ("corpus", a.corpus_hash[:10], b.corpus_hash[:10]),
-            ("titles", a.rules.titles, b.rules.titles),
-            ("queries", a.queries_hash[:10], b.queries_hash[:10]),
+            ("corpus", *_if(knows_corpus, a, b, a.corpus_hash[:10], b.corpus_hash[:10])),
+            ("titles", *_if(knows_corpus, a, b, a.rules.titles, b.rules.titles)),
+            ("queries", *_if(knows_queries, a, b, a.queries_hash[:10], b.queries_hash[:10])),
             ("judgments", a.qrels_hash[:10], b.qrels_hash[:10]),
             ("queries_with_text", a.rules.queries_with_text, b.rules.queries_with_text),
             ("drop_self", a.rules.drop_self, b.rules.drop_self),
@@ -26,6 +26,35 @@ def differences(a: Data, b: Data) -> list[str]:
         )
         if one != other
     ]
+
+
+def knows_corpus(data: Data) -> bool:
+    """Whether anything was known of the corpus when the record was made."""
+    return "documents" in data.counts
+
+
+def knows_queries(data: Data) -> bool:
+    """Whether the queries had texts; of judgments alone the ids are known, and the judgments say them."""
+    return data.source != "judgments"
+
+
+def _if(known: Callable[[Data], bool], a: Data, b: Data, one: str, other: str) -> tuple[str, str]:
+    """What two say of something; nothing where one of them does not know it."""
+    return (one, other) if known(a) and known(b) else ("", "")
+
+
+def without_corpus(found: Sequence[Record]) -> str | None:
+    """What is to be said where a record knows no corpus, so that others are told apart by queries and judgments."""
+    lacking = [record for record in found if not knows_corpus(record.manifest.data)]
+    if not lacking:
+        return None
+    names = ", ".join(f"{_called(record)}" for record in lacking[:2]) + (" …" if len(lacking) > 2 else "")
+    by = (
+        "judgments alone"
+        if not all(knows_queries(record.manifest.data) for record in found)
+        else "queries and judgments alone"
+    )
+    return f"nothing is known of the corpus of {names}: that the runs are of one collection is told by {by}"
 
 
 def unlike(found: Sequence[Record]) -> str | None:
@@ -79,7 +108,7 @@ def depth(record: Record, cutoff: int | None) -> int | None:
     known = [manifest.top_k]
     if (file := manifest.system.file) is not None:
         cut = file.cut_at if "cut_at" in file.model_fields_set else cut_at(_counts(record))
-        known += [cut] if cut and cut < manifest.data.counts["documents"] else []
+        known += [cut] if cut and cut < manifest.data.counts.get("documents", cut + 1) else []
     if parts := [part.cut_at for part in manifest.system.fused]:  # as deep as the deepest of them
         known += [max(cut for cut in parts if cut)] if all(parts) else []
     return min(known) if cutoff is None or min(known) < cutoff else None

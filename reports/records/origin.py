@@ -40,3 +40,4 @@ class RunFile(_Origin):
     tag: str  # the last column of its first line
     deepest: int  # most documents of a query
     cut_at: int | None = None  # where most queries have exactly as many; not there in records of before
+    unknown_documents: int | None = None  # that the corpus lacks; None where that was not looked at

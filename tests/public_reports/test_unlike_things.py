@@ -97,7 +97,7 @@ def test_where_a_run_counts_as_cut(counts, cut):
 
 def test_the_corpus_may_have_no_more(where):
     """A run of all documents is whole, however few they are."""
-    whole = harness.score(run_of("whole", 60), where, metrics=["R@100"])
+    whole = harness.score(run_of("whole", 60), where, metrics=["R@100"], check_documents=True)
     assert whole.manifest.system.file.cut_at == 60
     assert comparable.depth(whole.record, 100) is None
     assert comparable.depth(whole.record, 10) is None
