@@ -15,7 +15,7 @@ from harness.reports.records.origin import RunFile
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache_or_temporary, expanded
-from harness.retrievers.run_files import exchange, trec
+from harness.retrievers.run_files import exchange, formats
 from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
 from harness.runs import manifest
@@ -37,7 +37,8 @@ class Given:
 
 
 def given(found: Any) -> Given:
-    """Read a run: the path of a TREC file, or what `harness.retrievers.run_files.exchange.of_any` takes.
+    """Read a run: a file that `harness.retrievers.run_files.formats` knows, or an object in memory, as
+    `harness.retrievers.run_files.exchange.of_any` takes it.
 
     Raises InputError for a malformed file, what is no run, or a run without any result.
     """
@@ -45,17 +46,18 @@ def given(found: Any) -> Given:
         if not str(found) or "\0" in str(found):
             raise InputError(f"the run is {str(found)!r}, which is no path of a file.")
         path = expanded(found)
-        content = trec.read_file(path)
-        run, tag, location, sha = content.run, content.tag, str(path.absolute()), content.sha256
-        reordered = content.reordered
+        content = formats.read_file(path)
+        run, location, reordered = content.run, str(path.absolute()), content.reordered
+        known = {name: getattr(content, name) for name in ("sha256", "tag", "format", "metadata")}
     else:
-        run, tag, location, sha, reordered = exchange.of_any(found), "", "in memory", None, 0
+        run, location, reordered = exchange.of_any(found), "in memory", 0
+        known = {"sha256": None, "tag": "", "format": None}
     counts = np.diff(run.offsets)
     deepest = int(max(counts, default=0))
     if not deepest:
         raise InputError(f"the run {location} holds no results. Was it written whole?")
     cut = cut_at(counts.tolist())
-    return Given(run, RunFile(location=location, sha256=sha, tag=tag, deepest=deepest, cut_at=cut), reordered)
+    return Given(run, RunFile(location=location, deepest=deepest, cut_at=cut, **known), reordered)
 
 
 def label_of(name: str | None, found: Given) -> str:

@@ -1,5 +1,7 @@
 """What a record says of a run that was not simply searched: re-ranked, fused from others, or read from a file."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -37,7 +39,9 @@ class RunFile(_Origin):
 
     location: str
     sha256: str | None  # of the file; None for what was never one
-    tag: str  # the last column of its first line
+    tag: str  # the last column of a TREC file's first line
+    format: str | None = "TREC"  # None for what was never a file
     deepest: int  # most documents of a query
     cut_at: int | None = None  # where most queries have exactly as many; not there in records of before
+    metadata: dict[str, Any] = {}  # its ir_metadata header
     unknown_documents: int | None = None  # that the corpus lacks; None where that was not looked at

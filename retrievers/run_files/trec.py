@@ -1,7 +1,8 @@
 """Runs as TREC files: `query Q0 document rank score tag`, best first."""
 
 import gzip
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO, cast
@@ -10,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.retrievers.errors import InputError
-from harness.retrievers.text_files import Digest, byte_lines
+from harness.retrievers.text_files import byte_lines
 from harness.retrievers.types import Run, Strings
 
+_FEWER = 5  # columns, of six
 _GREATEST = float(np.finfo(np.float32).max)
 
 
@@ -54,7 +56,6 @@ class TrecFile:
     run: Run
     tag: str
     reordered: int
-    sha256: str | None = None  # of the file's bytes, where it was asked for
 
 
 def read(path: Path) -> Run:
@@ -65,16 +66,14 @@ def read(path: Path) -> Run:
     Raises InputError, with file and line, for a malformed line, a score that is no finite number, an id that is not
     UTF-8, or a document that a query holds twice; or where the file cannot be read.
     """
-    return _read(path, with_ranks=False).run
+    return read_lines(path, byte_lines(path), with_ranks=False).run
 
 
-def read_file(path: Path) -> TrecFile:
-    """Read a TREC run and what its other columns say, once, so that it may be a pipe. Raises InputError as `read`."""
-    digest = Digest()
-    return replace(_read(path, with_ranks=True, digest=digest), sha256=digest.hex)
+def read_lines(path: Path, lines: Iterable[tuple[int, bytes]], with_ranks: bool) -> TrecFile:
+    """Read the numbered lines of a TREC run, and what its ranks say. Rank or tag may be left out.
 
-
-def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFile:
+    Raises InputError as `read`.
+    """
     index: dict[str, int] = {}
     rows_query: list[int] = []
     ids: list[bytes] = []
@@ -83,13 +82,17 @@ def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFil
     tag = b""
     skipped = 0
     blank: list[int] = []
-    for number, line in byte_lines(path, digest):
+    six = True
+    shape: Callable[[list[bytes]], list[bytes]] = _without_tag
+    for number, line in lines:
         columns = line.split()  # at ASCII white space, as trec_eval does
         if not columns:
             blank.append(number)
             continue
+        if not ids and len(columns) == _FEWER:  # then all lines are so
+            six, shape = False, _shape(columns)
         try:
-            query, fixed, doc_id, rank, score, tag_here = columns
+            query, fixed, doc_id, rank, score, tag_here = columns if six else shape(columns)
             value = float(score.replace(b"_", b"?"))  # which Python alone allows in numbers
             query_id = query.decode()
             doc_id.decode()
@@ -119,6 +122,25 @@ def _read(path: Path, with_ranks: bool, digest: Digest | None = None) -> TrecFil
         raise InputError(f"{path}{_line_of(rows_query, ids, skipped, blank)}: {error}") from error
     reordered = _reordered(run, queries, documents, ranks) if with_ranks else 0
     return TrecFile(run, tag.decode(errors="replace"), reordered)
+
+
+def _shape(columns: list[bytes]) -> Callable[[list[bytes]], list[bytes]]:
+    """What makes six columns of five, by the first line: the tag is missing where the last one is a number."""
+    try:
+        float(columns[-1])
+    except ValueError:
+        return _without_rank
+    return _without_tag
+
+
+def _without_tag(columns: list[bytes]) -> list[bytes]:
+    query, fixed, doc_id, rank, score = columns
+    return [query, fixed, doc_id, rank, score, b""]
+
+
+def _without_rank(columns: list[bytes]) -> list[bytes]:
+    query, fixed, doc_id, score, tag = columns
+    return [query, fixed, doc_id, b"-", score, tag]
 
 
 def _malformed(path: Path, number: int, line: bytes, error: ValueError) -> InputError:
