@@ -20,6 +20,7 @@ from harness.retrievers.rerank import DEPTH
 from harness.retrievers.types import Query
 from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
 from harness.runs.external import given, judged_by, label_of, one_dataset, score_given
+from harness.runs.from_files import records_of
 from harness.runs.fusion import LABEL, fuse_parts, recipe
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
@@ -229,22 +230,37 @@ def fuse(
 
 @leaves_no_trace
 def compare(
-    baseline: Result | _Folder,
-    *others: Result | _Folder,
+    baseline: Any,
+    *others: Any,
     metric: str = "NDCG@10",
+    dataset: _Folder | None = None,
+    qrels: _Folder | None = None,
     permutations: int = 100_000,
     seed: int = 42,
     allow_shallow: bool = False,
 ) -> Compared:
-    """`harness compare`: other records against a baseline, query by query, in one metric.
+    """`harness compare`: other runs against a baseline, query by query, in one metric.
 
+    A run is a Result, a record's folder, or what `score` takes; the latter is scored by the judgments of `dataset` or
+    of the file `qrels`, or of the first record where neither is named, and leaves no record.
     `significance.systems` has of each other system the mean difference, its interval, p by paired t-test and by
     randomisation, both corrected for several systems, and the queries won, tied and lost. Raises InputError where
     the records are of different collections or rules, one lacks the metric, or one's run was cut before the metric's
     rank and another's was not (`allow_shallow` marks it instead).
     """
-    every = [one if isinstance(one, Result) else read(one) for one in (baseline, *others)]
-    return compare_records([one.record for one in every], metric, permutations, seed, allow_shallow=allow_shallow)
+    every = [
+        one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else _folder_or_file(one)
+        for one in (baseline, *others)
+    ]
+    by = (None if named is None else str(named) for named in (dataset, qrels))
+    with records_of(every, Path("results"), [metric], *by) as found:
+        return compare_records(found, metric, permutations, seed, allow_shallow=allow_shallow)
+
+
+def _folder_or_file(found: Any) -> Any:
+    """A record for its folder, read; else as it is. Raises RecordError for a path of neither a folder nor a file."""
+    is_path = isinstance(found, str | Path)
+    return read(found).record if is_path and not expanded(found).is_file() else found
 
 
 def read(folder: _Folder) -> Result:

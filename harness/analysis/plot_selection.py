@@ -1,6 +1,7 @@
 """Which records a picture is drawn from, and what they are called in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from harness.reports.records import records
 from harness.reports.records.labels import label, options
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
-from harness.runs.lookup import check_names, find
+from harness.runs.from_files import records_of
+from harness.runs.lookup import check_names, find, is_run_file
 from harness.runtime import log
 
 
@@ -20,8 +22,34 @@ class Named:
     record: Record
 
 
-def choose(
+@contextmanager
+def chosen(
     words: Sequence[str] | None,
+    results: Path,
+    datasets: Sequence[str] | None,
+    retrievers: Sequence[str] | None,
+    labels: Sequence[str] | None,
+    metrics: Sequence[str],
+    qrels: str | None,
+) -> Iterator[list[Named]]:
+    """As `choose`; run files among the words are scored by `metrics` and the one collection of `datasets`, or `qrels`.
+
+    Raises InputError for several collections of run files, or judgments where there is no such file.
+    """
+    if not any(is_run_file(word) for word in words or ()):
+        if qrels is not None:
+            raise InputError("--qrels is for run files, and every run here is a record. Leave it out.")
+        yield choose(words, results, datasets, retrievers, labels)
+        return
+    if len(datasets or ()) > 1:
+        raise InputError(f"run files are of one collection, and --dataset names {len(datasets or ())}. Name one.")
+    named = datasets[0] if datasets else None
+    with records_of(words or (), results, metrics, named, qrels) as found:
+        yield choose(found, results, None, retrievers, labels)
+
+
+def choose(
+    words: Sequence[str | Record] | None,
     results: Path,
     datasets: Sequence[str] | None,
     retrievers: Sequence[str] | None,
@@ -61,12 +89,16 @@ def choose(
     return _newest(labelled(chosen, labels), bool(words))
 
 
-def _named(words: Sequence[str], results: Path) -> list[Record]:
+def _named(words: Sequence[str | Record], results: Path) -> list[Record]:
     found: dict[Path, Record] = {}
     for word in words:
-        if Path(word).is_dir() and any(Path(word).glob(f"[!.]*/[!.]*/[!.]*/{records.MANIFEST}")):
+        if (
+            not isinstance(word, Record)
+            and Path(word).is_dir()
+            and any(Path(word).glob(f"[!.]*/[!.]*/[!.]*/{records.MANIFEST}"))
+        ):
             raise InputError(f"{word} is no record but holds records: --results {word} draws them all.")
-        record = find(word, results)
+        record = word if isinstance(word, Record) else find(word, results)
         if record.folder.resolve() in found:
             raise InputError(f"{record.folder} is given twice. Name each record once.")
         found[record.folder.resolve()] = record

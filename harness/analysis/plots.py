@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.analysis.plot_selection import Named, labelled
+from harness.metrics.names import parse_metric
 from harness.reports.errors import RecordError
 from harness.reports.plots import scores as score_plots
 from harness.reports.plots import style
 from harness.reports.records import records
 from harness.reports.records.comparable import marked
+from harness.reports.records.records import Record
 from harness.reports.tables.beside_paper import mean_interval, printed
 from harness.retrievers.errors import InputError
-from harness.runs.lookup import check_collections, check_depths, check_names, find, measured, values_of
+from harness.runs.lookup import check_collections, check_depths, check_names, measured, values_of
 
 
 def differences(
-    first: str,
-    second: str,
-    results: Path,
+    pair: Sequence[Record],
     metric: str,
     labels: Sequence[str] | None,
     output: Path,
     allow_shallow: bool = False,
 ) -> None:
-    """Draw the differences of two records, each named as `harness.runs.lookup.find` has it.
+    """Draw the differences of two records.
 
     Raises InputError where they are one record, not of one collection and its rules, or one's run is too shallow for
     the metric; RecordError where one lacks it.
@@ -32,9 +32,8 @@ def differences(
     from harness.reports.plots import differences as difference_plot
 
     style.check_output(output)
-    pair = [find(word, results) for word in (first, second)]
     if pair[0].folder.resolve() == pair[1].folder.resolve():
-        raise InputError(f"{second} is given twice. Name two records.")
+        raise InputError(f"{pair[1].folder} is given twice. Name two records.")
     check_collections(pair)
     named = labelled(pair, labels)
     if named[0].label == named[1].label:
@@ -49,7 +48,7 @@ def differences(
     names = named[0].label, named[1].label
     with style.styled():
         title = f"{pair[0].manifest.data.name}: {style.short(names[1], 80)} minus {style.short(names[0], 80)}"
-        style.save(difference_plot.differences(a, b, names, metric, title), output)
+        style.save(difference_plot.differences(a, b, names, str(parse_metric(metric)), title), output)
 
 
 def _with(chosen: Sequence[Named], metric: str) -> Sequence[Named]:
@@ -72,6 +71,11 @@ def _deep(chosen: Sequence[Named], metric: str, allow_shallow: bool) -> list[Nam
         for n, depth in zip(here, depths, strict=True):
             found[n] = Named(marked(chosen[n].label, depth), chosen[n].record)
     return found
+
+
+def recalls(cutoffs: str | None) -> list[str]:
+    """The metrics that a picture of recall is drawn from."""
+    return [f"R@{k}" for k in (_cutoffs(cutoffs) if cutoffs is not None else (10, 50, 100, 1000))]
 
 
 def recall(chosen: Sequence[Named], cutoffs: str | None, output: Path, allow_shallow: bool = False) -> None:
@@ -155,7 +159,7 @@ def bars(chosen: Sequence[Named], metric: str, output: Path, allow_shallow: bool
     style.check_output(output)
     points = _points(chosen, metric, allow_shallow)
     with style.styled():
-        style.save(score_plots.bars(points, metric), output)
+        style.save(score_plots.bars(points, str(parse_metric(metric))), output)
 
 
 def cost(chosen: Sequence[Named], metric: str, output: Path, allow_shallow: bool = False) -> None:
@@ -163,7 +167,7 @@ def cost(chosen: Sequence[Named], metric: str, output: Path, allow_shallow: bool
     style.check_output(output)
     points = _points(chosen, metric, allow_shallow)
     with style.styled():
-        style.save(score_plots.cost(points, metric), output)
+        style.save(score_plots.cost(points, str(parse_metric(metric))), output)
 
 
 def _points(chosen: Sequence[Named], metric: str, allow_shallow: bool) -> list[score_plots.Point]:
@@ -174,11 +178,12 @@ def _points(chosen: Sequence[Named], metric: str, allow_shallow: bool) -> list[s
 def _point(one: Named, metric: str) -> score_plots.Point:
     manifest = one.record.manifest
     hardware = manifest.cost.hardware
+    metric = measured(one.record).kept_as(metric) or metric
     low, high = mean_interval(one.record, metric)
     return score_plots.Point(
         system=one.label,
         dataset=manifest.data.name,
-        value=measured(one.record)[metric],
+        value=one.record.metrics[metric],
         low=low,
         high=high,
         published=printed(one.record, metric),

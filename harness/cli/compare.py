@@ -13,8 +13,15 @@ def compare_command(
         list[str] | None,
         typer.Argument(
             metavar="RUN_A RUN_B [...]",
-            help="Records, the baseline first: a folder, or a hash or dataset/retriever under --results.",
+            help="Records or run files, the baseline first; a record is a folder, or a hash or dataset/retriever under "
+            "--results.",
         ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="The collection of run files. [the first record's]")
+    ] = None,
+    qrels: Annotated[
+        str | None, typer.Option("--qrels", help="Or a file of judgments alone, in TREC's format or BEIR's.")
     ] = None,
     metric: Annotated[str, typer.Option("--metric", "-m", help="The metric, such as NDCG@10.")] = "NDCG@10",
     correction: Annotated[
@@ -26,6 +33,13 @@ def compare_command(
     ] = 100_000,
     changes: Annotated[int, typer.Option("--changes", min=0, help="Queries to show that changed most.")] = 5,
     output: Annotated[str, typer.Option("--format", "-f", help="md, csv (without the queries) or json.")] = "md",
+    fail_if_worse: Annotated[
+        bool,
+        typer.Option(
+            "--fail-if-worse", help="Exit 1 where a run is below the baseline and max-T's p is below --alpha."
+        ),
+    ] = False,
+    alpha: Annotated[float, typer.Option("--alpha", min=0, max=1, help="For --fail-if-worse.")] = 0.05,
     allow_shallow: AllowShallow = False,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
     as_json: Json = False,
@@ -34,7 +48,7 @@ def compare_command(
     from harness.analysis.comparison import compare_records
     from harness.reports import comparison_table as tables
     from harness.retrievers.errors import InputError, unknown
-    from harness.runs.lookup import find
+    from harness.runs.from_files import place_of, records_of
     from harness.runtime import log
 
     output = "json" if as_json else output
@@ -47,13 +61,12 @@ def compare_command(
             "a comparison needs a baseline and another run: harness compare RUN_A RUN_B [...]. "
             f"`harness list runs --results {results}` shows what there is."
         )
-    found = compare_records(
-        [find(word, results) for word in runs or []], metric, permutations, seed, changes, allow_shallow
-    )
+    with records_of(runs or [], results, [metric], dataset, qrels) as given:
+        found = compare_records(given, metric, permutations, seed, changes, allow_shallow)
     for warning in found.warnings:
         log.logger.warning(warning)
     tested = found.significance
-    folders = {name: str(record.folder) for name, record in found.records.items()}
+    folders = {name: place_of(record) for name, record in found.records.items()}
     if output == "md":
         text = tables.as_markdown(tested, found.metric, correction, found.judged, found.changes, found.texts)
     elif output == "csv":
@@ -70,3 +83,9 @@ def compare_command(
         f"flips: {how}; d_z is Cohen's, the interval Student's; detectable: the least difference that so many queries "
         "would show at 80 % power"
     )
+    if fail_if_worse and (worse := [s for s in tested.systems if s.difference < 0 and s.p_max_t < alpha]):
+        log.logger.error(
+            f"below {tested.baseline} in {found.metric}: "
+            + "; ".join(f"{s.name} by {-s.difference:.4f} (max-T p {s.p_max_t:.2g})" for s in worse)
+        )
+        raise typer.Exit(1)

@@ -12,13 +12,17 @@ plot_app = typer.Typer(
 )
 Output = Annotated[Path, typer.Option("--output", "-O", help="The picture: FILE.png or FILE.svg.")]
 Metric = Annotated[str, typer.Option("--metric", "-m", help="The metric to draw.")]
-_WHICH = "a folder, or a hash or dataset/retriever under --results"
+_WHICH = "a folder, or a hash or dataset/retriever under --results; or a run file"
 Folders = Annotated[
     list[str] | None,
-    typer.Argument(help=f"Records: {_WHICH}; all that are there if none is named.", metavar="[RECORD]..."),
+    typer.Argument(help=f"Records: {_WHICH}; all records if none is named.", metavar="[RECORD]..."),
 ]
 Results = Annotated[Path, typer.Option("--results", help="Where records are kept.")]
-Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only of this collection; repeatable.")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", "-d", help="Only of this collection; repeatable. Of run files: what they are runs of."),
+]
+Qrels = Annotated[str | None, typer.Option("--qrels", help="Of run files: a file of judgments alone.")]
 Retrievers = Annotated[list[str] | None, typer.Option("--retriever", "-r", help="Only of this retriever; repeatable.")]
 Labels = Annotated[
     list[str] | None,
@@ -38,14 +42,15 @@ def bars_command(
     retriever: Retrievers = None,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    qrels: Qrels = None,
     allow_shallow: AllowShallow = False,
 ) -> None:
     """Scores by collection with 95 % intervals, beside what is published."""
     from harness.analysis import plots
-    from harness.analysis.plot_selection import choose
+    from harness.analysis.plot_selection import chosen
 
-    chosen = choose(folders, results, dataset, retriever, label)
-    plots.bars(chosen, metric, output, allow_shallow)
+    with chosen(folders, results, dataset, retriever, label, [metric], qrels) as named:
+        plots.bars(named, metric, output, allow_shallow)
     _wrote(output)
 
 
@@ -58,14 +63,15 @@ def cost_command(
     retriever: Retrievers = None,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    qrels: Qrels = None,
     allow_shallow: AllowShallow = False,
 ) -> None:
     """Scores against bytes per document, in both countings, and against queries per second."""
     from harness.analysis import plots
-    from harness.analysis.plot_selection import choose
+    from harness.analysis.plot_selection import chosen
 
-    chosen = choose(folders, results, dataset, retriever, label)
-    plots.cost(chosen, metric, output, allow_shallow)
+    with chosen(folders, results, dataset, retriever, label, [metric], qrels) as named:
+        plots.cost(named, metric, output, allow_shallow)
     _wrote(output)
 
 
@@ -77,12 +83,16 @@ def differences_command(
     results: Results = _RESULTS,
     metric: Metric = "NDCG@10",
     label: Labels = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The collection of run files.")] = None,
+    qrels: Qrels = None,
     allow_shallow: AllowShallow = False,
 ) -> None:
     """The difference B - A of each query, sorted, with wins, ties and losses."""
     from harness.analysis import plots
+    from harness.runs.from_files import records_of
 
-    plots.differences(first, second, results, metric, label, output, allow_shallow)
+    with records_of([first, second], results, [metric], dataset, qrels) as pair:
+        plots.differences(pair, metric, label, output, allow_shallow)
     _wrote(output)
 
 
@@ -98,14 +108,15 @@ def recall_command(
         typer.Option("--cutoffs", help="Such as 1,10,100: score the runs at these. [the R@k of the records]"),
     ] = None,
     label: Labels = None,
+    qrels: Qrels = None,
     allow_shallow: AllowShallow = False,
 ) -> None:
     """Recall by cutoff, from the records' R@k, or from their runs and the collections' judgments."""
     from harness.analysis import plots
-    from harness.analysis.plot_selection import choose
+    from harness.analysis.plot_selection import chosen
 
-    chosen = choose(folders, results, dataset, retriever, label)
-    plots.recall(chosen, cutoffs, output, allow_shallow)
+    with chosen(folders, results, dataset, retriever, label, plots.recalls(cutoffs), qrels) as named:
+        plots.recall(named, cutoffs, output, allow_shallow)
     _wrote(output)
 
 

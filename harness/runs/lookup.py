@@ -106,6 +106,11 @@ def _can_be_read(path: Path) -> bool:
     return path.is_file() or path.is_fifo() or path.is_char_device()
 
 
+def is_run_file(word: str | Path) -> bool:
+    """Whether a word names a file, or a pipe, rather than a record."""
+    return _can_be_read(expanded(word))
+
+
 def record_of(found: Any, results: Path) -> Record | None:
     """The record that a word names, as in `harness.runs.lookup.find`; None for a file, or an object in memory.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness.datasets.dataset import Dataset, Qrels, resolve
-from harness.datasets.qrels_file import PREFIX
+from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache_or_temporary
@@ -29,7 +29,10 @@ def topics(manifest: Manifest) -> Topics:
     data = manifest.data
     datasets = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text)
     for dataset in datasets:
-        _read(dataset)
+        if isinstance(dataset.source, QrelsSource):
+            dataset.qrels = read_judgments(dataset.source)
+        else:
+            _read(dataset)
     if _hashes(datasets) != (data.queries_hash, data.qrels_hash):
         raise InputError(f"{data.name}: its queries or judgments are no longer those that the record was made with.")
     if not manifest.parts:
@@ -40,6 +43,14 @@ def topics(manifest: Manifest) -> Topics:
         label = part_label(dataset.name)
         found.texts.update({f"{label}:{query.query_id}": query.text for query in dataset.queries})
         found.qrels.update({f"{label}:{query_id}": grades for query_id, grades in dataset.qrels.items()})
+    return found
+
+
+def read_judgments(source: QrelsSource) -> Qrels:
+    """A file's judgments, with ids as they stand there."""
+    found: Qrels = {}
+    for query_id, doc_id, grade in source.qrels():
+        found.setdefault(query_id, {})[doc_id] = grade
     return found
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Data, Record
 
 _FEWEST = 10  # queries with results, before their number says that a run was cut
@@ -48,7 +49,7 @@ def without_corpus(found: Sequence[Record]) -> str | None:
     lacking = [record for record in found if not knows_corpus(record.manifest.data)]
     if not lacking:
         return None
-    names = ", ".join(f"{_called(record)}" for record in lacking[:2]) + (" …" if len(lacking) > 2 else "")
+    names = ", ".join(label(record.manifest) for record in lacking[:2]) + (" …" if len(lacking) > 2 else "")
     by = (
         "judgments alone"
         if not all(knows_queries(record.manifest.data) for record in found)

@@ -136,7 +136,7 @@ def test_recall_of_a_real_run_at_any_cutoff(beir, cli, seen, tmp_path):
             "results is no record but holds records: --results results draws them all",
         ),
         (("cost", "s/bm25", "results/s/bm25/1", "-O", "a.png"), "results/s/bm25/1 is given twice"),
-        (("differences", "s/bm25", "s/bm25", "-O", "a.png"), "s/bm25 is given twice. Name two records."),
+        (("differences", "s/bm25", "s/bm25", "-O", "a.png"), "results/s/bm25/1 is given twice. Name two records."),
         (("cost", "-O", "a.png"), "no record says how many bytes"),
         (("recall", "--cutoffs", "0", "-O", "a.png"), "want ranks from 1 up"),
         (("recall", "--cutoffs", "9999", "-O", "a.png"), "has 1,000 results"),
