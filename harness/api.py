@@ -205,6 +205,7 @@ def fuse(
     k: int | None = None,
     weights: Sequence[float] | None = None,
     norm: str | None = None,
+    absent: str | None = None,
     dataset: _Folder | None = None,
     metrics: Sequence[str] | None = None,
     top_k: int = 1000,
@@ -218,7 +219,7 @@ def fuse(
     collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see
     `harness.retrievers.run_files.fusion`.
     """
-    how = recipe(method, k, weights, norm)
+    how = recipe(method, k, weights, norm, absent)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
     config = _config(
         [LABEL], dataset or "mini", metrics, top_k, results, queries_with_text=queries_with_text, force=force

@@ -20,7 +20,12 @@ def fuse_command(
         str | None, typer.Option("--weights", "-w", help="weighted: one for each run, such as 0.6,0.4. [all 1]")
     ] = None,
     norm: Annotated[
-        str | None, typer.Option("--norm", help="weighted: min-max of each query's scores, or none. [min-max]")
+        str | None,
+        typer.Option("--norm", help="weighted: min-max, z-score, sum, rank or none. [min-max]"),
+    ] = None,
+    absent: Annotated[
+        str | None,
+        typer.Option("--absent", help="weighted: what a document gets that a run lacks: zero or least. [by the norm]"),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection, where no record says it.")
@@ -37,7 +42,7 @@ def fuse_command(
     from harness.runs.config import build
     from harness.runs.fusion import LABEL, fuse_parts, numbers, recipe
 
-    how = recipe(method, k, None if weights is None else numbers(weights), norm)
+    how = recipe(method, k, None if weights is None else numbers(weights), norm, absent)
     values: dict[str, Any] = {
         "retrievers": [LABEL],
         "datasets": [dataset or "mini"],  # replaced by what the records say

@@ -38,13 +38,15 @@ class Recipe(BaseModel):
     k: int = Field(fusion.RRF_K, ge=0)
     weights: tuple[float, ...] | None = None
     norm: fusion.Norm = "min-max"
+    absent: fusion.Absent | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Those that the method has."""
         if self.method == "rrf":
             return {"method": self.method, "k": self.k}
-        return {"method": self.method, "weights": self.weights, "norm": self.norm}
+        absent = self.absent or fusion.usual_absent(self.norm)
+        return {"method": self.method, "weights": self.weights, "norm": self.norm, "absent": absent}
 
     @property
     def variant(self) -> str:
@@ -52,23 +54,38 @@ class Recipe(BaseModel):
         if self.method == "rrf":
             return f"rrf k = {self.k}"
         weights = ", ".join(f"{weight:g}" for weight in self.weights or ())
-        return f"weighted {weights}" + ", no norm" * (self.norm == "none")
+        norm = {"min-max": "", "none": ", no norm"}.get(self.norm, f", {self.norm}")
+        other = self.absent and self.absent != fusion.usual_absent(self.norm)
+        return f"weighted {weights}{norm}" + (f", absent {self.absent}" if other else "")
 
 
-def recipe(method: str, k: int | None, weights: Sequence[float] | None, norm: str | None) -> Recipe:
+def recipe(
+    method: str,
+    k: int | None,
+    weights: Sequence[float] | None,
+    norm: str | None,
+    absent: str | None = None,
+) -> Recipe:
     """A checked recipe. Raises InputError for an unknown name, or an option that the method does not have."""
     if method not in ("rrf", "weighted"):
         raise unknown("method", method, ["rrf", "weighted"])
-    if norm not in (None, "min-max", "none"):
-        raise unknown("norm", str(norm), ["min-max", "none"])
-    foreign = {"--weights": weights, "--norm": norm} if method == "rrf" else {"--rrf-k": k}
+    if norm not in (None, *fusion.NORMS):
+        raise unknown("norm", str(norm), fusion.NORMS)
+    if absent not in (None, *fusion.ABSENT):
+        raise unknown("absent", str(absent), fusion.ABSENT)
+    foreign = {"--weights": weights, "--norm": norm, "--absent": absent} if method == "rrf" else {"--rrf-k": k}
     if given_ := [name for name, value in foreign.items() if value is not None]:
         raise InputError(f"{', '.join(given_)}: the method {method} has no such option.")
     if k is not None:
         fusion.check_k(k)
     if isinstance(weights, str):
         raise InputError(f"weights is {weights!r}; want a list of numbers, one for each run.")
-    chosen: dict[str, Any] = {"k": k, "norm": norm, "weights": None if weights is None else tuple(weights)}
+    chosen: dict[str, Any] = {
+        "k": k,
+        "norm": norm,
+        "absent": absent,
+        "weights": None if weights is None else tuple(weights),
+    }
     try:
         return Recipe(method=method, **{name: value for name, value in chosen.items() if value is not None})
     except ValidationError as error:
@@ -118,7 +135,7 @@ def fuse_parts(
     store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
-        "fusion": how.options,
+        "fusion": how.options | {"formula": fusion.FORMULA},
         "runs": [fusion.digest(part.run) for part in parts],
         "hashes": [data.content_hash, data.queries_hash, data.qrels_hash],
         "rules": data.rules.key,
@@ -129,8 +146,9 @@ def fuse_parts(
         if place.outcome is not None:
             return place.outcome
         with job.phase("fuse", len(data.queries), "queries"):
+            runs = [part.run for part in parts]
             run = fusion.fuse(
-                [part.run for part in parts], how.method, k=how.k, weights=weights, norm=how.norm, top_k=config.top_k
+                runs, how.method, k=how.k, weights=weights, norm=how.norm, absent=how.absent, top_k=config.top_k
             )
         scores = place.score(run)
         named = [part.named for part in parts]

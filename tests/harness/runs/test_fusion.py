@@ -38,7 +38,8 @@ def weighted(runs, weights, norm=True):
             docs, values = run.rows(number)
             values = values.astype(float)
             if norm and len(values):
-                values = (values - values.min()) / max(values.max() - values.min(), 1e-9)
+                spread = values.max() - values.min()
+                values = (values - values.min()) / spread if spread > 1e-9 else np.ones(len(values))
             scores = found.setdefault(query_id, {})
             for doc, value in zip(docs.tolist(), values.tolist(), strict=True):
                 scores[doc.decode()] = scores.get(doc.decode(), 0.0) + weight * value
@@ -79,13 +80,60 @@ def test_rrf_by_hand():
 
 
 def test_weighted_by_hand():
-    """A's scores become 1, 0, 0 and B's 1, 0; a single result becomes 0."""
+    """A's scores become 1, 0, 0 and B's 1, 0; a single result becomes 1."""
     found = exchange.to_dict(fusion.fuse([A, B], "weighted", weights=[0.5, 2]))
     assert found["q1"] == pytest.approx({"d2": 2.0, "d1": 0.5, "d4": 0.0, "d3": 0.0})
     assert list(found["q1"]) == ["d2", "d1", "d4", "d3"]
-    assert found["q2"] == {"d1": 0.0}
+    assert found["q2"] == {"d1": 0.5}
     plain = exchange.to_dict(fusion.fuse([A, B], "weighted", weights=[1, 10], norm="none"))
     assert plain["q1"] == pytest.approx({"d2": 6.0, "d1": 3.0, "d3": 2.0, "d4": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("norm", "absent", "expected"),
+    [
+        # of A d1 3, d2 2, d3 2 and of B d2 0.4, d4 0.1, weights 1 and 10; what is absent is 0 but under z-score
+        ("min-max", None, {"d1": 1, "d2": 0 + 10, "d3": 0, "d4": 0}),
+        ("min-max", "least", {"d1": 1, "d2": 10, "d3": 0, "d4": 0}),
+        ("rank", None, {"d1": 1, "d3": 2 / 3, "d2": 1 / 3 + 10, "d4": 5}),
+        ("rank", "least", {"d1": 1 + 5, "d3": 2 / 3 + 5, "d2": 1 / 3 + 10, "d4": 1 / 3 + 5}),
+        ("sum", None, {"d1": 1, "d2": 10, "d3": 0, "d4": 0}),
+        ("none", None, {"d1": 3, "d2": 2 + 4, "d3": 2, "d4": 1}),
+        ("none", "least", {"d1": 3 + 1, "d2": 2 + 4, "d3": 2 + 1, "d4": 2 + 1}),
+        # A's mean is 7/3, its deviation √2/3: √2, -1/√2, -1/√2; B's are 1 and -1
+        ("z-score", "zero", {"d1": 2**0.5, "d2": -(0.5**0.5) + 10, "d3": -(0.5**0.5), "d4": -10}),
+        ("z-score", None, {"d1": 2**0.5 - 10, "d2": -(0.5**0.5) + 10, "d3": -(0.5**0.5) - 10, "d4": -(0.5**0.5) - 10}),
+    ],
+)
+def test_norms_by_hand(norm, absent, expected):
+    """A's tie d3 > d2 makes d3 second by rank."""
+    found = exchange.to_dict(fusion.fuse([A, B], "weighted", weights=[1, 10], norm=norm, absent=absent))
+    assert found["q1"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["min-max", "z-score", "sum", "rank"])
+@pytest.mark.parametrize("scores", [{"x": 7.0}, {"x": 7.0, "y": 7.0}])
+def test_one_result_alone_counts_more_than_none(norm, scores):
+    """A run that found one document, or gives all one score: under min-max each was 0, as what it did not find."""
+    alone, other = Run.of({"q": scores}), Run.of({"q": {"z": 2.0, "a": 1.0, "x": 0.5}})
+    found = exchange.to_dict(fusion.fuse([alone, other], "weighted", weights=[1, 0.001], norm=norm, absent="zero"))
+    if norm != "z-score":  # whose 0 is the mean
+        assert min(found["q"][doc] for doc in scores) > max(found["q"][doc] for doc in ("z", "a"))
+    assert all(np.isfinite(value) for value in found["q"].values())
+    wanted = {"min-max": 1, "sum": 1 / len(scores), "rank": 1, "z-score": 0}[norm]
+    assert max(found["q"][doc] for doc in scores) == pytest.approx(wanted, abs=0.01)
+
+
+def test_a_run_without_results_of_a_query_adds_nothing():
+    empty = Run.of({"q": {}, "r": {"a": 1.0}})
+    full = Run.of({"q": {"a": 3.0, "b": 2.0}, "r": {"b": 5.0, "c": 1.0}})
+    for norm in fusion.NORMS:
+        for absent in fusion.ABSENT:
+            one = fusion.fuse([full, empty], "weighted", norm=norm, absent=absent)
+            two = fusion.fuse([empty, full], "weighted", norm=norm, absent=absent)
+            alone = exchange.to_dict(fusion.fuse([full, full], "weighted", weights=[1, 0], norm=norm, absent=absent))
+            assert exchange.to_dict(one)["q"] == pytest.approx(alone["q"])
+            assert exchange.to_dict(one) == exchange.to_dict(two)
 
 
 def test_the_sums_are_those_of_the_formulas(monkeypatch):
@@ -107,7 +155,7 @@ import ranx
 
 ranks, scores = ([ranx.Run(run) for run in given] for given in json.load(sys.stdin))
 fused = [ranx.fuse(ranks, norm=None, method="rrf", params={"k": k}) for k in (60, 0)]
-for norm in (None, "min-max"):
+for norm in (None, "min-max", "zmuv", "sum", "rank"):
     fused.append(ranx.fuse(scores, norm=norm, method="wsum", params={"weights": [0.1, 0.7, 3.3]}))
 json.dump([{query: dict(rows) for query, rows in one.run.items()} for one in fused], sys.stdout)
 """
@@ -118,7 +166,7 @@ def test_ranx_gives_the_same_to_the_last_bit():
     """In a process without numba's compiler, where the same functions of ranx run as Python at once."""
     draw = np.random.default_rng(1)
     names = [f"d{n}" * (1 + n % 3) for n in range(60)]
-    wanted = [{f"q{q}": draw.permutation(names)[:n].tolist() for q, n in enumerate(draw.integers(1, 40, 300))}
+    wanted = [{f"q{q}": draw.permutation(names)[:n].tolist() for q, n in enumerate(draw.integers(2, 40, 300))}
               for _ in range(3)]  # fmt: skip
     runs = [Run.of({q: {d: abs(draw.normal(5, 9)) for d in docs} for q, docs in one.items()}) for one in wanted]
     scores = [exchange.to_dict(run) for run in runs]
@@ -133,11 +181,18 @@ def test_ranx_gives_the_same_to_the_last_bit():
     )
     ours = [
         fusion.fuse(runs), fusion.fuse(runs, k=0),
-        *(fusion.fuse(runs, "weighted", weights=[0.1, 0.7, 3.3], norm=norm) for norm in ("none", "min-max")),
+        *(
+            fusion.fuse(runs, "weighted", weights=[0.1, 0.7, 3.3], norm=norm, absent="zero")
+            for norm in ("none", "min-max", "z-score", "sum", "rank")
+        ),
     ]  # fmt: skip
-    for one, theirs in zip(ours, json.loads(ran.stdout), strict=True):
+    for number, (one, theirs) in enumerate(zip(ours, json.loads(ran.stdout), strict=True)):
         expected = Run.of({query: theirs[query] for query in one.query_ids})
         assert one.offsets.tolist() == expected.offsets.tolist()
+        if number in (4, 5):  # sums in another order
+            wanted, found = exchange.to_dict(expected), exchange.to_dict(one)
+            assert all(found[query] == pytest.approx(wanted[query], rel=1e-5, abs=1e-6) for query in wanted)
+            continue
         assert one.doc_ids.tolist() == expected.doc_ids.tolist()
         assert one.scores.tolist() == expected.scores.tolist()
 
