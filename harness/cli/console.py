@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.reports.records.records import Record
     from harness.retrievers.registry import Retriever
     from harness.runs.record_store import Outcome
+    from harness.runs.tuning import Tuned
 
 
 _WIDE = 1000  # in a file or a pipe nothing is wrapped or cut
@@ -259,6 +260,23 @@ def runs_table(results: Path, as_json: bool) -> None:
         _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:
         log.note(f"no finished run in {results}")
+
+
+def tuning_table(tuned: "Tuned", as_json: bool) -> None:
+    """The grid, the best of it in the first line, and what it gave."""
+    if as_json:
+        print_json(tuned.as_record() | {"records": [_facts(outcome.record) for outcome in tuned.outcomes]})
+        return
+
+    def shown(value: Any) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    best_first = sorted(tuned.grid, key=lambda point: -point[1])
+    cells = [(*map(shown, values.values()), f"{score:.4f}") for values, score in best_first]
+    _show((*tuned.chosen, f"{tuned.metric} on {tuned.dataset}"), cells, 1)
+    log.note("chosen: " + ", ".join(f"{name} {shown(value)}" for name, value in tuned.chosen.items()))
+    if tuned.outcomes:
+        outcomes_table(tuned.outcomes, as_json)
 
 
 def metrics_table(as_json: bool) -> None:

@@ -22,7 +22,7 @@ from harness.cli.options import HELP_NAMES, Once, Quiet, Verbose, begin, choose,
 # Typer object `<name>_app`. `harness --help` lists them in this order, the latter last.
 COMMANDS = (
     *("run", "train", "adapt", "ablate", "bench", "score", "fuse", "export", "card", "dissect", "plot", "table"),
-    *("check", "compare", "list", "env"),
+    *("check", "compare", "tune", "list", "env"),
 )
 _FAILED, _BAD_INPUT, _FAULT = 1, 2, 70  # the last as sysexits.h has it: a fault of the program's own
 # what a full, forbidden or broken disk says; everything else that is an OSError is a bug of ours

@@ -137,6 +137,14 @@ class Manifest(_Part):
     warnings: list[str]
     parts: list[str]
     files: dict[str, str]  # SHA-256 of the other three
+    tuned: dict[str, Any] | None = None  # by which grid its options were chosen, and on what; written where it is so
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.tuned is None:
+            found.pop("tuned", None)
+        return found
 
     @field_validator("created")
     @classmethod
