@@ -1,4 +1,4 @@
-"""`harness export`: a trained checkpoint for sentence-transformers, or in 16 bits."""
+"""`harness export`: a trained checkpoint for sentence-transformers, or in 16 bits; a record's run for other tools."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,37 @@ import typer
 
 def export_command(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="In our layout: folder, hub id or a packaged model.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|RECORD",
+            help="Checkpoint in our layout: folder, hub id or packaged model. Or a record.",
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to write; new.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|FILE", help="The new folder to write; of a record a file: .trec, .trec.gz, .json, .parquet."
+        ),
+    ],
     float16: Annotated[
         bool, typer.Option("--float16", help="The whole checkpoint in our own layout instead, weights in 16 bits.")
     ] = False,
+    results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
-    """Export the dense half of a trained checkpoint as a sentence-transformers folder, or the whole in 16 bits."""
+    """Export a checkpoint's dense half for sentence-transformers, or the whole in 16 bits; or a record's run."""
+    from harness.runs.written_runs import KINDS
+
+    if (kind := KINDS.get(folder.suffix)) is not None:
+        from harness.retrievers.errors import InputError
+        from harness.runs.lookup import find
+        from harness.runs.results import Result
+
+        if float16:
+            raise InputError(f"{folder} is the file of a run, and --float16 is for checkpoints. Leave it out.")
+        result = Result(find(checkpoint, results))
+        way = {"trec": lambda: result.to_trec(folder, header=True), "json": lambda: result.to_json(folder)}
+        typer.echo(f"wrote {way.get(kind, lambda: result.to_parquet(folder))()}")
+        return
     from harness.models import hybrid
     from harness.models.checkpoints import hub
     from harness.runtime import log

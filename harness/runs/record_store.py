@@ -90,9 +90,9 @@ class RecordStore:
     def write(
         self, folder: Path, tag: str, result: Run, scores: Scores, mean: dict[str, float], made: Manifest
     ) -> Record:
-        """Write a record whole; `tag` is the last column of its TREC file."""
+        """Write a record whole; `tag` and the folder's name make the last column of its TREC file."""
         with records.writing(folder) as new:
-            trec.write(result, new / records.RUN, re.sub(r"\s+", "_", tag))
+            trec.write(result, new / records.RUN, tag_of(tag, folder))
             records.write_scores(new, scores.query_ids, {m: v.tolist() for m, v in scores.values.items()}, mean)
             records.write_manifest(new, made)
         return records.read(folder)
@@ -117,6 +117,12 @@ class RecordStore:
             "run), or write elsewhere with --results.",
         ):
             yield
+
+
+def tag_of(name: str, folder: Path) -> str:
+    """The word that a record's run has for what made it: several of one retriever are told apart by their hashes."""
+    word = re.sub(r"\s+", "_", name)
+    return f"{word}-{folder.name}"
 
 
 def slug(name: str) -> str:

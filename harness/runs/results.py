@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from harness.metrics.names import Measured
 from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Manifest, Record
-from harness.retrievers.errors import InputError
-from harness.retrievers.places import expanded
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
+from harness.runs import written_runs
 from harness.runs.lookup import measured
+from harness.runs.record_store import tag_of
 
 if TYPE_CHECKING:
     import pandas
@@ -35,22 +35,25 @@ class Ranking:
             self._run = self._run()
         return self._run
 
+    @property
+    def tag(self) -> str:
+        """The word that a TREC file has for the run."""
+        return "_".join(self.name.split()) or "run"
+
     def to_trec(self, path: str | Path) -> Path:
         """Write a TREC file (`query Q0 document rank score tag`), gzipped where the name ends in .gz; returns its path.
 
         A file of that name is replaced when this one is whole. Raises InputError where it cannot be written.
         """
-        place = expanded(path)
-        new = place.with_name(f".new-{place.name}")  # the suffix says whether it is gzipped
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            trec.write(self.run, new, "_".join(self.name.split()) or "run")
-            new.replace(place)
-        except OSError as error:
-            raise InputError(f"the run cannot be written to {place}: {error.strerror}.") from error
-        finally:
-            new.unlink(missing_ok=True)
-        return place
+        return written_runs.write(self.run, path, "trec", self.tag)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write `{query id: {document id: score}}`, as ranx and BEIR do. Raises InputError as `to_trec`."""
+        return written_runs.write(self.run, path, "json", self.tag)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write a row a result: query_id, document_id, rank, score. Raises InputError as `to_trec`."""
+        return written_runs.write(self.run, path, "parquet", self.tag)
 
     def to_ranx(self) -> "ranx.Run":
         """ranx's Run; it orders ties as it likes. Raises InputError for a ranking without any result."""
@@ -78,6 +81,16 @@ class Result(Ranking):
         system = record.manifest.system
         super().__init__(system.retriever, lambda: trec.read(record.folder / RUN))
         self.record = record
+
+    @property
+    def tag(self) -> str:
+        """The word that a TREC file has for the run: the retriever, and the record's hash."""
+        return tag_of(self.record.manifest.system.retriever, self.record.folder)
+
+    def to_trec(self, path: str | Path, header: bool = False) -> Path:
+        """The same as of a ranking; with `header` an ir_metadata header says what made the run."""
+        said = written_runs.header_of(self.record.manifest, self.tag) if header else ""
+        return written_runs.write(self.run, path, "trec", self.tag, said)
 
     @property
     def folder(self) -> Path:

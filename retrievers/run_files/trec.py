@@ -18,18 +18,21 @@ _FEWER = 5  # columns, of six
 _GREATEST = float(np.finfo(np.float32).max)
 
 
-def write(run: Run, path: Path, tag: str) -> None:
+def write(run: Run, path: Path, tag: str, header: str = "") -> None:
     """Write `run` to `path`, gzipped where it ends in .gz; equal runs give equal bytes (no time in the gzip header).
 
-    Scores are written with as many digits as make them float32 again. Raises ValueError for a tag with white space.
+    `header` comes first: lines that begin with #, for what reads such. Scores are written with as many digits as make
+    them float32 again. Raises ValueError for a tag with white space.
     """
     if tag.split() != [tag]:
         raise ValueError(f"a run's tag is one word, got {tag!r}")
     with path.open("wb") as raw:
         if path.suffix == ".gz":
             with gzip.GzipFile(fileobj=raw, filename="", mode="wb", mtime=0, compresslevel=6) as file:
+                file.write(header.encode())
                 _write(run, cast(IO[bytes], file), tag)
         else:
+            raw.write(header.encode())
             _write(run, raw, tag)
 
 
