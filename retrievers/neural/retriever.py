@@ -43,6 +43,9 @@ class NeuralOptions(CheckpointOptions):
     lexical_pooling: Literal["max", "sum"] | None = Field(None, description="of the lexical half, over the tokens")
     activation: Literal["none", "log1p_relu"] | None = Field(None, description="of its logits; SPLADE: log1p_relu")
     lexical_tokens: Literal["ordinary", "all"] | None = Field(None, description="whether CLS and SEP count")
+    lexical_scale: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="of the lexical half's scores; no passage is encoded anew"
+    )
     engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
         "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
     )
@@ -95,6 +98,7 @@ class Neural(OnCheckpoint):
             lexical_pooling=chosen.lexical_pooling,
             activation=chosen.activation,
             lexical_tokens=chosen.lexical_tokens,
+            lexical_scale=chosen.lexical_scale,
         )
 
     @cached_property

@@ -8,10 +8,12 @@ import pytest
 
 import harness
 from harness.reports.records import records
+from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import fusion
 from harness.runs import tuning
 from harness.runs.config import build
+from tests.support import tiny
 from tests.support.datasets import write_beir
 
 DOCS = [(f"d{n}", "", f"word{n} " + "filler " * n) for n in range(12)] + [("long", "", "word3 word4 " * 40)]
@@ -131,3 +133,20 @@ def test_nothing_is_chosen_by_what_is_reported(here):
 )
 def test_bad_input(here, bad, words, message):
     assert message in bad("tune", *words)
+
+
+def test_a_hybrids_scale_is_tuned_without_encoding_anew(here, cli, monkeypatch):
+    """The run of a scale is that of a checkpoint that says the same; the passages are encoded once for all of them."""
+    for name, scale in (("a", 1.0), ("b", 30.0)):
+        tiny.save_hybrid(here / name, lexical_scale=scale)
+    asked = harness.run("dupmae", "col", checkpoint="a", lexical_scale=30.0)
+    said = harness.run("dupmae", "col", checkpoint="b")
+    assert asked.to_dict() == said.to_dict() != harness.run("dupmae", "col", checkpoint="a").to_dict()
+    calls = []
+    encode = TextEncoder.documents
+    monkeypatch.setattr(TextEncoder, "documents", lambda *words: calls.append(1) or encode(*words))
+    words = ("tune", "-r", "dupmae", "-o", f"checkpoint={here / 'a'}", "-d", "col/dev", "-e", "col/test")
+    answer = cli(*words, "-g", "lexical_scale=0.01,1,30", "--json")
+    assert answer.code == 0, answer.err
+    assert len(json.loads(answer.out)["grid"]) == 3
+    assert not calls  # the store is that of before
