@@ -15,6 +15,7 @@ from harness.reports.statistics.format import p_value
 from harness.reports.statistics.paired import against_baseline
 from harness.reports.statistics.randomisation import SAME
 from harness.retrievers.errors import InputError
+from harness.runs.external import Given
 
 MENDABLE = (InputError, RecordError, CheckpointError, OSError)  # the last of disks
 _LEVEL = 0.05
@@ -22,15 +23,22 @@ _FLIPS, _SEED = 10_000, 42
 
 
 def check(
-    baseline: Baseline, entries: Sequence[Entry], results: Path | None = None, threads: int | None = None
+    baseline: Baseline,
+    entries: Sequence[Entry],
+    results: Path | None = None,
+    threads: int | None = None,
+    run: Given | None = None,
 ) -> Iterator[Checked]:
-    """Check each of `entries`; an entry that cannot be checked says so and keeps none of the others from it."""
+    """Check each of `entries`, or a `run` that was given as what one of them gives now.
+
+    An entry that cannot be checked says so and keeps none of the others from it.
+    """
     for name, problem in baseline.problems.items():
         yield Checked(name, (Finding(name, "baseline", Status.UNCHECKED, detail=problem),))
     for entry in entries:
         began = time.perf_counter()
         try:
-            findings, flips, notes = _one(entry, baseline.rows.get(entry.name), results, threads)
+            findings, flips, notes = _one(entry, baseline.rows.get(entry.name), results, threads, run)
         except MENDABLE as error:
             findings, flips, notes = [Finding(entry.name, "baseline", Status.UNCHECKED, detail=str(error))], [], []
         yield Checked(entry.name, tuple(findings), tuple(flips), tuple(notes), time.perf_counter() - began)
@@ -39,7 +47,7 @@ def check(
 Parts = tuple[list[Finding], list[Flip], list[str]]
 
 
-def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | None) -> Parts:
+def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | None, run: Given | None) -> Parts:
     if not entry.filled:
         raise InputError("no expected values or inputs yet. `harness check --update` fills them in.")
     measure.run_config(entry, Path(), threads)  # names and options, before a collection is read
@@ -47,7 +55,10 @@ def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | N
     findings = _inputs(entry, collection, rows)
     if any(finding.status is not Status.OK for finding in findings):
         return findings, [], []
-    measured = measure.measure(entry, collection, results, threads)
+    if run is None:
+        measured = measure.measure(entry, collection, results, threads)
+    else:
+        measured = measure.measure_given(entry, collection, run, threads)
     scores = [_score(entry, name, expected, measured, rows) for name, expected in entry.metrics.items()]
     findings += scores
     if entry.check_top_10 and entry.top_10 is not None:
@@ -65,7 +76,7 @@ def _one(entry: Entry, rows: Rows | None, results: Path | None, threads: int | N
             f"{entry.name}: the queries that flipped cannot be named, since the CSV beside the baseline is missing or "
             "not the one that was written with it."
         )
-    now = measure.packages_of(entry)
+    now = measure.packages_of(entry) if run is None else entry.packages
     if other := [f"{name} {now.get(name)} (was {was})" for name, was in entry.packages.items() if now.get(name) != was]:
         notes.append(f"{entry.name}: other packages than the baseline's: {', '.join(other)}.")
     failed = [finding.check for finding in scores if finding.status is not Status.OK]

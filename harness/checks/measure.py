@@ -8,10 +8,13 @@ from pathlib import Path
 
 from harness.checks.baseline import DEPTH, Entry, Inputs, Row, Rows, short_hash
 from harness.datasets.dataset import Dataset, resolve
-from harness.metrics.scoring import EvaluatorsDisagree
+from harness.metrics.names import parse_metrics
+from harness.metrics.scoring import EvaluatorsDisagree, score
+from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache
 from harness.retrievers.types import Run
 from harness.runs.config import RetrieverSpec, RunConfig, build, make_retriever
+from harness.runs.external import Given, fitted
 from harness.runs.recorded_data import part_label
 from harness.runs.runner import iterate
 from harness.runtime.environment import packages
@@ -112,6 +115,28 @@ def measure(entry: Entry, collection: Collection, results: Path | None, threads:
             return Measured({}, {}, _top(collection, runs), str(error))
         weights = record.manifest.system.checkpoint_hash
         return Measured(record.metrics, record.per_query(), _top(collection, runs), checkpoint_hash=weights)
+
+
+def measure_given(entry: Entry, collection: Collection, run: Given, threads: int | None) -> Measured:
+    """Score a run that was given as if the entry's retriever had given it.
+
+    Raises InputError for a composite collection, and as `harness.runs.external.fitted`.
+    """
+    if len(collection.datasets) != 1:
+        raise InputError(
+            f"{entry.dataset} is {len(collection.datasets)} collections, and a run is of one. Leave --run out."
+        )
+    [dataset] = collection.datasets
+    found, _ = fitted(run, dataset, entry.depth(), HarnessJob(cache(), threads), check_documents=True)
+    try:
+        scores = score(found, dataset.qrels, parse_metrics(entry.metrics), dataset.rules.levels)
+    except EvaluatorsDisagree as error:
+        return Measured({}, {}, _top(collection, [found.first(DEPTH)]), str(error))
+    rows = {
+        query_id: {name: float(values[number]) for name, values in scores.values.items()}
+        for number, query_id in enumerate(scores.query_ids)
+    }
+    return Measured(scores.mean(), rows, _top(collection, [found.first(DEPTH)]), checkpoint_hash=entry.checkpoint_hash)
 
 
 def packages_of(entry: Entry) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.interrupt import interruptible
 from harness.cli.options import Json
+
+if TYPE_CHECKING:
+    from harness.runs.external import Given
 
 
 def check_command(
@@ -38,6 +41,9 @@ def check_command(
     queries_with_text: Annotated[
         bool, typer.Option("--queries-with-text", help="--update: leave out judged queries that have no text.")
     ] = False,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A run file to check as what the one entry of -r and -d gives now.")
+    ] = None,
     results: Annotated[
         Path | None, typer.Option("--results", help="Keep the records there. [a temporary folder]")
     ] = None,
@@ -57,10 +63,7 @@ def check_command(
     if results is not None:
         files.check_folder(results)
     if update:
-        if junit is not None:
-            raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
-        if as_json:
-            raise InputError("--json is of a check; --update shows its changes as a table. Leave one out.")
+        _check_update(junit, run, as_json)
         _update(
             path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads, queries_with_text
         )
@@ -81,12 +84,13 @@ def check_command(
         if junit.resolve() in (path.resolve(), path.with_suffix(".csv").resolve()):
             raise InputError(f"--junit {junit} is the baseline itself, which it would overwrite. Name another file.")
     found = read(path).only(retriever or [], dataset or [])
+    content = _given(run, [entry.name for entry in found.entries], results)
     from harness.checks.check import check
     from harness.reports import checks
 
     done = []
     with interruptible("nothing was written"):
-        for result in check(found, found.entries, results, threads):
+        for result in check(found, found.entries, results, threads, content):
             done.append(result)
             for note in result.notes:
                 log.note(note)
@@ -103,6 +107,34 @@ def check_command(
         + (f"{len(other):,} not as expected" if other else "all as expected")
     )
     raise typer.Exit(checks.exit_status(done))
+
+
+def _check_update(junit: Path | None, run: Path | None, as_json: bool) -> None:
+    """Raise InputError for what an update does not take."""
+    from harness.retrievers.errors import InputError
+
+    if junit is not None:
+        raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
+    if run is not None:
+        raise InputError("--run is of a check; --update runs the retrievers. Leave one out.")
+    if as_json:
+        raise InputError("--json is of a check; --update shows its changes as a table. Leave one out.")
+
+
+def _given(run: Path | None, entries: list[str], results: Path | None) -> "Given | None":
+    """The run in a file. Raises InputError where it is to leave a record, or there is not one entry for it."""
+    from harness.retrievers.errors import InputError
+    from harness.runs.external import given
+
+    if run is None:
+        return None
+    if results is not None:
+        raise InputError("--run leaves no record. Leave out --results.")
+    if len(entries) != 1:
+        raise InputError(
+            f"--run is checked as one entry, and there are {len(entries)}: {', '.join(entries)}. Name one by -r and -d."
+        )
+    return given(run)
 
 
 def _update(

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import harness
 import harness.datasets.dataset
 import harness.retrievers.types
 from harness.checks import baseline_file
@@ -487,3 +489,28 @@ def test_the_workflow_runs_it():
     assert "--junit check.xml" in check["run"]
     assert "first_run.py" in (ROOT / "tox.ini").read_text()
     assert '"check"' in (ROOT / "tests" / "support" / "first_run.py").read_text()
+
+
+def test_a_run_file_is_checked_as_the_entry(overlap, cli, bad, tmp_path, monkeypatch):
+    """The engine's own run passes; one with the first document put last does not, and the query is named."""
+    run = harness.run("coordination", "tiny", top_k=100)
+    run.to_trec("same.trec")
+    monkeypatch.setattr(Coordination, "search", None)  # nothing is searched
+    answer = cli("check", "-B", overlap, "--run", "same.trec")
+    assert answer.code == 0, answer.out + answer.err
+    worse = {query: dict(zip(docs, sorted(docs.values()), strict=True)) for query, docs in run.to_dict().items()}
+    (tmp_path / "worse.json").write_text(json.dumps(worse))
+    answer = cli("check", "-B", overlap, "--run", "worse.json")
+    assert answer.code == 1
+    assert rows(answer)[0]["tiny coordination", "MRR@10"][0] != "ok"
+    assert rows(answer)[1]
+    assert "cannot be read: No such file" in bad(
+        "check", "-B", overlap, "--run", "no run.trec", results=tmp_path / "none"
+    )
+    assert "leaves no record" in bad(
+        "check", "-B", overlap, "--run", "same.trec", "--results", "r", results=tmp_path / "n"
+    )
+    assert "--run is of a check" in bad(
+        "check", "-B", overlap, "--update", "--run", "same.trec", results=tmp_path / "n"
+    )
+    assert "is checked as one entry, and there are 6" in bad("check", "--run", "same.trec", results=tmp_path / "none")

@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 
+import numpy as np
 import pytest
 
 import harness
@@ -197,3 +198,34 @@ def test_the_corpus_of_an_ir_datasets_id_need_not_be_there(ir_home, tmp_path, mo
 def test_lines_of_judgments_are_read_as_they_come(tmp_path):
     (tmp_path / "j").write_text("q 0 d 1\n\n q  0  e  -2 \n")
     assert list(judgments(tmp_path / "j")) == [("q", "d", 1), ("q", "e", -2)]
+
+
+NAMES = {
+    "map": "AP", "recip_rank": "RR", "P.5": "P@5", "recall.100": "R@100", "ndcg_cut.10": "nDCG@10", "Rprec": "Rprec",
+    "bpref": "Bpref", "success.1": "Success@1", "set_F": "SetF", "num_ret": "NumRet",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["beir/scifact/test", "beir/nfcorpus/test", "cranfield"])
+def test_trec_eval_says_the_same_of_real_judgments(name, ir_home, tmp_path):
+    """To four decimals as it prints them, of a run with ties and from a file of judgments alone."""
+    import ir_datasets
+    import pytrec_eval
+
+    rows = [(q.query_id, q.doc_id, int(q.relevance)) for q in ir_datasets.load(name).qrels_iter()]
+    (tmp_path / "judged").write_text("".join(f"{q} 0 {d} {g}\n" for q, d, g in rows))
+    qrels = {}
+    for query, doc, grade in rows:
+        qrels.setdefault(query, {})[doc] = max(0, grade)
+    pool, draw = sorted({doc for _, doc, _ in rows}), np.random.default_rng(5)
+    found = {
+        query: {doc: float(draw.integers(0, 8)) for doc in {*draw.choice(pool, 60).tolist(), *list(judged)[::2]}}
+        for query, judged in qrels.items()
+    }
+    result = harness.score(
+        Run.of(found), qrels=tmp_path / "judged", metrics=list(NAMES.values()), results=tmp_path / "r"
+    )
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, set(NAMES)).evaluate(found)
+    for asked, ours in NAMES.items():
+        value = sum(values[asked.replace(".", "_")] for values in theirs.values()) / len(qrels)
+        assert f"{result.metrics[ours]:.4f}" == f"{value:.4f}", asked

@@ -13,6 +13,7 @@ from harness.reports.paper.published import published
 from harness.reports.tables import builder
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import available, get
+from harness.retrievers.run_files import exchange, trec
 from harness.runs.config import build
 from harness.runs.runner import run
 from tests.support import records as made
@@ -66,7 +67,7 @@ def test_a_name_is_the_packaged_folder_wherever_a_checkpoint_is_named(packed, tm
     hashes = {record.manifest.system.checkpoint_hash for record in (by_default, named, own)}
     assert hashes == {hub.content_hash(packed / "dupmae-mini")}
     assert {record.manifest.system.checkpoint for record in (by_default, named, own)} == {"dupmae-mini"}
-    ran = [record.manifest.files["run.trec.gz"] for record in (by_default, named)]
+    ran = [exchange.to_dict(trec.read(record.folder / "run.trec.gz")) for record in (by_default, named)]
     assert ran[0] == ran[1]
     assert own.metrics == by_default.metrics == go(tmp_path, folder, "hf:dupmae-mini").metrics
 
