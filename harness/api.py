@@ -179,9 +179,7 @@ def score(
     score}}. `name` is what the record goes by; without it the file's tag. It is scored by the judgments of `dataset`
     (without it `mini`), whose corpus is not read unless `check_documents`; or by those of the file `qrels`.
     """
-    judged = judged_by(
-        None if dataset is None else str(dataset), None if qrels is None else str(qrels), check_documents
-    )
+    judged = judged_by(_named(dataset, "dataset"), _named(qrels, "qrels"), check_documents)
     found = given(run.run if isinstance(run, Ranking) else run)
     label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
     config = _config(
@@ -253,15 +251,24 @@ def compare(
         one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else _folder_or_file(one)
         for one in (baseline, *others)
     ]
-    by = (None if named is None else str(named) for named in (dataset, qrels))
+    by = (_named(dataset, "dataset"), _named(qrels, "qrels"))
     with records_of(every, Path("results"), [metric], *by) as found:
         return compare_records(found, metric, permutations, seed, allow_shallow=allow_shallow)
 
 
 def _folder_or_file(found: Any) -> Any:
-    """A record for its folder, read; else as it is. Raises RecordError for a path of neither a folder nor a file."""
-    is_path = isinstance(found, str | Path)
-    return read(found).record if is_path and not expanded(found).is_file() else found
+    """A record for its folder, read; else as it is: a file, an object in memory, or a record's name under `results`."""
+    is_folder = isinstance(found, Path) or (isinstance(found, str) and "\0" not in found and expanded(found).is_dir())
+    return read(found).record if is_folder and not expanded(found).is_file() else found
+
+
+def _named(value: Any, what: str) -> str | None:
+    """The words for a collection or a file. Raises InputError for what is neither."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise InputError(
+            f"{what} is {value!r:.60}; want {'the path of a file' if what == 'qrels' else 'a name or a path'}."
+        )
+    return None if value is None else str(value)
 
 
 def read(folder: _Folder) -> Result:

@@ -43,6 +43,7 @@ def export_command(
     from harness.models.checkpoints import hub
     from harness.runtime import log
 
+    refuse_record(checkpoint, folder, results)
     source = hub.locate(checkpoint)
     if float16:
         from harness.models.checkpoints.export_float16 import export_float16
@@ -60,3 +61,18 @@ def export_command(
             f"the lexical half (K = {spec.lexical}) is not exported; scores will be the dense half's alone"
         )
     typer.echo(f"wrote {folder}")
+
+
+def refuse_record(word: str, target: Path, results: Path) -> None:
+    """Raise InputError where a record is named, and the name of the file does not say in which format to write it."""
+    from harness.retrievers.errors import InputError
+    from harness.runs.lookup import find
+    from harness.runs.written_runs import KINDS
+
+    try:
+        record = find(word, results)
+    except ValueError:
+        return
+    raise InputError(
+        f"{record.folder} is a record, and {target} does not end in one of {', '.join(KINDS)}. Name such a file."
+    )

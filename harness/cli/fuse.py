@@ -12,7 +12,7 @@ from harness.cli.options import Json, Metrics, WithText
 def fuse_command(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN RUN [...]", help="Records (a folder, or a hash under --results) or TREC files."),
+        typer.Argument(metavar="RUN RUN [...]", help="Records (a folder, or a hash under --results) or run files."),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="rrf (reciprocal rank fusion) or weighted.")] = "rrf",
     k: Annotated[int | None, typer.Option("--rrf-k", help="rrf: 1 / (k + rank). [60]")] = None,

@@ -10,7 +10,7 @@ from harness.cli.options import Json, Metrics, WithText
 
 
 def score_command(
-    run: Annotated[Path, typer.Argument(metavar="RUNFILE", help="A TREC run, gzipped or not.")],
+    run: Annotated[Path, typer.Argument(metavar="RUNFILE", help="A run: TREC, MS MARCO, JSON or Parquet.")],
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection that it is a run of. [mini]")
     ] = None,

@@ -56,6 +56,8 @@ def tune_command(
     if wrong := [name for name, value in foreign.items() if value is not None]:
         what = "several retrievers, whose weights are tuned" if len(names) > 1 else "one retriever"
         raise InputError(f"{', '.join(wrong)} is not for {what}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"--retriever {', '.join(twice)} is given twice. Give each once.")
     if norm not in (None, *NORMS):
         raise unknown("norm", str(norm), NORMS)
     points = tuning.points(names[0], grid or [], fixed) if len(names) == 1 else []
@@ -77,5 +79,7 @@ def tune_command(
     if points:
         found = tuning.tune_options(points, dataset, by, config, command)
     else:
-        found = tuning.tune_weights(specs, norm or "min-max", step or tuning.STEP, dataset, by, config, command)
+        found = tuning.tune_weights(
+            specs, norm or "min-max", tuning.STEP if step is None else step, dataset, by, config, command
+        )
     tuning_table(found, as_json)

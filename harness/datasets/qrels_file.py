@@ -35,6 +35,8 @@ def judgments(path: Path, header: bool = True) -> Iterator[tuple[str, str, int]]
             )
         first, kind = kind == 0, len(columns)
         if first and header and not any(letter.isdigit() for letter in columns[-1]):
+            if re.match(r"(corpus|doc|passage|p)[-_ ]?(id|no)", columns[0].casefold()):
+                raise InputError(f"{place}: the columns are {', '.join(columns)}; want query-id, corpus-id, score.")
             continue
         yield _sound(columns[0], place), _sound(columns[-2], place), grade(columns[-1], place)
 
@@ -64,7 +66,9 @@ class QrelsSource:
         """Raises InputError where there is no such file."""
         self.path = expanded(path).absolute()
         if not self.path.is_file():
-            what = "is a folder" if self.path.is_dir() else "is not there"
+            what = "is not there"
+            if self.path.exists():
+                what = "is a folder" if self.path.is_dir() else "is a pipe, and judgments are read more than once"
             raise InputError(
                 f"the judgments {self.path} cannot be read: it {what}. Name a file of TREC's qrels, or of BEIR's."
             )

@@ -20,6 +20,8 @@ def parse_metric(name: str) -> Metric:
     Raises InputError for a metric that is not there, with the nearest names; for a setting that it does not take, or a
     value of one; for a cutoff that is no rank from 1 up, is missing, or is one too many.
     """
+    if not isinstance(name, str):
+        raise InputError(f"the metric is {name!r:.60}; want its name, such as NDCG@10.")
     words = _WORDS.fullmatch(name)
     found = find(words["name"]) if words else None
     if words is None or found is None:
@@ -32,7 +34,10 @@ def parse_metric(name: str) -> Metric:
         if family.cutoff == "none":
             raise InputError(f"the metric {name!r} has no cutoff: write {family.name}.")
         if not re.fullmatch(r"[1-9]\d{0,8}", words["cutoff"]):
-            raise InputError(f"the metric {name!r} needs a cutoff: {family.name}@k with k a rank from 1 up.")
+            raise InputError(
+                f"the metric {name!r}: the cutoff {words['cutoff']!r} is no rank from 1 up: write one metric, "
+                f"{family.spelling}."
+            )
         cutoff = int(words["cutoff"])
     if cutoff is None and family.cutoff == "needed":
         raise InputError(f"the metric {name!r} needs a cutoff: {family.name}@k with k a rank from 1 up.")

@@ -23,13 +23,15 @@ def by_ir_measures(
     """
     import ir_measures
 
-    asked = {measure_of(metric, levels): str(metric) for metric in metrics}
     places = {query_id: number for number, query_id in enumerate(query_ids)}
     found = {str(metric): np.zeros(len(query_ids)) for metric in metrics}
-    for results, judged in blocks(run, qrels):
-        ranked = {q: {doc: float(-rank) for rank, doc in enumerate(docs)} for q, docs in results.items()}
-        for value in ir_measures.evaluator([*asked], judged).iter_calc(ranked):
-            found[asked[value.measure]][places[value.query_id]] = value.value
+    for every in (False, True):  # whether a document with a grade below 0 counts as judged
+        chosen = [metric for metric in metrics if (metric.family.name == "Judged") == every]
+        asked = {measure_of(metric, levels): str(metric) for metric in chosen}
+        for results, judged in blocks(run, qrels, every) if asked else ():
+            ranked = {q: {doc: float(-rank) for rank, doc in enumerate(docs)} for q, docs in results.items()}
+            for value in ir_measures.evaluator([*asked], judged).iter_calc(ranked):
+                found[asked[value.measure]][places[value.query_id]] = value.value
     return found
 
 

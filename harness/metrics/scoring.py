@@ -91,7 +91,8 @@ def only_judged(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> Run:
     kept = []
     for number, query_id in enumerate(run.query_ids):
         doc_ids, scores = run.rows(number)
-        judged = np.array([doc.encode() for doc in qrels.get(query_id, ())], dtype=np.bytes_)
+        grades = qrels.get(query_id, {})
+        judged = np.array([doc.encode() for doc, grade in grades.items() if grade >= 0], dtype=np.bytes_)
         stays = np.isin(doc_ids, judged) if len(judged) else np.zeros(len(doc_ids), dtype=bool)
         kept.append((np.full(int(stays.sum()), number), doc_ids[stays], scores[stays]))
     return Run.from_blocks(list(run.query_ids), kept)

@@ -24,17 +24,22 @@ def trec_results(run: Run, qrels: Mapping[str, object], numbers: Iterable[int]) 
 
 
 def blocks(
-    run: Run, qrels: Mapping[str, Mapping[str, int]]
+    run: Run, qrels: Mapping[str, Mapping[str, int]], every: bool = False
 ) -> Iterable[tuple[dict[str, dict[str, float]], dict[str, dict[str, int]]]]:
     """The run and its judgments as dictionaries, some queries at a time, those without results left out.
 
-    trec_eval writes beside its arrays for a query with no grade above -2 (TREC's mark for junk); below 1 all grades
-    count alike here.
+    A grade below 0 is TREC's mark for what was not judged, and is left out, as trec_eval does. A query that has no
+    other keeps its documents as not relevant: trec_eval would write beside its arrays for one without any. With
+    `every` all documents stay, whatever their grades.
     """
     for low in range(0, len(run), _CHECKED_AT_ONCE):
         results = trec_results(run, qrels, range(low, min(low + _CHECKED_AT_ONCE, len(run))))
         if results:
-            yield results, {q: {doc: max(grade, 0) for doc, grade in qrels[q].items()} for q in results}
+            yield results, {q: dict(qrels[q]) if every else _known(qrels[q]) for q in results}
+
+
+def _known(grades: Mapping[str, int]) -> dict[str, int]:
+    return {doc: grade for doc, grade in grades.items() if grade >= 0} or dict.fromkeys(grades, 0)
 
 
 def by_trec_eval(

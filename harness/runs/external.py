@@ -100,17 +100,19 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str], check_d
     system = manifest.given_system(spec.label, found.file.model_copy(update={"unknown_documents": unknown}))
     folder = store.folder(dataset.name, spec.label, key)
     with store.lend(folder, spec.label, dataset, config.metric_names(dataset.official)) as place:
-        if place.outcome is not None and _says_as_much(place.outcome.record, dataset, unknown):
+        if place.outcome is not None and _says_as_much(place.outcome.record, found.file, dataset, unknown):
             return place.outcome
         scores = place.score(result)
         return place.write(result, scores, manifest.of_made(config, command, job, dataset, result, system))
 
 
-def _says_as_much(record: Record, dataset: Dataset, unknown: int | None) -> bool:
-    """Whether a record of the same run says of the corpus what is known of it now."""
+def _says_as_much(record: Record, given_file: RunFile, dataset: Dataset, unknown: int | None) -> bool:
+    """Whether a record of the same run is of the same file, and says of the corpus what is known of it now."""
     file = record.manifest.system.file
+    if file is None or (file.location, file.sha256) != (given_file.location, given_file.sha256):
+        return False
     known = not dataset.surveyed or record.manifest.data.corpus_hash == dataset.content_hash
-    return known and (unknown is None or (file is not None and file.unknown_documents == unknown))
+    return known and (unknown is None or file.unknown_documents == unknown)
 
 
 def judged_by(dataset: str | None, qrels: str | None, check_documents: bool = False) -> str:

@@ -51,6 +51,7 @@ def records_of(
         judged = judged_by(dataset, qrels)
     top_k = max([_DEPTH, *(metric.cutoff or 0 for metric in parse_metrics(metrics))])
     with tempfile.TemporaryDirectory(prefix="harness-runs-") as place:
+        folders: dict[Path, str] = {}
         for number, (one, record) in enumerate(zip(found, there, strict=True)):
             if record is None:
                 run = given(one)
@@ -58,7 +59,12 @@ def records_of(
                     "retrievers": [label_of(None, run)], "datasets": [judged], "metrics": list(metrics), "top_k": top_k,
                     "queries_with_text": texts, "results": place,
                 }  # fmt: skip
-                there[number] = score_given(build(values, "a run from a file"), run, ["harness", "score"]).record
+                made = score_given(build(values, "a run from a file"), run, ["harness", "score"]).record
+                if made.folder in folders:
+                    raise InputError(
+                        f"{folders[made.folder]} and {run.file.location} are the same run. Give each once."
+                    )
+                folders[made.folder], there[number] = run.file.location, made
         yield [record for record in there if record is not None]
 
 

@@ -143,7 +143,8 @@ def fuse_parts(
     }
 
     with store.lend(store.folder(data.name, LABEL, key), LABEL, data, config.metric_names(data.official)) as place:
-        if place.outcome is not None:
+        named = [part.named for part in parts]
+        if place.outcome is not None and list(place.outcome.record.manifest.system.fused) == named:
             return place.outcome
         with job.phase("fuse", len(data.queries), "queries"):
             runs = [part.run for part in parts]
@@ -151,7 +152,6 @@ def fuse_parts(
                 runs, how.method, k=how.k, weights=weights, norm=how.norm, absent=how.absent, top_k=config.top_k
             )
         scores = place.score(run)
-        named = [part.named for part in parts]
         system = manifest.fused_system(LABEL, f"{how.variant} of {shortly(parts)}", how.options, named)
         return place.write(run, scores, manifest.of_made(config, command, job, data, run, system))
 

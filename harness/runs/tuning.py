@@ -19,6 +19,7 @@ from harness.metrics.scoring import Scores, score
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache
+from harness.retrievers.registry import get
 from harness.retrievers.run_files import fusion, trec
 from harness.runs.config import Raw, RetrieverSpec, RunConfig, share_options
 from harness.runs.fusion import LABEL, Recipe, fuse_parts
@@ -63,6 +64,7 @@ def points(name: str, words: Sequence[str], fixed: dict[str, Any]) -> list[tuple
     `words` are NAME=VALUE,VALUE,…; without any, what is usual for the retriever. Raises InputError for a word that is
     none, a name that is given twice or that the retriever lacks, and a grid of none, one, or more than 1,000 points.
     """
+    get(name)  # whatever is wrong with the name comes first
     asked: dict[str, list[str]] = {}
     for word in words or [f"{option}={values}" for option, values in USUAL.get(name, {}).items()]:
         option, equals, values = word.partition("=")
@@ -82,6 +84,10 @@ def points(name: str, words: Sequence[str], fixed: dict[str, Any]) -> list[tuple
         chosen = dict(zip(asked, map(Raw, combination), strict=True))
         [spec] = share_options([name], fixed | chosen)
         found.append(({option: spec.options[option] for option in asked}, spec))
+    for number, (chosen, spec) in enumerate(found):
+        if any(spec == other for _, other in found[:number]):
+            shown = ", ".join(f"{option}={value}" for option, value in chosen.items())
+            raise InputError(f"the grid has {shown} twice. Give each value once.")
     return found
 
 

@@ -150,11 +150,31 @@ def _msmarco(path: Path, lines: Iterable[tuple[int, bytes]]) -> Run:
         rows_query.append(index.setdefault(query_id, len(index)))
         ids.append(doc_id)
         scores.append(-float(value))
+    _check_ranks(path, [*index], rows_query, scores)
     try:
         columns = (np.array(rows_query), np.array(ids, dtype=np.bytes_), np.array(scores, dtype=np.float64))
         return Run.from_blocks(list(index), [columns] if ids else [])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_ranks(path: Path, query_ids: list[str], rows_query: list[int], scores: list[float]) -> None:
+    """Raise InputError where the third column is no rank: it begins at 0 or 1 in each query, and none stands twice."""
+    met: dict[int, set[float]] = {}
+    for row, score in zip(rows_query, scores, strict=True):
+        ranks = met.setdefault(row, set())
+        if score in ranks:
+            raise InputError(
+                f"{path}: query {query_ids[row]!r} has the rank {-score:.0f} twice. The third of three columns is a "
+                "rank; scores go into the fifth of `query Q0 document rank score tag`."
+            )
+        ranks.add(score)
+    for row, ranks in met.items():
+        if -max(ranks) > 1:
+            raise InputError(
+                f"{path}: the ranks of query {query_ids[row]!r} begin at {-max(ranks):.0f}, not at 0 or 1. The third "
+                "column of three is a rank; scores go into the fifth of `query Q0 document rank score tag`."
+            )
 
 
 def _metadata(lines: list[bytes]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.retrievers.errors import InputError
 from harness.retrievers.text_files import byte_lines
-from harness.retrievers.types import Run, Strings
+from harness.retrievers.types import Run
 
 _FEWER = 5  # columns, of six
 _GREATEST = float(np.finfo(np.float32).max)
@@ -52,8 +52,8 @@ def _write(run: Run, file: IO[bytes], tag: str) -> None:
 class TrecFile:
     """What a file holds: its run, the tag of its first line, and what its ranks say.
 
-    `reordered` counts the queries whose ranks put the documents into another order than their scores do, by the one tie
-    rule; trec_eval goes by the scores, and so do we.
+    `reordered` counts the queries in which a document has a worse rank than another and a better score; trec_eval goes
+    by the scores, and so do we.
     """
 
     run: Run
@@ -123,7 +123,12 @@ def read_lines(path: Path, lines: Iterable[tuple[int, bytes]], with_ranks: bool)
         run = Run.from_blocks(list(index), [(queries, documents, np.array(scores, dtype=np.float64))])
     except InputError as error:
         raise InputError(f"{path}{_line_of(rows_query, ids, skipped, blank)}: {error}") from error
-    reordered = _reordered(run, queries, documents, ranks) if with_ranks else 0
+    if not six and shape is _without_tag and len(ids) > 1 and len(set(scores)) == 1:
+        raise InputError(
+            f"{path}: five columns whose last is {scores[0]:g} on every line. Whether that is the tag or the score "
+            "cannot be told: write six columns, `query Q0 document rank score tag`."
+        )
+    reordered = _reordered(queries, np.array(scores, dtype=np.float32), ranks) if with_ranks else 0
     return TrecFile(run, tag.decode(errors="replace"), reordered)
 
 
@@ -165,12 +170,13 @@ def _line_of(rows_query: list[int], ids: list[bytes], skipped: int, blank: list[
     return ""
 
 
-def _reordered(run: Run, queries: npt.NDArray[np.int64], documents: Strings, ranks: list[bytes]) -> int:
-    """How many queries are in another order by rank than by score; ranks that are no numbers say nothing."""
+def _reordered(queries: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], ranks: list[bytes]) -> int:
+    """In how many queries a worse rank has a better score; ties say nothing, nor do ranks that are no numbers."""
     try:
         places = np.array(ranks, dtype=np.bytes_).astype(np.int64)
     except (ValueError, OverflowError):
         return 0
-    by_rank = documents[np.lexsort((places, queries))]
-    changed = np.flatnonzero(by_rank != run.doc_ids)
-    return len(np.unique(np.searchsorted(run.offsets, changed, side="right")))
+    by_rank = np.lexsort((-scores, places, queries))
+    query, score = queries[by_rank], scores[by_rank]
+    worse = (query[1:] == query[:-1]) & (score[1:] > score[:-1])
+    return len(np.unique(query[1:][worse]))

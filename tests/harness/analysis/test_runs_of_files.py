@@ -91,6 +91,14 @@ def test_what_cannot_be_compared(here, bad, words, message):
     assert message in bad("compare", *words)
 
 
+def test_records_by_their_names_in_python(here):
+    for name in ("coordination", "bm25"):
+        harness.run(name, "col", metrics=["NDCG@10"])
+    assert harness.compare("col-test/coordination", "col/test/bm25").names == ("coordination", "bm25 (flat)")
+    with pytest.raises(InputError, match="the metric is"):
+        harness.compare("col-test/coordination", "col/test/bm25", metric=["AP"])
+
+
 def test_a_collection_is_not_named_for_records(here, bad):
     a, b = (harness.run(name, "col", metrics=["NDCG@10"]) for name in ("coordination", "bm25"))
     answer = harness.compare(a, b)
@@ -129,7 +137,7 @@ def test_a_picture_of_a_record_and_a_file(here, cli):
         (("bars", "good.trec", "bad.trec", "-O", "a.png"), "do not say which collection they are of"),
         (("bars", "good.trec", "-d", "col", "-d", "mini", "-O", "a.png"), "--dataset names 2. Name one"),
         (("bars", "--qrels", "judged", "-O", "a.png"), "--qrels is for run files"),
-        (("differences", "good.trec", "good.trec", "-d", "col", "-O", "a.png"), "is given twice. Name two records"),
+        (("differences", "good.trec", "good.trec", "-d", "col", "-O", "a.png"), "are the same run. Give each once"),
     ],
 )
 def test_what_cannot_be_drawn(here, bad, words, message):

@@ -150,12 +150,35 @@ def test_gdeval_agrees_on_err_and_on_exponential_gain():
     assert count == 4 * 39
 
 
+def test_a_grade_below_0_is_not_judged():
+    """As in trec_eval and ir_measures, where it was a judgment of not relevant: Cranfield has 225 of them."""
+    qrels = {"q": {"a": -1, "b": 1, "c": 0}, "r": {"a": -1, "b": -2}}
+    run = Run.of({"q": {"a": 4.0, "c": 3.0, "n": 2.0, "b": 1.0}, "r": {"a": 1.0}})
+    names = ["Bpref", "AP(judged_only=True)", "P(judged_only=True)@2", "SetP(judged_only=True)", "AP", "Judged@1"]
+    found = score(run, qrels, parse_metrics(names)).values
+    # of q c and b are judged: b second, behind a document that is not relevant
+    wanted = {
+        "Bpref": 0,
+        "MAP(judged_only=True)": 1 / 2,
+        "P(judged_only=True)@2": 1 / 2,
+        "SetP(judged_only=True)": 1 / 2,
+    }
+    for name, value in wanted.items():
+        assert found[name].tolist() == pytest.approx([value, 0]), name
+    assert found["MAP"].tolist() == pytest.approx([1 / 4, 0])
+    theirs = ir_measures.evaluator(
+        [ir_measures.Bpref(rel=1), ir_measures.AP(rel=1, judged_only=True)], {"q": qrels["q"]}
+    )
+    values = {str(one.measure): one.value for one in theirs.iter_calc({"q": {"a": 4.0, "c": 3.0, "n": 2.0, "b": 1.0}})}
+    assert set(values.values()) == {0.0, 0.5}
+
+
 def test_grades_that_are_no_gain_and_grades_above_4():
-    """A grade below 0 counts as 0; ERR's scale ends at 4."""
+    """A grade below 0 is no gain; ERR's scale ends at 4."""
     run = Run.of({"q": [("a", 3.0), ("b", 2.0)]})
     assert score(run, {"q": {"a": -2, "b": 7}}, parse_metrics(["ERR"])).mean()["ERR"] == pytest.approx(15 / 16 / 2)
     found = score(run, {"q": {"a": -2, "b": 1}}, parse_metrics(["SetP", "Judged@1", "Bpref", "NumRet"])).mean()
-    assert found == pytest.approx({"SetP": 1 / 2, "Judged@1": 1, "Bpref": 0, "NumRet": 2})
+    assert found == pytest.approx({"SetP": 1 / 2, "Judged@1": 1, "Bpref": 1, "NumRet": 2})
 
 
 def test_queries_without_results_score_0_in_every_family():

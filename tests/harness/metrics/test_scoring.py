@@ -193,7 +193,7 @@ def test_values_are_found_under_any_name():
         ("P(rel=2)(x)@5", "unknown metric"),
         ("", "unknown metric"),
         ("R", r"'R' needs a cutoff: R@k"),
-        ("NDCG@0", r"needs a cutoff"),
+        ("NDCG@0", "is no rank"),
         ("Bpref@10", "'Bpref@10' has no cutoff: write Bpref"),
         ("ndcg_cut_10@5", r"names its cutoff twice.*write NDCG@k"),
         ("P_5(rel=2)", "names its cutoff twice, or a setting behind"),
@@ -207,9 +207,10 @@ def test_values_are_found_under_any_name():
         ("RBP(p=1)", r"p is '1'; want a number above 0 and below 1"),
         ("SetF(beta=nan)", r"beta is 'nan'; want a number above 0"),
         ("nDCG(dcg='log')@5", r"dcg is \"'log'\"; want log2 or exp-log2"),
-        ("R@0", "needs a cutoff"),
-        ("R@-5", "needs a cutoff"),
-        ("R@ten", "needs a cutoff"),
+        ("R@0", "the cutoff .0. is no rank from 1 up: write one metric, R@k"),
+        ("R@-5", "is no rank"),
+        ("R@ten", "is no rank"),
+        ("P@5@5", "the cutoff .5@5. is no rank"),
     ],
 )
 def test_bad_metric_names(name, message):

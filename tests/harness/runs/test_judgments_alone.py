@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import os
 
 import numpy as np
 import pytest
@@ -83,6 +84,10 @@ def test_a_run_and_a_file_of_judgments_are_enough(form, tmp_path, run_file, cli)
         ("q1 0 d1 1\nq1 0 d1 2\n", r"document 'd1' has two grades for query 'q1', 1 and 2. Keep one"),
         ("query-id\tcorpus-id\tscore\n", "there are no judgments in"),
         ("", "there are no judgments in"),
+        (
+            "corpus-id\tquery-id\tscore\nd1\tq1\t1\n",
+            r"line 1: the columns are corpus-id, query-id, score; want query-id",
+        ),
         ("q7 0 d1 1\n", r"run.trec has none of the judged queries of judged: it has q1, q2, q8 …, and judged has q7"),
     ],
 )
@@ -109,6 +114,24 @@ def test_a_csv_writers_quotes_are_undone_where_the_run_has_the_id_without(tmp_pa
     answer = cli("score", run_file, "--qrels", "judged", *ASKED, "--json")
     assert json.loads(answer.out)[0]["metrics"] == pytest.approx(WANTED)
     assert "2 ids of the judgments stand in a csv writer's quotes, such as " in answer.err
+
+
+def test_the_record_names_the_file_that_was_scored(tmp_path, monkeypatch):
+    """The same run from another file was found as the first file's record, and shown under its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judged").write_text(trec_lines(QRELS))
+    for name in ("a", "b", "a"):
+        trec.write(RUN, tmp_path / name, "tag")
+        found = harness.score(name, qrels="judged", metrics=["MRR@10"])
+        assert found.manifest.system.file.location == str(tmp_path / name)
+        again = harness.score(name, qrels="judged", metrics=["MRR@10"])
+        assert again.manifest.created == found.manifest.created
+    for wrong in ([("q1", "d1", 1)], {"q1": {"d1": 1}}):
+        with pytest.raises(InputError, match=r"qrels is .*; want the path of a file"):
+            harness.score(RUN, qrels=wrong)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="it is a pipe, and judgments are read more than once"):
+        harness.score(RUN, qrels="pipe")
 
 
 def never(*_):
@@ -216,7 +239,7 @@ def test_trec_eval_says_the_same_of_real_judgments(name, ir_home, tmp_path):
     (tmp_path / "judged").write_text("".join(f"{q} 0 {d} {g}\n" for q, d, g in rows))
     qrels = {}
     for query, doc, grade in rows:
-        qrels.setdefault(query, {})[doc] = max(0, grade)
+        qrels.setdefault(query, {})[doc] = grade
     pool, draw = sorted({doc for _, doc, _ in rows}), np.random.default_rng(5)
     found = {
         query: {doc: float(draw.integers(0, 8)) for doc in {*draw.choice(pool, 60).tolist(), *list(judged)[::2]}}

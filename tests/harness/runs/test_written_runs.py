@@ -64,5 +64,6 @@ def test_bad_input(record, bad, tmp_path):
     assert "--float16 is for checkpoints" in bad(
         "export", record.folder.name, "run.trec", "--float16", results=tmp_path / "n"
     )
+    assert "does not end in one of .trec" in bad("export", record.folder.name, "run.csv", results=tmp_path / "none")
     (tmp_path / "file").write_text("")
     assert "cannot be written to" in bad("export", record.folder.name, "file/run.json", results=tmp_path / "none")

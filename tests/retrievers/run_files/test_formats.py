@@ -133,6 +133,9 @@ def test_a_pipe_is_read_once(name, tmp_path):
         ("q1\td1\tone\n", r"line 1: want three columns `query document rank`, got 'q1\\td1\\tone'"),
         ("q1\td1\t1\nq1\td2\n", r"line 2: want three columns"),
         ("q1\td1\t-1\n", r"line 1: the rank -1 is not between 0 and"),
+        ("q1\td1\t3600\nq1\td2\t2900\n", r"the ranks of query 'q1' begin at 2900, not at 0 or 1"),
+        ("q1\td1\t1\nq1\td2\t1\n", r"query 'q1' has the rank 1 twice"),
+        ("q1 Q0 d1 36 7\nq1 Q0 d2 40 7\n", r"five columns whose last is 7 on every line"),
         ("q1\td1\t1\nq1\td1\t2\n", r"document 'd1' occurs twice in the results of query 'q1'"),
         ("query-id\tcorpus-id\tscore\n", r"line 1: want three columns"),
         ('{"q": {"d": 1', r"begins as JSON and is none"),
@@ -168,3 +171,11 @@ def test_our_own_runs_are_read_back(tmp_path):
     trec.write(RUN, tmp_path / "run.gz", "t")
     found = formats.read_file(tmp_path / "run.gz")
     assert exchange.to_dict(found.run) == exchange.to_dict(RUN)
+
+
+def test_ties_are_in_no_order_by_score(tmp_path):
+    """Ranks that part equal scores otherwise than our tie rule does were "in another order by rank than by score"."""
+    (tmp_path / "run").write_text("q Q0 a 1 2.0 t\nq Q0 b 2 2.0 t\nq Q0 c 3 1.0 t\n")
+    assert formats.read_file(tmp_path / "run").reordered == 0
+    (tmp_path / "run").write_text("q Q0 a 1 1.0 t\nq Q0 b 2 2.0 t\nr Q0 c 1 1.0 t\n")
+    assert formats.read_file(tmp_path / "run").reordered == 1
