@@ -205,6 +205,7 @@ def fuse(
     norm: str | None = None,
     absent: str | None = None,
     dataset: _Folder | None = None,
+    qrels: _Folder | None = None,
     metrics: Sequence[str] | None = None,
     top_k: int = 1000,
     queries_with_text: bool = False,
@@ -214,17 +215,19 @@ def fuse(
     """`harness fuse`: fuse runs of one collection and leave a record that names its parts.
 
     Each of `runs` is a Result, a record's folder, or what `score` takes; where none is a record, `dataset` names the
-    collection. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`); see
-    `harness.retrievers.run_files.fusion`.
+    collection, or `qrels` a file of judgments. `method` is rrf (`k`, 60 unless given) or weighted (`weights`, `norm`,
+    `absent`); see `harness.retrievers.run_files.fusion`.
     """
     how = recipe(method, k, weights, norm, absent)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
+    by = _named(dataset, "dataset"), _named(qrels, "qrels")
+    judged = None if by == (None, None) else judged_by(*by)
     config = _config(
-        [LABEL], dataset or "mini", metrics, top_k, results, queries_with_text=queries_with_text, force=force
+        [LABEL], judged or "mini", metrics, top_k, results, queries_with_text=queries_with_text, force=force
     )
     words = [str(one.folder) if isinstance(one, Record) else str(one)[:200] for one in parts]
     command = ["harness.fuse", *words, *_words(how.options)]
-    return Result(fuse_parts(parts, how, config, command, None if dataset is None else os.fspath(dataset)).record)
+    return Result(fuse_parts(parts, how, config, command, judged).record)
 
 
 @leaves_no_trace

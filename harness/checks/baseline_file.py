@@ -38,6 +38,16 @@ class Baseline:
     rows: dict[str, Rows]
     of: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+    def named(self, entry: str | None) -> "Baseline":
+        """The entry of a name alone, of all where none is named. Raises InputError for a name that no entry has."""
+        if entry is None:
+            return self
+        there = [one.name for one in self.entries] + list(self.problems)
+        if entry not in there:
+            raise unknown(f"entry of {self.path}", entry, there)
+        problems = {name: problem for name, problem in self.problems.items() if name == entry}
+        return replace(self, entries=tuple(one for one in self.entries if one.name == entry), problems=problems)
+
     def only(self, retrievers: Sequence[str], datasets: Sequence[str]) -> "Baseline":
         """The entries of the named retrievers and collections, of all where none is named.
 

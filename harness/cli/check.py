@@ -41,9 +41,8 @@ def check_command(
     queries_with_text: Annotated[
         bool, typer.Option("--queries-with-text", help="--update: leave out judged queries that have no text.")
     ] = False,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="A run file to check as what the one entry of -r and -d gives now.")
-    ] = None,
+    entry: Annotated[str | None, typer.Option("--entry", help="Only this entry, by its name.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A run file to check as what one entry gives now.")] = None,
     results: Annotated[
         Path | None, typer.Option("--results", help="Keep the records there. [a temporary folder]")
     ] = None,
@@ -63,7 +62,7 @@ def check_command(
     if results is not None:
         files.check_folder(results)
     if update:
-        _check_update(junit, run, as_json)
+        _check_update(junit, run or entry, as_json)
         _update(
             path, baseline is None, retriever, dataset, option, metric, tolerance, results, threads, queries_with_text
         )
@@ -83,7 +82,7 @@ def check_command(
         files.check_output(junit, make=True)
         if junit.resolve() in (path.resolve(), path.with_suffix(".csv").resolve()):
             raise InputError(f"--junit {junit} is the baseline itself, which it would overwrite. Name another file.")
-    found = read(path).only(retriever or [], dataset or [])
+    found = read(path).only(retriever or [], dataset or []).named(entry)
     content = _given(run, [entry.name for entry in found.entries], results)
     from harness.checks.check import check
     from harness.reports import checks
@@ -109,14 +108,14 @@ def check_command(
     raise typer.Exit(checks.exit_status(done))
 
 
-def _check_update(junit: Path | None, run: Path | None, as_json: bool) -> None:
+def _check_update(junit: Path | None, one: Path | str | None, as_json: bool) -> None:
     """Raise InputError for what an update does not take."""
     from harness.retrievers.errors import InputError
 
     if junit is not None:
         raise InputError("--junit is for a check; with --update there is nothing to pass or fail. Leave one out.")
-    if run is not None:
-        raise InputError("--run is of a check; --update runs the retrievers. Leave one out.")
+    if one is not None:
+        raise InputError("--run and --entry are of a check; --update runs the retrievers of -r and -d. Leave one out.")
     if as_json:
         raise InputError("--json is of a check; --update shows its changes as a table. Leave one out.")
 
@@ -132,7 +131,7 @@ def _given(run: Path | None, entries: list[str], results: Path | None) -> "Given
         raise InputError("--run leaves no record. Leave out --results.")
     if len(entries) != 1:
         raise InputError(
-            f"--run is checked as one entry, and there are {len(entries)}: {', '.join(entries)}. Name one by -r and -d."
+            f"--run is checked as one entry, and there are {len(entries)}: {', '.join(entries)}. Name one by --entry."
         )
     return given(run)
 

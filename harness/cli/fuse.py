@@ -30,6 +30,9 @@ def fuse_command(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection, where no record says it.")
     ] = None,
+    qrels: Annotated[
+        str | None, typer.Option("--qrels", help="Or a file of judgments alone, in TREC's format or BEIR's.")
+    ] = None,
     metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
     queries_with_text: WithText = False,
@@ -40,16 +43,18 @@ def fuse_command(
     """Fuse runs of one collection, score the result, and leave a record that names its parts."""
     from harness.cli.console import outcomes_table
     from harness.runs.config import build
+    from harness.runs.external import judged_by
     from harness.runs.fusion import LABEL, fuse_parts, numbers, recipe
 
+    named = None if dataset is None and qrels is None else judged_by(dataset, qrels)
     how = recipe(method, k, None if weights is None else numbers(weights), norm, absent)
     values: dict[str, Any] = {
         "retrievers": [LABEL],
-        "datasets": [dataset or "mini"],  # replaced by what the records say
+        "datasets": [named or "mini"],  # replaced by what the records say
         "metrics": metric or None,
         "queries_with_text": queries_with_text,
         "results": results,
         "force": force,
     } | ({} if top_k is None else {"top_k": top_k})
     config = build(values, "harness fuse")
-    outcomes_table([fuse_parts(runs or [], how, config, ["harness", *sys.argv[1:]], dataset)], as_json)
+    outcomes_table([fuse_parts(runs or [], how, config, ["harness", *sys.argv[1:]], named)], as_json)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.datasets.dataset import Dataset
+from harness.datasets.qrels_file import QrelsSource
 from harness.reports.records import records
 from harness.reports.records.comparable import depth, differences, knows_corpus, knows_queries
 from harness.reports.records.labels import label
@@ -116,11 +117,15 @@ def fuse_parts(
     firsts = [record for record in read if record is not None]
     check_one_collection(firsts)
     if not firsts and dataset is None:
-        raise InputError("runs from files do not say which collection they are of. Name it with --dataset.")
+        raise InputError(
+            "runs from files do not say which collection they are of. Name it with --dataset, or its judgments with "
+            "--qrels."
+        )
     check_writable(config.results)
     job = HarnessJob(cache_or_temporary(), config.threads)
     data = dataset_of(firsts, dataset, config)
-    data.open(job)
+    # of judgments alone a run says which of their ids stand in a csv writer's quotes
+    data.open(job, _first(found[0], read[0]) if isinstance(data.source, QrelsSource) else None)
     config = config.model_copy(update={"datasets": [data.name]})
     if firsts:
         check_unchanged(firsts[0], data)
@@ -180,6 +185,10 @@ def check_one_collection(firsts: Sequence[Record]) -> None:
             )
 
 
+def _first(found: Any, record: Record | None) -> Run:
+    return given(found).run if record is None else trec.read(record.folder / records.RUN)
+
+
 def dataset_of(firsts: Sequence[Record], named: str | None, config: RunConfig) -> Dataset:
     """The collection that is `named`, else that of the records. Raises InputError where it is not here."""
     if named is not None or not firsts:
@@ -237,7 +246,7 @@ def part_of(
         location=file.location,
         run_hash=file.sha256 or fusion.digest(run),
         weight=weight,
-        cut_at=file.cut_at if file.cut_at and file.cut_at < dataset.count else None,
+        cut_at=file.cut_at if file.cut_at and not (dataset.surveyed and file.cut_at >= dataset.count) else None,
     )
     return Part(named, run, None)
 

@@ -142,3 +142,17 @@ def test_a_picture_of_a_record_and_a_file(here, cli):
 )
 def test_what_cannot_be_drawn(here, bad, words, message):
     assert message in bad("plot", *words)
+
+
+def test_files_are_fused_by_judgments_alone(here, cli):
+    answer = cli("fuse", "good.trec", "bad.trec", "--qrels", "judged", "-m", "MRR@10", "--json")
+    assert answer.code == 0, answer.err
+    [facts] = json.loads(answer.out)
+    by_collection = harness.fuse("good.trec", "bad.trec", dataset="col", metrics=["MRR@10"])
+    assert facts["metrics"] == by_collection.metrics
+    again = harness.fuse("good.trec", "bad.trec", qrels="judged", metrics=["MRR@10"])
+    assert str(again.folder) == facts["record"]
+    scored = [harness.score(name, qrels="judged", metrics=["MRR@10"]) for name in ("good.trec", "bad.trec")]
+    assert harness.fuse(*scored, metrics=["MRR@10"]).metrics == by_collection.metrics
+    assert "do not say which collection they are of" in cli("fuse", "good.trec", "bad.trec").err
+    assert "are both given" in cli("fuse", "good.trec", "bad.trec", "-d", "col", "--qrels", "judged").err

@@ -510,7 +510,11 @@ def test_a_run_file_is_checked_as_the_entry(overlap, cli, bad, tmp_path, monkeyp
     assert "leaves no record" in bad(
         "check", "-B", overlap, "--run", "same.trec", "--results", "r", results=tmp_path / "n"
     )
-    assert "--run is of a check" in bad(
+    assert "--run and --entry are of a check" in bad(
         "check", "-B", overlap, "--update", "--run", "same.trec", results=tmp_path / "n"
     )
     assert "is checked as one entry, and there are 6" in bad("check", "--run", "same.trec", results=tmp_path / "none")
+    two = ("check", "-r", "bm25", "-d", "mini", "--run", "same.trec")
+    assert "there are 2: mini bm25 flat, mini bm25 multifield. Name one by --entry" in bad(*two, results=tmp_path / "n")
+    assert "unknown entry of" in bad("check", "--entry", "mini bm25", results=tmp_path / "n")
+    assert "none of the judged queries" in cli("check", "--entry", "mini bm25 flat", "--run", "same.trec").out
