@@ -174,12 +174,12 @@ def score(
 ) -> Result:
     """`harness score`: score a run that was made elsewhere by our rules, and leave a record that says so.
 
-    `run` is the path of a TREC file, a Ranking, a `harness.retrievers.types.Run`, a ranx Run, a pandas DataFrame
+    `run` is the path of a run file, a Ranking, a `harness.retrievers.types.Run`, a ranx Run, a pandas DataFrame
     (query_id, document_id, score, or the names that PyTerrier and ranx have for them) or {query id: {document id:
     score}}. `name` is what the record goes by; without it the file's tag. It is scored by the judgments of `dataset`
     (without it `mini`), whose corpus is not read unless `check_documents`; or by those of the file `qrels`.
     """
-    judged = judged_by(_named(dataset, "dataset"), _named(qrels, "qrels"), check_documents)
+    judged = judged_by(_named(dataset, "dataset"), _named(qrels, "qrels"), check_documents) or "mini"
     found = given(run.run if isinstance(run, Ranking) else run)
     label = label_of(name or (run.name if isinstance(run, Ranking) else None), found)
     config = _config(
@@ -220,8 +220,7 @@ def fuse(
     """
     how = recipe(method, k, weights, norm, absent)
     parts = [one.record if isinstance(one, Result) else one.run if isinstance(one, Ranking) else one for one in runs]
-    by = _named(dataset, "dataset"), _named(qrels, "qrels")
-    judged = None if by == (None, None) else judged_by(*by)
+    judged = judged_by(_named(dataset, "dataset"), _named(qrels, "qrels"))
     config = _config(
         [LABEL], judged or "mini", metrics, top_k, results, queries_with_text=queries_with_text, force=force
     )

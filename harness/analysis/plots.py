@@ -117,7 +117,6 @@ def _cutoffs(text: str) -> list[int]:
 def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
     from harness.datasets.dataset import resolve
-    from harness.metrics.measure import Levels
     from harness.metrics.names import parse_metrics
     from harness.metrics.scoring import score
     from harness.retrievers.places import cache_or_temporary
@@ -145,7 +144,7 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
         trec.read(one.record.folder / records.RUN),
         dataset.qrels,
         metrics,
-        Levels(data.rules.binary_level, data.rules.mrr_level),
+        measured(one.record).levels,
     ).mean()
     return {k: values[f"R@{k}"] for k in cutoffs}
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AllowShallow, Json
+from harness.cli.options import AllowShallow, Json, Qrels
 
 
 def compare_command(
@@ -20,9 +20,7 @@ def compare_command(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection of run files. [the first record's]")
     ] = None,
-    qrels: Annotated[
-        str | None, typer.Option("--qrels", help="Or a file of judgments alone, in TREC's format or BEIR's.")
-    ] = None,
+    qrels: Qrels = None,
     metric: Annotated[str, typer.Option("--metric", "-m", help="The metric, such as NDCG@10.")] = "NDCG@10",
     correction: Annotated[
         str, typer.Option("--correction", help="For several systems: all, holm, max-t or none.")

@@ -98,11 +98,10 @@ def _metrics(records: Sequence["Record"]) -> list[str]:
 
 def _shown(record: "Record") -> dict[str, str]:
     """The names of a record's metrics, by what they are shown as: MRR(rel=2)@10 for MRR@10 on DL'19."""
-    from harness.metrics.measure import Levels
     from harness.metrics.names import parse_metric
+    from harness.runs.lookup import measured
 
-    rules = record.manifest.data.rules
-    levels = Levels(rules.binary_level, rules.mrr_level)
+    levels = measured(record).levels
     return {str(parse_metric(name).at(levels)): name for name in record.metrics}
 
 

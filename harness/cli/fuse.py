@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, Metrics, WithText
+from harness.cli.options import Json, Metrics, Qrels, WithText
 
 
 def fuse_command(
@@ -30,9 +30,7 @@ def fuse_command(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection, where no record says it.")
     ] = None,
-    qrels: Annotated[
-        str | None, typer.Option("--qrels", help="Or a file of judgments alone, in TREC's format or BEIR's.")
-    ] = None,
+    qrels: Qrels = None,
     metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
     queries_with_text: WithText = False,
@@ -46,7 +44,7 @@ def fuse_command(
     from harness.runs.external import judged_by
     from harness.runs.fusion import LABEL, fuse_parts, numbers, recipe
 
-    named = None if dataset is None and qrels is None else judged_by(dataset, qrels)
+    named = judged_by(dataset, qrels)
     how = recipe(method, k, None if weights is None else numbers(weights), norm, absent)
     values: dict[str, Any] = {
         "retrievers": [LABEL],

@@ -24,6 +24,9 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", "-m", help="Such as NDCG@10, AP, P(rel=2)@5, or official; repeat for several."),
 ]
+Qrels = Annotated[
+    str | None, typer.Option("--qrels", help="Of run files: a file of judgments alone, in TREC's format or BEIR's.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead.")]
 WithText = Annotated[
     bool, typer.Option("--queries-with-text", help="Leave out judged queries that have no text; else each scores 0.")

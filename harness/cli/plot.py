@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AllowShallow
+from harness.cli.options import AllowShallow, Qrels
 
 plot_app = typer.Typer(
     help="Draw pictures from records, as PNG or SVG.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -22,7 +22,6 @@ Datasets = Annotated[
     list[str] | None,
     typer.Option("--dataset", "-d", help="Only of this collection; repeatable. Of run files: what they are runs of."),
 ]
-Qrels = Annotated[str | None, typer.Option("--qrels", help="Of run files: a file of judgments alone.")]
 Retrievers = Annotated[list[str] | None, typer.Option("--retriever", "-r", help="Only of this retriever; repeatable.")]
 Labels = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, Metrics, WithText
+from harness.cli.options import Json, Metrics, Qrels, WithText
 
 
 def score_command(
@@ -14,9 +14,7 @@ def score_command(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="The collection that it is a run of. [mini]")
     ] = None,
-    qrels: Annotated[
-        str | None, typer.Option("--qrels", help="Or a file of judgments alone, in TREC's format or BEIR's.")
-    ] = None,
+    qrels: Qrels = None,
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="What its record goes by. [the tag in the file]")
     ] = None,
@@ -41,7 +39,7 @@ def score_command(
     found = given(run)
     values: dict[str, Any] = {
         "retrievers": [label_of(name, found)],
-        "datasets": [judged_by(dataset, qrels, check_documents)],
+        "datasets": [judged_by(dataset, qrels, check_documents) or "mini"],
         "metrics": metric or None,
         "titles": titles,
         "queries_with_text": queries_with_text,

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.qrels_file import grade
+from harness.datasets.qrels_file import grade, sound_id
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.ids import fault
 from harness.retrievers.text_files import text_lines
 from harness.retrievers.types import Document, Query
 
@@ -47,13 +46,7 @@ def _field(row: dict[str, Any], name: str, place: str) -> str:
 
 
 def _identifier(row: dict[str, Any], place: str) -> str:
-    return _sound_id(_field(row, "_id", place), place)
-
-
-def _sound_id(value: str, place: str) -> str:
-    if wrong := fault(value):
-        raise InputError(f"{place}: the id {wrong}.")
-    return value
+    return sound_id(_field(row, "_id", place), place)
 
 
 class FolderSource:
@@ -130,4 +123,4 @@ class FolderSource:
             header, first = first and not any(letter.isdigit() for letter in columns[2]), False
             if header:
                 continue
-            yield _sound_id(columns[0], place), _sound_id(columns[1], place), grade(columns[2], place)
+            yield sound_id(columns[0], place), sound_id(columns[1], place), grade(columns[2], place)

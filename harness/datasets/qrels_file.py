@@ -11,22 +11,23 @@ from harness.retrievers.places import expanded
 from harness.retrievers.text_files import text_lines, without_quotes
 from harness.retrievers.types import Document, Query
 
+_BEIR = 3  # columns
 _GREATEST_GRADE = 1000  # trec_eval makes a table of a row for each grade
 PREFIX = "qrels:"  # of a collection's name that is a file of judgments
 
 
-def judgments(path: Path, header: bool = True) -> Iterator[tuple[str, str, int]]:
+def judgments(path: Path) -> Iterator[tuple[str, str, int]]:
     """Yield (query id, document id, grade) of a file of judgments, plain or compressed.
 
     A line is TREC's, `query iteration document grade` with white space between, or BEIR's, three columns with tabs
-    between; all lines are of one kind. With `header` a first line without a figure in its last column is left out.
+    between; all lines are of one kind. A first line without a figure in its last column is left out.
     Raises InputError, with file and line, for a line that is neither or a grade that is no whole number.
     """
     kind = 0
     for number, line in text_lines(path):
         place = f"{path}, line {number}"
         tabs = line.split("\t")
-        columns = tabs if len(tabs) == len(("query", "document", "grade")) else line.split()
+        columns = tabs if len(tabs) == _BEIR else line.split()
         if (columns is not tabs and len(columns) != 4) or kind not in (0, len(columns)):
             wanted = "3 with tabs or 4" if kind == 0 else f"{kind}, as before"
             raise InputError(
@@ -34,11 +35,11 @@ def judgments(path: Path, header: bool = True) -> Iterator[tuple[str, str, int]]
                 f"(BEIR) or query, iteration, document, grade (TREC). Got {line[:80]!r}."
             )
         first, kind = kind == 0, len(columns)
-        if first and header and not any(letter.isdigit() for letter in columns[-1]):
+        if first and not any(letter.isdigit() for letter in columns[-1]):
             if re.match(r"(corpus|doc|passage|p)[-_ ]?(id|no)", columns[0].casefold()):
                 raise InputError(f"{place}: the columns are {', '.join(columns)}; want query-id, corpus-id, score.")
             continue
-        yield _sound(columns[0], place), _sound(columns[-2], place), grade(columns[-1], place)
+        yield sound_id(columns[0], place), sound_id(columns[-2], place), grade(columns[-1], place)
 
 
 def grade(text: str, place: str) -> int:
@@ -51,7 +52,8 @@ def grade(text: str, place: str) -> int:
     return int(text)
 
 
-def _sound(value: str, place: str) -> str:
+def sound_id(value: str, place: str) -> str:
+    """The id that a column or a field holds. Raises InputError for one that no run can carry."""
     if wrong := fault(value):
         raise InputError(f"{place}: the id {wrong}.")
     return value

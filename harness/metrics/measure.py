@@ -93,12 +93,14 @@ class Family:
     source: str
     cutoff: Literal["needed", "may", "none"]
     also: tuple[str, ...] = ()
+    presets: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # further names, which carry settings
     options: Mapping[str, Option] = field(default_factory=dict)
     binary: bool = True  # counts grades from a level up (`Levels`); otherwise it uses the grades, or none
     ranx: str | None = None
     trec_eval: str | None = None
     trec_eval_whole: str | None = None
     ours: Score | None = None
+    counts_marks: bool = False  # whether a document with a grade below 0 is judged; trec_eval says not
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -112,7 +114,7 @@ class Family:
     def others(self) -> tuple[str, ...]:
         """Its other names, with cutoffs as they are written there."""
         at = "" if self.cutoff == "none" else "@k"
-        named = [f"{name}{at}" for name in (self.ir_measures, *self.also)]
+        named = [f"{name}{at}" for name in (self.ir_measures, *self.also, *self.presets)]
         named += [f"{self.trec_eval}_k"] if self.trec_eval else []
         named += [self.trec_eval_whole] if self.trec_eval_whole else []
         return tuple(name for name in dict.fromkeys(named) if name.casefold() != self.spelling.casefold())
@@ -203,7 +205,7 @@ def register(family: Family) -> Family:
 def _names(family: Family) -> set[str]:
     """What it may be called, in small letters; trec_eval's names with a cutoff are read apart."""
     whole = [family.trec_eval_whole] if family.trec_eval_whole else []
-    return {name.casefold() for name in (family.name, family.ir_measures, *family.also, *whole)}
+    return {name.casefold() for name in (family.name, family.ir_measures, *family.also, *family.presets, *whole)}
 
 
 @lru_cache(maxsize=1)

@@ -41,9 +41,7 @@ def parse_metric(name: str) -> Metric:
         cutoff = int(words["cutoff"])
     if cutoff is None and family.cutoff == "needed":
         raise InputError(f"the metric {name!r} needs a cutoff: {family.name}@k with k a rank from 1 up.")
-    settings = _settings(name, family, words["inside"] or "")
-    if words["name"].casefold() == "num_rel_ret":
-        settings = {"rel": 1} | settings
+    settings = {**family.presets.get(words["name"].casefold(), {}), **_settings(name, family, words["inside"] or "")}
     return Metric(family, cutoff, spelled(family, settings))
 
 

@@ -26,7 +26,7 @@ def by_ir_measures(
     places = {query_id: number for number, query_id in enumerate(query_ids)}
     found = {str(metric): np.zeros(len(query_ids)) for metric in metrics}
     for every in (False, True):  # whether a document with a grade below 0 counts as judged
-        chosen = [metric for metric in metrics if (metric.family.name == "Judged") == every]
+        chosen = [metric for metric in metrics if metric.family.counts_marks == every]
         asked = {measure_of(metric, levels): str(metric) for metric in chosen}
         for results, judged in blocks(run, qrels, every) if asked else ():
             ranked = {q: {doc: float(-rank) for rank, doc in enumerate(docs)} for q, docs in results.items()}

@@ -115,18 +115,26 @@ def _says_as_much(record: Record, given_file: RunFile, dataset: Dataset, unknown
     return known and (unknown is None or file.unknown_documents == unknown)
 
 
-def judged_by(dataset: str | None, qrels: str | None, check_documents: bool = False) -> str:
-    """The collection by whose judgments a run is scored: `dataset`, or a file of judgments; `mini` where none is named.
+def judged_by(dataset: str | None, qrels: str | None, check_documents: bool = False) -> str | None:
+    """The collection by whose judgments runs are scored: `dataset`, or a file of judgments; None where none is named.
 
     Raises InputError where both are named, or documents are to be checked that judgments do not have.
     """
     if qrels is None:
-        return dataset or "mini"
+        return dataset
     if dataset is not None:
         raise InputError("--qrels and --dataset are both given. Give one: a file of judgments, or a collection.")
     if check_documents:
         raise InputError("--check-documents reads a corpus, and --qrels has none. Name the collection with --dataset.")
     return f"{PREFIX}{qrels}"
+
+
+def unnamed() -> InputError:
+    """The error for run files of which nothing says what they are runs of."""
+    return InputError(
+        "runs from files do not say which collection they are of. Name it with --dataset, or its judgments with "
+        "--qrels."
+    )
 
 
 def one_dataset(name: str, titles: Path | None, queries_with_text: bool = False) -> Dataset:

@@ -11,7 +11,7 @@ from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.runs import recorded_data
 from harness.runs.config import build
-from harness.runs.external import given, judged_by, label_of, score_given
+from harness.runs.external import given, judged_by, label_of, score_given, unnamed
 from harness.runs.lookup import record_of
 
 _DEPTH = 1000  # results of a query, where no metric looks deeper
@@ -38,17 +38,12 @@ def records_of(
             raise InputError("every run here is a record, which says what it is of. Leave out --dataset and --qrels.")
         yield known
         return
-    texts = False
-    if dataset is None and qrels is None:
+    judged, texts = judged_by(dataset, qrels), False
+    if judged is None:
         if not known:
-            raise InputError(
-                "runs from files do not say which collection they are of. Name it with --dataset, or its judgments "
-                "with --qrels."
-            )
+            raise unnamed()
         data = known[0].manifest.data
         judged, texts = recorded_data.asked_name(data), data.rules.queries_with_text
-    else:
-        judged = judged_by(dataset, qrels)
     top_k = max([_DEPTH, *(metric.cutoff or 0 for metric in parse_metrics(metrics))])
     with tempfile.TemporaryDirectory(prefix="harness-runs-") as place:
         folders: dict[Path, str] = {}

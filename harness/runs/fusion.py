@@ -22,7 +22,7 @@ from harness.retrievers.run_files.exchange import aligned
 from harness.retrievers.types import Run
 from harness.runs import manifest, recorded_data
 from harness.runs.config import RunConfig, explain
-from harness.runs.external import fitted, given, one_dataset
+from harness.runs.external import fitted, given, one_dataset, unnamed
 from harness.runs.lookup import record_of
 from harness.runs.record_store import Outcome, RecordStore, check_writable
 from harness.runtime.job import HarnessJob
@@ -117,10 +117,7 @@ def fuse_parts(
     firsts = [record for record in read if record is not None]
     check_one_collection(firsts)
     if not firsts and dataset is None:
-        raise InputError(
-            "runs from files do not say which collection they are of. Name it with --dataset, or its judgments with "
-            "--qrels."
-        )
+        raise unnamed()
     check_writable(config.results)
     job = HarnessJob(cache_or_temporary(), config.threads)
     data = dataset_of(firsts, dataset, config)

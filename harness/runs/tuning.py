@@ -111,7 +111,7 @@ def weightings(runs: int, step: float = STEP) -> list[tuple[float, ...]]:
 def check_apart(chooses: str, reported: Sequence[str], config: RunConfig) -> None:
     """Raise InputError where a collection that is to be reported has a judged query of the one that chooses."""
     job = HarnessJob(cache(), config.threads)
-    asked = {(q.query_id, q.text): d.name for d in _opened(chooses, config, job) for q in d.queries}
+    asked = {(query.query_id, query.text) for dataset in _opened(chooses, config, job) for query in dataset.queries}
     for name in reported:
         for dataset in _opened(name, config, job):
             shared = [query for query in dataset.queries if (query.query_id, query.text) in asked]
@@ -172,8 +172,6 @@ def tune_weights(
     weights = weightings(len(specs), step)
     check_apart(chooses, config.datasets, config)
     labels = [spec.label for spec in specs]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} {number}" for number, label in enumerate(labels, 1)]
     found = []
     with tempfile.TemporaryDirectory(prefix="harness-tune-") as place:
         tried = _trial(config, specs, chooses, str(parsed), place, max(_DEPTH, config.top_k))

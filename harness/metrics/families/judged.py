@@ -10,5 +10,6 @@ register(
         "OpenNIR (MacAvaney 2020), by ir_measures",
         "needed",
         binary=False,
+        counts_marks=True,
     )
 )

@@ -9,7 +9,7 @@ register(
         "number of results; with rel the number of relevant ones",
         "trec_eval, `num_ret` and `num_rel_ret`",
         "none",
-        also=("num_rel_ret",),
+        presets={"num_rel_ret": {"rel": 1}},
         options=REL,
         binary=False,  # without `rel` every result counts, whatever the collection's level
         trec_eval_whole="num_ret",
