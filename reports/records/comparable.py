@@ -45,17 +45,13 @@ def _if(known: Callable[[Data], bool], a: Data, b: Data, one: str, other: str) -
 
 
 def without_corpus(found: Sequence[Record]) -> str | None:
-    """What is to be said where a record knows no corpus, so that others are told apart by queries and judgments."""
+    """The warning where a record knows no corpus; None where all know theirs."""
     lacking = [record for record in found if not knows_corpus(record.manifest.data)]
     if not lacking:
         return None
     names = ", ".join(label(record.manifest) for record in lacking[:2]) + (" …" if len(lacking) > 2 else "")
-    by = (
-        "judgments alone"
-        if not all(knows_queries(record.manifest.data) for record in found)
-        else "queries and judgments alone"
-    )
-    return f"nothing is known of the corpus of {names}: that the runs are of one collection is told by {by}"
+    by = "judgments" if not all(knows_queries(record.manifest.data) for record in found) else "queries and judgments"
+    return f"the corpus of {names} is unknown; only the {by} show that the runs belong to one collection"
 
 
 def unlike(found: Sequence[Record]) -> str | None:

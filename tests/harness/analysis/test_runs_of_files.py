@@ -47,9 +47,9 @@ def test_two_files_are_compared_and_leave_nothing(here, cli, by):
     assert system["difference"] == pytest.approx(-0.5)
     assert system["record"] == str(here / "bad.trec")
     assert not Path("results").exists()
-    how = "queries and judgments alone" if by[0] == "-d" else "judgments alone"
-    assert "nothing is known of the corpus of a (from good.trec), a (from bad.trec): " in answer.err
-    assert f"that the runs are of one collection is told by {how}\n" in answer.err
+    how = "queries and judgments" if by[0] == "-d" else "judgments"
+    assert "the corpus of a (from good.trec), a (from bad.trec) is unknown; " in answer.err
+    assert f"only the {how} show that the runs belong to one collection\n" in answer.err
 
 
 def test_a_file_beside_a_record_is_of_its_collection(here, cli):

@@ -196,12 +196,12 @@ def test_a_record_that_knows_no_corpus_is_compared_by_queries_and_judgments(beir
     first = harness.run("bm25", tmp_path / "moved", metrics=["MRR@10"])
     answer = cli("compare", first.folder, alone.folder, "-m", "MRR@10")
     assert answer.code == 0, answer.err
-    assert "nothing is known of the corpus of" in answer.err + answer.out
-    assert "told by queries and judgments alone" in answer.err + answer.out
+    assert "is unknown; only the queries" in answer.err + answer.out
+    assert "only the queries and judgments show that the runs belong to one collection" in answer.err + answer.out
     (tmp_path / "judged").write_bytes((tmp_path / "moved" / "qrels" / "test.tsv").read_bytes())
     by_file = harness.score(run_file, qrels="judged", metrics=["MRR@10"])
     found = harness.compare(first, by_file, metric="MRR@10")
-    assert "told by judgments alone" in " ".join(found.warnings)
+    assert "only the judgments show that the runs belong to one collection" in " ".join(found.warnings)
     other = write_beir(tmp_path / "other", qrels={"test": [("q1", "d2", 1), ("q2", "d3", 1)]})
     with pytest.raises(InputError, match="differ in judgments"):
         harness.compare(harness.run("bm25", other, metrics=["MRR@10"]), by_file, metric="MRR@10")
