@@ -120,7 +120,7 @@ class RecordStore:
 
 
 def tag_of(name: str, folder: Path) -> str:
-    """The tag of a record's run: the retriever and the record's hash, so variants of a retriever have different tags."""
+    """The tag of a run: the retriever and the record's hash, so variants of one retriever have different tags."""
     word = re.sub(r"\s+", "_", name)
     return f"{word}-{folder.name}"
 
