@@ -1,10 +1,10 @@
 """BM25 by pyserini (Anserini, Lucene): index a corpus once, search it many times."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.retrievers.errors import InputError
 from harness.retrievers.lexical import java, lucene
@@ -15,13 +15,31 @@ _QUERIES_PER_CALL = 64
 
 
 class BM25Options(Options):
-    """k1 and b of BM25, and how a document is indexed."""
+    """k1 and b of BM25, how a document is indexed, and feedback by RM3."""
 
     k1: float = Field(0.9, ge=0, le=1000, allow_inf_nan=False, strict=True, description="term-frequency saturation")
     b: float = Field(0.4, ge=0, le=1, strict=True, description="length normalisation")
     fields: Literal["flat", "multifield"] = Field(
         "flat", description="flat: title and text as one field; multifield: two fields whose scores add up"
     )
+    rm3: bool = Field(False, strict=True, description="expand each query with terms of its first results (RM3)")
+    fb_terms: int = Field(10, ge=1, le=1000, strict=True, description="rm3: terms of the expansion")
+    fb_docs: int = Field(10, ge=1, le=1000, strict=True, description="rm3: first results that it reads")
+    original_query_weight: float = Field(
+        0.5, ge=0, le=1, allow_inf_nan=False, strict=True, description="rm3: weight of the query as it was asked"
+    )
+
+    @model_validator(mode="after")
+    def _feedback_of_one_field(self) -> Self:
+        feedback = sorted(self.model_fields_set & {"fb_terms", "fb_docs", "original_query_weight"})
+        if feedback and not self.rm3:
+            raise ValueError(f"{', '.join(feedback)}: of RM3, which is off; add rm3=true (--option rm3=true)")
+        if self.rm3 and self.fields != "flat":
+            raise ValueError(
+                "rm3=true with fields=multifield: Anserini expands one field alone and would drop the title; "
+                "use fields=flat"
+            )
+        return self
 
 
 @register("bm25")
@@ -30,12 +48,15 @@ class BM25(Retriever):
 
     `fields="multifield"` with these values is the system of the paper's Table 2. Scores are Anserini's, which rounds
     them to four decimals and breaks ties among them itself, by ascending document id in steps of 1e-6.
+
+    `rm3=True` is the baseline with feedback: Anserini's RM3 (Abdul-Jaleel et al., 2004) with its defaults, 10 terms of
+    10 documents and half of the weight on the query as asked.
     """
 
     Options = BM25Options
-    summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b"
+    summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b, -o rm3=true"
     packages = ("pyserini",)
-    told = frozenset({"fields"})
+    told = frozenset({"fields", "rm3"})
     options: BM25Options
 
     @classmethod
@@ -48,8 +69,8 @@ class BM25(Retriever):
         """BM25 fills Table 2's row only as the paper ran it: multifield, default parameters."""
         published = self.options == BM25Options(fields="multifield")
         return Identity(
-            system="BM25",
-            variant=self.options.fields,
+            system="BM25 + RM3" if self.options.rm3 else "BM25",
+            variant=self.options.fields + (", RM3" if self.options.rm3 else ""),
             paper_rows=(PaperRow(table=2, row="BM25"),) if published else (),
         )
 
@@ -58,13 +79,16 @@ class BM25(Retriever):
 
         Raises InputError where Java or pyserini is missing, or a disk is full.
         """
-        index = lucene.ensure_index(corpus, self.options.fields, job)
+        index = lucene.ensure_index(corpus, self.options.fields, job, vectors=self.options.rm3)
         pyclass = java.start()
         java.check_name(index)
         # A clause a query term; Lucene's default of 1,024 would drop the result of a longer query without a word.
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
         searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index))
         searcher.set_bm25(self.options.k1, self.options.b)
+        if self.options.rm3:
+            how = self.options
+            searcher.set_rm3(how.fb_terms, how.fb_docs, how.original_query_weight)
         # (query number, document id, score) of each block: arrays, not objects
         blocks: list[tuple[np.ndarray, ...]] = []
         try:

@@ -22,12 +22,13 @@ _LONGEST = 20_000_000  # characters of a text: Jackson's StreamReadConstraints, 
 _COLLECTION = {"flat": "BeirFlatCollection", "multifield": "BeirMultifieldCollection"}
 
 
-def ensure_index(corpus: Corpus, fields: str, job: Job) -> Path:
+def ensure_index(corpus: Corpus, fields: str, job: Job, vectors: bool = False) -> Path:
     """Return the corpus's Lucene index, building it where it is missing or damaged; one process builds it.
 
-    `fields` is flat or multifield. Raises InputError for a disk without space.
+    `fields` is flat or multifield; with `vectors` the index keeps each document's terms, which feedback (RM3) reads.
+    Raises InputError for a disk without space.
     """
-    folder = job.cache / "bm25" / f"{fields}-{corpus.content_hash[:16]}"
+    folder = job.cache / "bm25" / f"{fields}{'-vectors' if vectors else ''}-{corpus.content_hash[:16]}"
     if _damage(folder) is None:  # which needs no lock, and may lie where nothing can be written
         return folder / "lucene"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def ensure_index(corpus: Corpus, fields: str, job: Job) -> Path:
             remove(building)  # left by a process that was killed
             remove(folder)
             try:
-                _build(corpus, fields, building, job)
+                _build(corpus, fields, vectors, building, job)
                 building.rename(folder)
             finally:
                 remove(building)
@@ -76,7 +77,7 @@ def _hashes(lucene: Path) -> dict[str, str]:
     return found
 
 
-def _build(corpus: Corpus, fields: str, building: Path, job: Job) -> None:
+def _build(corpus: Corpus, fields: str, vectors: bool, building: Path, job: Job) -> None:
     texts = building / "texts"
     texts.mkdir(parents=True)
     with job.phase("export", corpus.count, "documents") as meter:
@@ -88,7 +89,7 @@ def _build(corpus: Corpus, fields: str, building: Path, job: Job) -> None:
                     row = {"_id": doc.doc_id, "title": doc.title, "text": doc.text, "metadata": {}}
                     file.write(json.dumps(row) + "\n")
                     meter.advance()
-    counts = _index_collection(texts, building / "lucene", fields, corpus.count, job)
+    counts = _index_collection(texts, building / "lucene", fields, vectors, corpus.count, job)
     # Anserini leaves a document without an indexable word out ("empty"): BM25 could not find it anyway.
     if counts["indexed"] + counts["empty"] != corpus.count or counts["readable"] != counts["indexed"]:
         raise InputError(
@@ -114,7 +115,7 @@ def _check_length(doc: Document) -> None:
             )
 
 
-def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Job) -> dict[str, int]:
+def _index_collection(texts: Path, index: Path, fields: str, vectors: bool, count: int, job: Job) -> dict[str, int]:
     """Run Anserini's IndexCollection over the JSON lines in `texts`; return its counters, and what can be read back.
 
     The full IndexCollection, since the simple indexer drops the extra field without a word. One segment (`optimize`),
@@ -127,7 +128,8 @@ def _index_collection(texts: Path, index: Path, fields: str, count: int, job: Jo
     for name, value in settings.items():
         words.add(f"-{name}")
         words.add(str(value))
-    for word in ("-optimize", "-quiet", *(("-fields", "title") if fields == "multifield" else ())):
+    titles = ("-fields", "title") if fields == "multifield" else ()
+    for word in ("-optimize", "-quiet", *titles, *(("-storeDocvectors",) if vectors else ())):
         words.add(word)
     args = pyclass.autoclass("io.anserini.index.IndexCollection$Args")()
     pyclass.autoclass("org.kohsuke.args4j.CmdLineParser")(args).parseArgument(words)

@@ -127,7 +127,7 @@ def test_candidates_are_ranked_as_among_all(place, everywhere, capsys):
     assert any(len(scores) == 20 for scores in found.values())
     system = record.manifest.system
     assert (system.variant, system.options["first_stage"], system.options["depth"]) == ("over bm25 20", "bm25", 20)
-    assert system.options["first_stage_options"] == {"k1": 0.9, "b": 0.4, "fields": "flat"}
+    assert system.options["first_stage_options"].items() >= {"k1": 0.9, "b": 0.4, "fields": "flat"}.items()
     assert "pyserini" in system.options["first_stage_packages"]
     assert scores_of(go(place, depth=20)) == found
 

@@ -171,3 +171,65 @@ def test_java_comes_from_the_package_unless_java_home_suits(tmp_path, monkeypatc
         assert java.java_home() == expected
     monkeypatch.delenv("JAVA_HOME")
     assert java.java_home() == JAVA_HOME
+
+
+FEEDBACK = [
+    ("a1", "", "cat purr whisker"),
+    ("a2", "", "cat whisker fur"),
+    ("a3", "", "whisker fur tail"),
+    *((f"b{n}", "", f"x{n} y{n} z{n}") for n in range(40)),  # RM3 takes no word that a tenth of the documents have
+]
+
+
+@pytest.fixture
+def cats(tmp_path):
+    return write_beir(tmp_path / "cats", docs=FEEDBACK, queries=[("q", "cat")], qrels={"test": [("q", "a1", 1)]})
+
+
+def test_feedback_finds_what_lacks_the_querys_words(cats, job):
+    """a3 shares no word with the query, only words of the documents that have it."""
+    [plain], [expanded] = search(cats, job, ["cat"]), search(cats, job, ["cat"], rm3=True)
+    assert set(plain) == {"a1", "a2"}
+    assert set(expanded) == {"a1", "a2", "a3"}
+    assert expanded["a3"] < min(expanded["a1"], expanded["a2"])
+
+
+def test_feedback_by_hand(cats, job):
+    """One document, all of its words: P(w|q) is 1/3 for each, half of it beside half of the query's own weight of 1."""
+    [top] = search(cats, job, ["purr"])
+    assert set(top) == {"a1"}
+    [found] = search(cats, job, ["purr"], rm3=True, fb_docs=1, fb_terms=10)
+    purr, cat, whisker = (weight(1, 3, 3, df, 43) for df in (1, 2, 3))  # all 43 documents have 3 words
+    expected = {
+        "a1": (1 / 2 + 1 / 6) * purr + 1 / 6 * cat + 1 / 6 * whisker,
+        "a2": 1 / 6 * cat + 1 / 6 * whisker,
+        "a3": 1 / 6 * whisker,
+    }
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_query_alone_is_feedback_of_no_weight(cats, job):
+    [plain] = search(cats, job, ["cat"])
+    [expanded] = search(cats, job, ["cat"], rm3=True, original_query_weight=1.0)
+    assert {doc: expanded[doc] for doc in plain} == pytest.approx(plain, abs=1e-3)
+
+
+def test_feedback_has_an_index_and_a_name_of_its_own(cats, job):
+    search(cats, job, ["cat"])
+    search(cats, job, ["cat"], rm3=True)
+    kept = {path.name.rsplit("-", 1)[0] for path in (job.cache / "bm25").iterdir() if path.is_dir()}
+    assert kept == {"flat", "flat-vectors"}
+    identity = BM25(BM25Options(rm3=True)).identity()
+    assert (identity.system, identity.variant, identity.paper_rows) == ("BM25 + RM3", "flat, RM3", ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fb_docs": 5}, "fb_docs: of RM3, which is off; add rm3=true"),
+        ({"rm3": True, "fields": "multifield"}, "rm3=true with fields=multifield"),
+    ],
+)
+def test_what_feedback_cannot_do_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        BM25Options(**options)
