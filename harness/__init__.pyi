@@ -1,5 +1,6 @@
 from harness.api import Ranking as Ranking
 from harness.api import Result as Result
+from harness.api import Tuned as Tuned
 from harness.api import compare as compare
 from harness.api import export as export
 from harness.api import fuse as fuse
@@ -7,6 +8,7 @@ from harness.api import read as read
 from harness.api import retrieve as retrieve
 from harness.api import run as run
 from harness.api import score as score
+from harness.api import tune as tune
 from harness.retrievers.errors import InputError as InputError
 from harness.retrievers.registry import About as About
 from harness.retrievers.registry import Identity as Identity

@@ -25,11 +25,13 @@ from harness.runs.fusion import LABEL, fuse_parts, recipe
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
+from harness.runs.tuning import Tuned
+from harness.runs.tuning import tune as tune_by
 from harness.runtime.caller import leaves_no_trace
 from harness.runtime.job import HarnessJob
 from harness.runtime.processes import Processes
 
-__all__ = ["Ranking", "Result", "compare", "export", "fuse", "read", "retrieve", "run", "score"]
+__all__ = ["Ranking", "Result", "Tuned", "compare", "export", "fuse", "read", "retrieve", "run", "score", "tune"]
 _Folder = str | Path
 
 with contextlib.suppress(InputError):  # of no home at all, which is said when something is to be kept
@@ -227,6 +229,42 @@ def fuse(
     words = [str(one.folder) if isinstance(one, Record) else str(one)[:200] for one in parts]
     command = ["harness.fuse", *words, *_words(how.options)]
     return Result(fuse_parts(parts, how, config, command, judged).record)
+
+
+@leaves_no_trace
+def tune(
+    retriever: str | Sequence[str],
+    dataset: _Folder,
+    evaluate: _Folder | Sequence[_Folder] = (),
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    by: str = "NDCG@10",
+    step: float | None = None,
+    norm: str | None = None,
+    metrics: Sequence[str] | None = None,
+    top_k: int = 1000,
+    queries_with_text: bool = False,
+    results: _Folder = "results",
+    threads: int | None = None,
+    **options: Any,
+) -> Tuned:
+    """`harness tune`: options of one retriever, or the weights of several's fusion, chosen on one split for others.
+
+    Each value of `grid`, {option: values} (for bm25 k1 and b unless said), is run on `dataset`; of several retrievers
+    each weighting in steps of `step` (0.1), their scores normalised by `norm` (min-max). The best by the metric `by` is
+    run on each collection of `evaluate`: `.results` has those records, `.chosen` the best values, `.to_frame()` the
+    whole grid. `options` stay as they are. Raises InputError where a collection of `evaluate` shares a judged query
+    with `dataset`.
+    """
+    names = [retriever] if isinstance(retriever, str) else list(retriever)
+    several = [evaluate] if isinstance(evaluate, str | os.PathLike) else list(evaluate)
+    chooses = os.fspath(dataset)
+    config = _config(
+        names, chooses, metrics, top_k, results, queries_with_text=queries_with_text, threads=threads
+    ).model_copy(update={"datasets": [os.fspath(one) for one in several]})
+    words = _words({"by": by, "step": step, "norm": norm} | options)
+    command = ["harness.tune", *names, chooses, *words]
+    return tune_by(names, chooses, by, config, command, grid=grid, fixed=options, step=step, norm=norm)
 
 
 @leaves_no_trace

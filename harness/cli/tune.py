@@ -41,10 +41,9 @@ def tune_command(
     as_json: Json = False,
 ) -> None:
     """Choose options or fusion weights on one split, run the best on others, and keep the grid in their records."""
-    from harness.retrievers.errors import InputError, unknown
-    from harness.retrievers.run_files.fusion import NORMS
+    from harness.retrievers.errors import InputError
     from harness.runs import tuning
-    from harness.runs.config import build, pairs, share_options
+    from harness.runs.config import build, pairs
 
     names = retriever or []
     if not names or dataset is None:
@@ -52,18 +51,8 @@ def tune_command(
             "give --retriever NAME and --dataset, the split that chooses: harness tune -r bm25 -d PATH/dev."
         )
     fixed = pairs(option or [])
-    foreign = {"--grid": grid} if len(names) > 1 else {"--step": step, "--norm": norm}
-    if wrong := [name for name, value in foreign.items() if value is not None]:
-        what = "several retrievers, whose weights are tuned" if len(names) > 1 else "one retriever"
-        raise InputError(f"{', '.join(wrong)} is not for {what}.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"--retriever {', '.join(twice)} is given twice. Give each once.")
-    if norm not in (None, *NORMS):
-        raise unknown("norm", str(norm), NORMS)
-    points = tuning.points(names[0], grid or [], fixed) if len(names) == 1 else []
-    specs = [points[0][1]] if points else share_options(names, fixed)
     values: dict[str, Any] = {
-        "retrievers": specs,
+        "retrievers": names,
         "datasets": evaluate or [dataset],
         "metrics": metric or None,
         "top_k": top_k,
@@ -76,10 +65,6 @@ def tune_command(
 
     from harness.cli.console import tuning_table
 
-    if points:
-        found = tuning.tune_options(points, dataset, by, config, command)
-    else:
-        found = tuning.tune_weights(
-            specs, norm or "min-max", tuning.STEP if step is None else step, dataset, by, config, command
-        )
+    points = tuning.typed(grid or [])
+    found = tuning.tune(names, dataset, by, config, command, grid=points, fixed=fixed, step=step, norm=norm)
     tuning_table(found, as_json)

@@ -6,10 +6,10 @@ it was chosen. What is reported is never what was chosen by: the two may share n
 
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,15 +17,19 @@ from harness.datasets.dataset import Dataset, resolve
 from harness.metrics.names import parse_metric
 from harness.metrics.scoring import Scores, score
 from harness.reports.records import records
-from harness.retrievers.errors import InputError
+from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import cache
 from harness.retrievers.registry import get
 from harness.retrievers.run_files import fusion, trec
 from harness.runs.config import Raw, RetrieverSpec, RunConfig, share_options
 from harness.runs.fusion import LABEL, Recipe, fuse_parts
 from harness.runs.record_store import Outcome, RecordStore
+from harness.runs.results import Result
 from harness.runs.runner import iterate
 from harness.runtime.job import HarnessJob
+
+if TYPE_CHECKING:
+    import pandas
 
 USUAL = {"bm25": {"k1": "0.6,0.9,1.2,1.5,2", "b": "0.2,0.4,0.6,0.75,0.9"}}  # of a retriever for which no grid is named
 STEP = 0.1  # of the weights
@@ -52,37 +56,62 @@ class Tuned:
         """Its score."""
         return max(value for _, value in self.grid)
 
+    @property
+    def results(self) -> list[Result]:
+        """What the best gave on each collection that is reported."""
+        return [Result(outcome.record) for outcome in self.outcomes]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row a point of the grid, the best first: its values, and the metric on the split that chooses."""
+        import pandas
+
+        frame = pandas.DataFrame([{**values, self.metric: value} for values, value in self.grid])
+        return frame.sort_values(self.metric, ascending=False, kind="stable", ignore_index=True)
+
     def as_record(self) -> dict[str, Any]:
         """What a record keeps of it."""
         points = [{**values, "value": value} for values, value in self.grid]
         return {"metric": self.metric, "dataset": self.dataset, "chosen": self.chosen, "grid": points}
 
 
-def points(name: str, words: Sequence[str], fixed: dict[str, Any]) -> list[tuple[dict[str, Any], RetrieverSpec]]:
-    """The grid of a retriever's options: what each point sets, and the retriever with it and what is `fixed`.
+def typed(words: Sequence[str]) -> dict[str, list[Any]]:
+    """A grid as it is typed: each of `words` is NAME=VALUE,VALUE,….
 
-    `words` are NAME=VALUE,VALUE,…; without any, what is usual for the retriever. Raises InputError for a word that is
-    none, a name that is given twice or that the retriever lacks, and a grid of none, one, or more than 1,000 points.
+    Raises InputError for a word that is not, and a name that is given twice.
     """
-    get(name)  # whatever is wrong with the name comes first
-    asked: dict[str, list[str]] = {}
-    for word in words or [f"{option}={values}" for option, values in USUAL.get(name, {}).items()]:
+    found: dict[str, list[Any]] = {}
+    for word in words:
         option, equals, values = word.partition("=")
         option = option.strip().replace("-", "_")
         if not equals or not option or not all(value.strip() for value in values.split(",")):
             raise InputError(f"--grid {word!r} is not NAME=VALUE,VALUE,… such as k1=0.9,1.2,1.5.")
-        if option in asked or option in fixed:
-            raise InputError(f"{option} is given twice. Give it once, by --grid or by --option.")
-        asked[option] = [value.strip() for value in values.split(",")]
+        if option in found:
+            raise InputError(f"{option} is given twice. Give it once.")
+        found[option] = [Raw(value.strip()) for value in values.split(",")]
+    return found
+
+
+def points(
+    name: str, grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], RetrieverSpec]]:
+    """The grid of a retriever's options: what each point sets, and the retriever with it and what is `fixed`.
+
+    Without a `grid` ({option: values}), what is usual for the retriever. Raises InputError for an option that is fixed
+    as well or that the retriever lacks, and a grid of none, one, or more than 1,000 points.
+    """
+    get(name)  # whatever is wrong with the name comes first
+    asked = dict(grid) or typed([f"{option}={values}" for option, values in USUAL.get(name, {}).items()])
     if not asked:
         raise InputError(f"no grid named, and none is usual for {name}. Give --grid NAME=VALUE,VALUE,….")
+    if twice := sorted(asked.keys() & fixed.keys()):
+        raise InputError(f"{', '.join(twice)} is given twice. Give it once, in the grid or as an option.")
     count = int(np.prod([len(values) for values in asked.values()]))
     if not 1 < count <= _MOST:
         raise InputError(f"the grid has {count:,} points; want 2 to {_MOST:,}.")
     found = []
     for combination in itertools.product(*asked.values()):
-        chosen = dict(zip(asked, map(Raw, combination), strict=True))
-        [spec] = share_options([name], fixed | chosen)
+        chosen = dict(zip(asked, combination, strict=True))
+        [spec] = share_options([name], {**fixed, **chosen})
         found.append(({option: spec.options[option] for option in asked}, spec))
     for number, (chosen, spec) in enumerate(found):
         if any(spec == other for _, other in found[:number]):
@@ -130,18 +159,46 @@ def _opened(name: str, config: RunConfig, job: HarnessJob) -> list[Dataset]:
     return found
 
 
-def tune_options(
+def tune(
+    names: Sequence[str],
+    chooses: str,
+    metric: str,
+    config: RunConfig,
+    command: Sequence[str],
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    step: float | None = None,
+    norm: str | None = None,
+) -> Tuned:
+    """Options of one retriever, or the weights of several, chosen on `chooses` for the datasets of `config`.
+
+    `grid` and `fixed` are options of the retriever, see `points`; `step` and `norm` are of weights, see `weightings`
+    and `harness.retrievers.run_files.fusion`. The retrievers of `config` do not count. Raises InputError as they do,
+    for one of these where it does not belong, and for a name that is given twice.
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{', '.join(twice)} is given twice. Name each retriever once.")
+    if len(names) == 1 and (step is not None or norm is not None):
+        raise InputError("step and norm are of the weights of several retrievers, and one is named.")
+    if len(names) > 1 and grid:
+        raise InputError("a grid is of one retriever's options, and several are named, whose weights are tuned.")
+    if norm not in (None, *fusion.NORMS):
+        raise unknown("norm", str(norm), fusion.NORMS)
+    if len(names) == 1:
+        return _tune_options(points(names[0], grid or {}, fixed or {}), chooses, metric, config, command)
+    specs = share_options(list(names), dict(fixed or {}))
+    return _tune_weights(specs, norm or "min-max", STEP if step is None else step, chooses, metric, config, command)
+
+
+def _tune_options(
     grid: Sequence[tuple[dict[str, Any], RetrieverSpec]],
     chooses: str,
     metric: str,
     config: RunConfig,
     command: Sequence[str],
 ) -> Tuned:
-    """Choose among points of a grid by `metric` on `chooses`, and run the best on the datasets of `config`.
-
-    `config` is otherwise that of the records that are left. Raises InputError as `check_apart` and
-    `harness.runs.runner.iterate`.
-    """
+    """Choose among points of a grid by `metric` on `chooses`, and run the best on the datasets of `config`."""
     name = str(parse_metric(metric))
     check_apart(chooses, config.datasets, config)
     found = []
@@ -155,19 +212,16 @@ def tune_options(
     return _with_grid(tuned, made, config)
 
 
-def tune_weights(
+def _tune_weights(
     specs: Sequence[RetrieverSpec],
-    norm: fusion.Norm,
+    norm: Any,
     step: float,
     chooses: str,
     metric: str,
     config: RunConfig,
     command: Sequence[str],
 ) -> Tuned:
-    """Choose the weights of a fusion of retrievers by `metric` on `chooses`, and fuse on the datasets of `config`.
-
-    Raises InputError as `weightings` and `tune_options`.
-    """
+    """Choose the weights of a fusion of retrievers by `metric` on `chooses`, and fuse on the datasets of `config`."""
     parsed = parse_metric(metric)
     weights = weightings(len(specs), step)
     check_apart(chooses, config.datasets, config)

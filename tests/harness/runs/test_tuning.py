@@ -89,6 +89,25 @@ def test_the_weights_of_a_fusion(here, cli):
     }  # fmt: skip
 
 
+def test_from_python(here):
+    """What the command line chooses and records."""
+    found = harness.tune("bm25", "col/dev", here / "col" / "test", grid={"b": [0.0, 1.0]}, k1=1.5)
+    alone = [harness.run("bm25", "col/dev", b=b, k1=1.5, results="each").metrics["NDCG@10"] for b in (0.0, 1.0)]
+    assert found.best == pytest.approx(max(alone))
+    assert found.chosen == {"b": [0.0, 1.0][int(np.argmax(alone))]}
+    frame = found.to_frame()
+    assert list(frame.columns) == ["b", "NDCG@10"]
+    assert frame["NDCG@10"].tolist() == pytest.approx(sorted(alone, reverse=True))
+    [result] = found.results
+    assert result.manifest.tuned == found.as_record()
+    assert result.manifest.system.options["k1"] == 1.5
+    weighed = harness.tune(["bm25", "coordination"], "col/dev", step=0.5)
+    assert [values["bm25"] for values, _ in weighed.grid] == [1, 0.5, 0]
+    assert weighed.results == []
+    with pytest.raises(InputError, match="one is named"):
+        harness.tune("bm25", "col/dev", norm="rank")
+
+
 def test_weightings():
     assert tuning.weightings(2, 0.5) == [(1, 0), (0.5, 0.5), (0, 1)]
     three = tuning.weightings(3, 0.1)
@@ -123,13 +142,16 @@ def test_nothing_is_chosen_by_what_is_reported(here):
         (("-r", "bm25", "-d", "col/dev", "-g", "b=0,1", "-o", "b=0"), "b is given twice"),
         (("-r", "bm25", "-d", "col/dev", "-g", "b=0.5,0.50"), "the grid has b=0.5 twice"),
         (("-r", "nosuch", "-d", "col/dev"), "unknown retriever 'nosuch'"),
-        (("-r", "bm25", "-r", "bm25", "-d", "col/dev"), "--retriever bm25 is given twice"),
+        (("-r", "bm25", "-r", "bm25", "-d", "col/dev"), "bm25 is given twice. Name each retriever once"),
         (("-r", "bm25", "-r", "coordination", "-d", "col/dev", "--step", "0"), "0 does not divide 1"),
         (("-r", "bm25", "-d", "col/dev", "-g", "nope=0,1"), "no retriever of this run has the option 'nope'"),
         (("-r", "bm25", "-d", "col/dev", "-g", "b=0,7"), "less than or equal to 1"),
         (("-r", "bm25", "-d", "col/dev", "-e", "col/dev"), "5 of the 5 judged queries of col/dev are of col/dev too"),
-        (("-r", "bm25", "-d", "col/dev", "--norm", "rank"), "--norm is not for one retriever"),
-        (("-r", "bm25", "-r", "coordination", "-d", "col/dev", "-g", "b=0,1"), "--grid is not for several retrievers"),
+        (("-r", "bm25", "-d", "col/dev", "--norm", "rank"), "step and norm are of the weights of several retrievers"),
+        (
+            ("-r", "bm25", "-r", "coordination", "-d", "col/dev", "-g", "b=0,1"),
+            "a grid is of one retriever's",
+        ),
         (("-r", "bm25", "-r", "coordination", "-d", "col/dev", "--norm", "x"), "unknown norm 'x'"),
         (("-r", "bm25", "-r", "coordination", "-d", "col/dev", "--step", "0.3"), "0.3 does not divide 1"),
         (("-r", "bm25", "-d", "col/dev", "--by", "nope"), "unknown metric 'nope'"),
