@@ -172,7 +172,7 @@ def test_python_m(monkeypatch, capsys):
         (["-r", "bm25", "--fields", "both"], ["fields", "'flat' or 'multifield'", "got 'both'"]),
         (["-r", "bm25", "--b", "1.5"], ["b:", "less than or equal to 1", "got 1.5"]),
         (["-r", "bm25", "--k1", "nan"], ["k1:", "finite"]),
-        (["-r", "bm25", "-o", "depth=3"], ["no retriever of this run has", "'depth'", "bm25 has b, fb_docs, fb_terms, "]),
+        (["-r", "bm25", "-o", "depth=3"], ["no retriever of this run has", "'depth'", "bm25 has b, fb_docs"]),
         (["-r", "bm25", "-o", "depth"], ["'depth' is not NAME=VALUE"]),
         (["-r", "bm25", "-o", "k1=[1"], ["the value cannot be read"]),
         (["-r", "bm25", "--k1", "1", "-o", "k1=2"], ["k1: given by its own flag and by --option"]),
