@@ -1,6 +1,7 @@
 """What the id of a document or a query may be: whatever a TREC run can carry."""
 
 import re
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -26,6 +27,16 @@ def fault(value: object) -> str | None:
     except UnicodeEncodeError:
         return f"{value[:60]!r} holds half of a surrogate pair, which is no text"
     return f"{value[:40]!r}… is longer than {LONGEST} bytes" if width > LONGEST else None
+
+
+def unknown_ids(found: Iterable[bytes], known: Iterable[str]) -> list[str]:
+    """Those of the ids `found` (UTF-8) that are not among `known`, sorted. Memory holds what is found alone."""
+    left = set(found)
+    for doc_id in known:
+        if not left:
+            break
+        left.discard(doc_id.encode())
+    return sorted(doc_id.decode(errors="replace") for doc_id in left)
 
 
 def checked(value: Any, what: str) -> str:

@@ -14,6 +14,7 @@ from harness.retrievers.types import Corpus, Job, Query, Run
 ENTRY_POINT_GROUP = "harness.retrievers"
 _BUILTIN_MODULES = (
     "harness.retrievers.lexical.bm25",
+    "harness.retrievers.lexical.existing_index",
     "harness.retrievers.lexical.coordination",
     "harness.retrievers.neural.retriever",
     "harness.retrievers.late_interaction.retriever",

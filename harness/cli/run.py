@@ -26,6 +26,13 @@ def run_command(
     fields: Annotated[str | None, typer.Option("--fields", help="bm25: flat or multifield. [flat]")] = None,
     k1: Annotated[float | None, typer.Option("--k1", help="bm25: term-frequency saturation. [0.9]")] = None,
     b: Annotated[float | None, typer.Option("--b", help="bm25: length normalisation. [0.4]")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="bm25: of the analyzer, such as de, ar, zh. [en]")
+    ] = None,
+    stemmer: Annotated[str | None, typer.Option("--stemmer", help="bm25: porter, krovetz or none. [porter]")] = None,
+    stopwords: Annotated[
+        str | None, typer.Option("--stopwords", help="bm25: default, none, or a file with a word a line. [default]")
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="neural: folder or hub id of the weights.")
     ] = None,
@@ -79,6 +86,9 @@ def run_command(
         "fields": fields,
         "k1": k1,
         "b": b,
+        "language": language,
+        "stemmer": stemmer,
+        "stopwords": stopwords,
         "checkpoint": checkpoint,
         "dense": dense,
         "lexical": lexical,

@@ -1,6 +1,8 @@
 """BM25 by pyserini (Anserini, Lucene): index a corpus once, search it many times."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -8,6 +10,7 @@ from pydantic import Field, model_validator
 
 from harness.retrievers.errors import InputError
 from harness.retrievers.lexical import java, lucene
+from harness.retrievers.lexical.analyzers import DEFAULT_STOPWORDS, LANGUAGES, Analyzer, Stemmer, other_script
 from harness.retrievers.registry import About, Identity, Options, PaperRow, Retriever, register
 from harness.retrievers.types import Corpus, Job, Query, Run
 
@@ -15,19 +18,33 @@ _QUERIES_PER_CALL = 64
 
 
 class BM25Options(Options):
-    """k1 and b of BM25, how a document is indexed, and feedback by RM3."""
+    """k1 and b of BM25, how a document is indexed and analyzed, and feedback by RM3."""
 
     k1: float = Field(0.9, ge=0, le=1000, allow_inf_nan=False, strict=True, description="term-frequency saturation")
     b: float = Field(0.4, ge=0, le=1, strict=True, description="length normalisation")
     fields: Literal["flat", "multifield"] = Field(
         "flat", description="flat: title and text as one field; multifield: two fields whose scores add up"
     )
+    language: str = Field("en", description=f"of the analyzer: {', '.join(sorted(LANGUAGES))}")
+    stemmer: Stemmer = Field("porter", description="of English; other languages have one of their own")
+    stopwords: str = Field(DEFAULT_STOPWORDS, description="of English: default, none, or a file with a word a line")
     rm3: bool = Field(False, strict=True, description="expand each query with terms of its first results (RM3)")
     fb_terms: int = Field(10, ge=1, le=1000, strict=True, description="rm3: terms of the expansion")
     fb_docs: int = Field(10, ge=1, le=1000, strict=True, description="rm3: first results that it reads")
     original_query_weight: float = Field(
         0.5, ge=0, le=1, allow_inf_nan=False, strict=True, description="rm3: weight of the query as it was asked"
     )
+
+    @model_validator(mode="after")
+    def _analyzed(self) -> Self:
+        if self.language not in LANGUAGES:
+            raise ValueError(f"language is {self.language!r}; Anserini has {', '.join(sorted(LANGUAGES))}")
+        english = sorted(self.model_fields_set & {"stemmer", "stopwords"})
+        if self.language != "en" and english:
+            raise ValueError(
+                f"{', '.join(english)}: of English alone; the analyzer of {self.language} has its own. Leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _feedback_of_one_field(self) -> Self:
@@ -54,7 +71,7 @@ class BM25(Retriever):
     """
 
     Options = BM25Options
-    summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b, -o rm3=true"
+    summary = "BM25 by pyserini (Anserini/Lucene); --fields flat|multifield, --k1, --b, --language, -o rm3=true"
     packages = ("pyserini",)
     told = frozenset({"fields", "rm3"})
     options: BM25Options
@@ -64,6 +81,26 @@ class BM25(Retriever):
         """Its scores on two collections are those that Anserini publishes."""
         rows = (PaperRow(table=2, row="BM25"),)
         return About("BM25", rows, "lexical", "inverted index", verified="against published scores")
+
+    @cached_property
+    def analyzer(self) -> Analyzer:
+        """How texts and queries are split into words."""
+        return Analyzer(self.options.language, self.options.stemmer, self.options.stopwords)
+
+    def check(self) -> None:
+        """Raise InputError for stop words that cannot be read, or a language that this Java lacks."""
+        self.analyzer.check()
+
+    def fingerprint(self) -> str:
+        """The stop words, where a file has them."""
+        return self.analyzer.words_hash
+
+    def index(self, corpus: Corpus, job: Job) -> Path:
+        """The Lucene index that is searched. Raises InputError for a disk without space."""
+        if message := other_script((doc.joined for doc in corpus.documents()), self.options.language):
+            job.warn(f"{corpus.name}: {message}")
+        layout = lucene.Layout(self.options.fields, self.analyzer, vectors=self.options.rm3)
+        return lucene.ensure_index(corpus, layout, job)
 
     def identity(self) -> Identity:
         """BM25 fills Table 2's row only as the paper ran it: multifield, default parameters."""
@@ -79,16 +116,18 @@ class BM25(Retriever):
 
         Raises InputError where Java or pyserini is missing, or a disk is full.
         """
-        index = lucene.ensure_index(corpus, self.options.fields, job, vectors=self.options.rm3)
+        index = self.index(corpus, job)
         pyclass = java.start()
         java.check_name(index)
         # A clause a query term; Lucene's default of 1,024 would drop the result of a longer query without a word.
         pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(1 << 20)
         searcher = pyclass.autoclass("io.anserini.search.SimpleSearcher")(str(index))
-        searcher.set_bm25(self.options.k1, self.options.b)
-        if self.options.rm3:
-            how = self.options
-            searcher.set_rm3(how.fb_terms, how.fb_docs, how.original_query_weight)
+        how = self.options
+        searcher.set_bm25(how.k1, how.b)
+        self.analyzer.apply(searcher)
+        if how.rm3:  # None: terms are read from the index; of English those of other letters than a to z are left out
+            english = how.language == "en"
+            searcher.set_rm3(None, how.fb_terms, how.fb_docs, how.original_query_weight, False, english)
         # (query number, document id, score) of each block: arrays, not objects
         blocks: list[tuple[np.ndarray, ...]] = []
         try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import threading
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from filelock import FileLock
 from harness.models.errors import first_line
 from harness.retrievers.errors import InputError
 from harness.retrievers.lexical import java
+from harness.retrievers.lexical.analyzers import Analyzer
 from harness.retrievers.types import Corpus, Document, Job
 
 # A corpus is handed to Anserini in files of this many documents: it gives a file to a thread and counts whole files.
@@ -22,13 +24,35 @@ _LONGEST = 20_000_000  # characters of a text: Jackson's StreamReadConstraints, 
 _COLLECTION = {"flat": "BeirFlatCollection", "multifield": "BeirMultifieldCollection"}
 
 
-def ensure_index(corpus: Corpus, fields: str, job: Job, vectors: bool = False) -> Path:
+@dataclass(frozen=True)
+class Layout:
+    """What an index keeps of a document: the fields (flat or multifield), how they are analyzed, and its terms.
+
+    The terms (`vectors`) are what feedback (RM3) reads.
+    """
+
+    fields: str
+    analyzer: Analyzer
+    vectors: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tells such indexes of one corpus apart."""
+        return "-".join(filter(None, (self.fields, "vectors" if self.vectors else "", self.analyzer.key)))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of Anserini's IndexCollection for it."""
+        titles = ["-fields", "title"] if self.fields == "multifield" else []
+        return [*titles, *(["-storeDocvectors"] if self.vectors else []), *self.analyzer.arguments]
+
+
+def ensure_index(corpus: Corpus, layout: Layout, job: Job) -> Path:
     """Return the corpus's Lucene index, building it where it is missing or damaged; one process builds it.
 
-    `fields` is flat or multifield; with `vectors` the index keeps each document's terms, which feedback (RM3) reads.
     Raises InputError for a disk without space.
     """
-    folder = job.cache / "bm25" / f"{fields}{'-vectors' if vectors else ''}-{corpus.content_hash[:16]}"
+    folder = job.cache / "bm25" / f"{layout.name}-{corpus.content_hash[:16]}"
     if _damage(folder) is None:  # which needs no lock, and may lie where nothing can be written
         return folder / "lucene"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +65,7 @@ def ensure_index(corpus: Corpus, fields: str, job: Job, vectors: bool = False) -
             remove(building)  # left by a process that was killed
             remove(folder)
             try:
-                _build(corpus, fields, vectors, building, job)
+                _build(corpus, layout, building, job)
                 building.rename(folder)
             finally:
                 remove(building)
@@ -77,7 +101,7 @@ def _hashes(lucene: Path) -> dict[str, str]:
     return found
 
 
-def _build(corpus: Corpus, fields: str, vectors: bool, building: Path, job: Job) -> None:
+def _build(corpus: Corpus, layout: Layout, building: Path, job: Job) -> None:
     texts = building / "texts"
     texts.mkdir(parents=True)
     with job.phase("export", corpus.count, "documents") as meter:
@@ -89,7 +113,7 @@ def _build(corpus: Corpus, fields: str, vectors: bool, building: Path, job: Job)
                     row = {"_id": doc.doc_id, "title": doc.title, "text": doc.text, "metadata": {}}
                     file.write(json.dumps(row) + "\n")
                     meter.advance()
-    counts = _index_collection(texts, building / "lucene", fields, vectors, corpus.count, job)
+    counts = _index_collection(texts, building / "lucene", layout, corpus.count, job)
     # Anserini leaves a document without an indexable word out ("empty"): BM25 could not find it anyway.
     if counts["indexed"] + counts["empty"] != corpus.count or counts["readable"] != counts["indexed"]:
         raise InputError(
@@ -97,7 +121,7 @@ def _build(corpus: Corpus, fields: str, vectors: bool, building: Path, job: Job)
             f"Is there space under {building.parent}? HARNESS_HOME names another place."
         )
     shutil.rmtree(texts)
-    description = {"format": _FORMAT, "fields": fields, "corpus": corpus.content_hash, **counts}
+    description = {"format": _FORMAT, "layout": layout.name, "corpus": corpus.content_hash, **counts}
     description["files"] = _hashes(building / "lucene")
     (building / "index.json").write_text(json.dumps(description, indent=1) + "\n")
 
@@ -115,7 +139,7 @@ def _check_length(doc: Document) -> None:
             )
 
 
-def _index_collection(texts: Path, index: Path, fields: str, vectors: bool, count: int, job: Job) -> dict[str, int]:
+def _index_collection(texts: Path, index: Path, layout: Layout, count: int, job: Job) -> dict[str, int]:
     """Run Anserini's IndexCollection over the JSON lines in `texts`; return its counters, and what can be read back.
 
     The full IndexCollection, since the simple indexer drops the extra field without a word. One segment (`optimize`),
@@ -124,12 +148,11 @@ def _index_collection(texts: Path, index: Path, fields: str, vectors: bool, coun
     pyclass = java.start()
     java.check_name(index)
     words = pyclass.JArrayList()
-    settings = {"collection": _COLLECTION[fields], "input": texts, "index": index, "threads": job.threads}
+    settings = {"collection": _COLLECTION[layout.fields], "input": texts, "index": index, "threads": job.threads}
     for name, value in settings.items():
         words.add(f"-{name}")
         words.add(str(value))
-    titles = ("-fields", "title") if fields == "multifield" else ()
-    for word in ("-optimize", "-quiet", *titles, *(("-storeDocvectors",) if vectors else ())):
+    for word in ("-optimize", "-quiet", *layout.arguments):
         words.add(word)
     args = pyclass.autoclass("io.anserini.index.IndexCollection$Args")()
     pyclass.autoclass("org.kohsuke.args4j.CmdLineParser")(args).parseArgument(words)
