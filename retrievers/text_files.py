@@ -13,13 +13,60 @@ from typing import IO, Any
 
 from harness.retrievers.errors import InputError
 
+
+def _zstd(file: IO[bytes]) -> io.BufferedReader:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise InputError(
+            f"{getattr(file, 'name', 'the file')} is packed with zstd, which needs a package: pip install "
+            "'dupmae-harness[zst]'. Or unpack it."
+        ) from error
+    return io.BufferedReader(_Zstd(file, zstandard), 1 << 16)
+
+
+class _Zstd(io.RawIOBase):
+    """The frames of a zstd file; one that is damaged or cut short is an OSError, as of bz2."""
+
+    def __init__(self, file: IO[bytes], library: Any) -> None:
+        self._file, self._library = file, library
+        self._frame = self._new()
+        self._fed, self._left, self._ready = False, b"", b""  # bytes of this frame; not yet unpacked; unpacked
+
+    def _new(self) -> Any:
+        return self._library.ZstdDecompressor().decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._left or self._file.read(1 << 16)
+            if not data:
+                if self._fed and not self._frame.eof:
+                    raise OSError("it ends in the middle")
+                return 0
+            if self._frame.eof:
+                self._frame, self._fed = self._new(), False
+            try:
+                self._ready = self._frame.decompress(data)
+            except self._library.ZstdError as error:
+                raise OSError(str(error)) from error
+            self._fed, self._left = True, self._frame.unused_data
+        taken = self._ready[: len(buffer)]
+        self._ready = self._ready[len(taken) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
 # by how the data begins, since a pipe has no name that says so, and a name may be wrong
 _UNPACK: tuple[tuple[bytes, str, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", "gzip", gzip.open),
     (b"\xfd7zXZ\0", "xz", lzma.open),
     (b"BZh", "bzip2", bz2.open),
+    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
 )
-ENDS = ("", ".gz", ".xz")  # of the names under which a file is looked for
+ENDS = ("", ".gz", ".xz", ".zst")  # of the names under which a file is looked for
 # UTF-32's begin with UTF-16's
 _MARKS = (
     (codecs.BOM_UTF8, ""),

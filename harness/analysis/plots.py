@@ -121,13 +121,13 @@ def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     from harness.metrics.scoring import score
     from harness.retrievers.places import cache_or_temporary
     from harness.retrievers.run_files import trec
-    from harness.runs.recorded_data import asked_name
+    from harness.runs.recorded_data import asked_name, fields_of
     from harness.runtime.job import HarnessJob
 
     data, top_k = one.record.manifest.data, one.record.manifest.top_k
     if deep := [k for k in cutoffs if k > top_k]:
         raise InputError(f"--cutoffs {', '.join(map(str, deep))}: the run {one.record.folder} has {top_k:,} results.")
-    found = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text)
+    found = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text, fields=fields_of(data))
     if len(found) > 1:
         raise InputError(
             f"{data.name} is a mean over {len(found)} collections: draw its parts, or leave out --cutoffs."

@@ -20,6 +20,20 @@ def run_command(
             "--dataset", "-d", help="Collection: a name, an ir_datasets id or PATH[/split]; repeatable. [mini]"
         ),
     ] = None,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Documents: TSV, CSV, JSON lines or TREC; with --queries and --qrels.")
+    ] = None,
+    queries: Annotated[Path | None, typer.Option("--queries", help="Their queries, or TREC topics.")] = None,
+    qrels: Annotated[Path | None, typer.Option("--qrels", help="Their judgments: 3 or 4 columns.")] = None,
+    collection_name: Annotated[
+        str | None, typer.Option("--collection-name", help="What they are called. [the name of --docs]")
+    ] = None,
+    query_field: Annotated[
+        str | None, typer.Option("--query-field", help="title, description, …, or title+description.")
+    ] = None,
+    doc_fields: Annotated[
+        str | None, typer.Option("--doc-fields", help="Fields of a document, such as title,abstract.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same settings.")] = None,
     metric: Metrics = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Results kept for a query. [1000]")] = None,
@@ -68,6 +82,7 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run retrievers on collections, score them, and leave a record of each."""
+    from harness.datasets.loose_files import identifier
     from harness.retrievers.errors import InputError
     from harness.runs.config import build, pairs, read_yaml, reranked_by, share_options
 
@@ -77,9 +92,15 @@ def run_command(
         "metrics": metric,
         "top_k": top_k,
         "titles": titles,
+        "query_field": query_field,
+        "doc_fields": doc_fields,
         "results": results,
         "threads": threads,
     }
+    files = {"docs": docs, "queries": queries, "qrels": qrels, "name": collection_name}
+    if any(value is not None for value in files.values()):
+        loose = identifier({name: value for name, value in files.items() if value is not None})
+        given["datasets"] = [*(dataset or []), loose]
     values |= {name: value for name, value in given.items() if value is not None}
     values |= {name: True for name, asked in (("force", force), ("queries_with_text", queries_with_text)) if asked}
     flags: dict[str, Any] = {

@@ -1,24 +1,33 @@
-"""Collections in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`, each plain or gzipped."""
+"""Collections in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`.
+
+Corpus and queries may be TSV, CSV or Parquet as well. All but Parquet may be packed (gzip, xz, zstd).
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.datasets import rows
+from harness.datasets.fields import Fields
 from harness.datasets.qrels_file import grade, sound_id
+from harness.datasets.rows import DOCUMENTS, TOPICS
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.text_files import text_lines
+from harness.retrievers.text_files import ENDS, text_lines
 from harness.retrievers.types import Document, Query
 
+_KINDS = (*(f"{kind}{end}" for kind in (".jsonl", ".tsv", ".csv") for end in ENDS), ".parquet")
 
-def one_of(path: Path) -> Path | None:
-    """`path` or `path.gz`, whichever is a file."""
-    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+def one_of(folder: Path, name: str) -> Path | None:
+    """The file `name` of a folder, of whatever kind it is."""
+    return next((path for kind in _KINDS if (path := folder / f"{name}{kind}").is_file()), None)
 
 
 def is_collection(folder: Path) -> bool:
     """Whether `folder` looks like a collection in BEIR layout."""
-    return one_of(folder / "corpus.jsonl") is not None
+    return one_of(folder, "corpus") is not None
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,6 +54,14 @@ def _field(row: dict[str, Any], name: str, place: str) -> str:
     return value
 
 
+def _table(path: Path, columns: rows.Columns, used: Callable[[str], bool]) -> Iterator[rows.Row]:
+    if path.suffix == ".parquet":
+        return rows.parquet(path)
+    if ".jsonl" in path.suffixes:
+        return rows.json_lines(path)
+    return (rows.tab_separated if ".tsv" in path.suffixes else rows.comma_separated)(path, columns, used)
+
+
 def _identifier(row: dict[str, Any], place: str) -> str:
     return sound_id(_field(row, "_id", place), place)
 
@@ -57,18 +74,19 @@ class FolderSource:
 
     kind = "folder"
 
-    def __init__(self, folder: Path, split: str | None = None) -> None:
+    def __init__(self, folder: Path, split: str | None = None, fields: Fields | None = None) -> None:
         self.folder = folder.resolve()
         self.location = str(self.folder)
-        self.corpus_path = self._need("corpus.jsonl")
-        self.queries_path = self._need("queries.jsonl")
+        self.fields = fields or Fields()
+        self.corpus_path = self._need("corpus")
+        self.queries_path = self._need("queries")
         self.split, self.qrels_path = self._split(split)
         self.count_hint: int | None = None
 
     def _need(self, name: str) -> Path:
-        path = one_of(self.folder / name)
+        path = one_of(self.folder, name)
         if path is None:
-            raise InputError(f"{self.folder} has no {name} or {name}.gz. BEIR layout needs it.")
+            raise InputError(f"{self.folder} has no {name}.jsonl (or .tsv, .csv, .parquet). BEIR layout needs it.")
         return path
 
     def _split(self, wanted: str | None) -> tuple[str, Path]:
@@ -96,16 +114,30 @@ class FolderSource:
     def stamp(self) -> list[Any]:
         """What changes when a file does, to know whether a survey of it still holds."""
         stats = [(path, path.stat()) for path in (self.corpus_path, self.queries_path, self.qrels_path)]
-        return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        found: list[Any] = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        return [*found, self.fields.query, self.fields.docs] if self.fields.any else found
+
+    @cached_property
+    def _judged_ids(self) -> tuple[set[str], set[str]]:
+        judged = list(self.qrels())
+        return {row[0] for row in judged}, {row[1] for row in judged}
 
     def documents(self) -> Iterator[Document]:
         """Yield the corpus, duplicates included."""
+        if self.fields.docs or ".jsonl" not in self.corpus_path.suffixes:
+            for found in _table(self.corpus_path, DOCUMENTS, lambda doc_id: doc_id in self._judged_ids[1]):
+                yield Document(found.identifier, *self.fields.title_and_text(found.fields, found.place))
+            return
         for place, row in _rows(self.corpus_path):
             title = "" if row.get("title") is None else _field(row, "title", place)
             yield Document(_identifier(row, place), title, _field(row, "text", place))
 
     def queries(self) -> Iterator[Query]:
         """Yield the queries of all splits, duplicates included."""
+        if self.fields.query or ".jsonl" not in self.queries_path.suffixes:
+            for found in _table(self.queries_path, TOPICS, lambda query_id: query_id in self._judged_ids[0]):
+                yield Query(found.identifier, self.fields.query_text(found.fields, found.place))
+            return
         for place, row in _rows(self.queries_path):
             yield Query(_identifier(row, place), _field(row, "text", place))
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from harness.datasets import loose_files
 from harness.datasets.beir_folder import FolderSource, is_collection
+from harness.datasets.fields import Fields
 from harness.datasets.ir_datasets_source import IrDatasetsSource, known_ids
 from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.datasets.rules import (
@@ -97,6 +99,18 @@ class Dataset:
         self._wanted: set[str] = set()  # the judged documents
         self._job: Job | None = None
 
+    @property
+    def formats(self) -> dict[str, str]:
+        """Of loose files, what each was recognised as."""
+        source = self.source.source if isinstance(self.source, TitledSource) else self.source
+        return source.formats if isinstance(source, loose_files.LooseSource) else {}
+
+    @property
+    def fields(self) -> Fields:
+        """The fields that were named to be read."""
+        source = self.source.source if isinstance(self.source, TitledSource) else self.source
+        return getattr(source, "fields", Fields())
+
     def official(self) -> tuple[str, ...]:
         """The metrics that the collection is reported by."""
         return official_for(self.dataset_id)
@@ -111,6 +125,8 @@ class Dataset:
         """
         if self._survey is not None:
             return
+        if self.formats and run is None:
+            job.note(f"{self.name}: " + "; ".join(f"{part}: {kind}" for part, kind in self.formats.items()))
         if self.titles is not None and not isinstance(self.source, TitledSource):
             self.source = TitledSource(self.source, self.titles, job)
         rows = list(self.source.qrels())
@@ -307,11 +323,14 @@ def _warnings(counts: Counts, queries_with_text: bool) -> Iterator[str]:
             yield f"{value:,} {message}"
 
 
-def resolve(name: str, titles: Path | None = None, queries_with_text: bool = False) -> list[Dataset]:
+def resolve(
+    name: str, titles: Path | None = None, queries_with_text: bool = False, fields: Fields | None = None
+) -> list[Dataset]:
     """The collections behind a user's name: one, or the 12 forums of `beir/cqadupstack`.
 
     A name of ours or of `ir_datasets` comes before a folder (write `./name` for the folder). A folder under
-    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go.
+    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go. A YAML file names
+    loose files (docs, queries, qrels, and perhaps name). `fields` are those of a query or a document that are read.
 
     Raises InputError for a name that is none of these, with the nearest ones.
     """
@@ -319,29 +338,45 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         name.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
-    if name == "mini" or name.startswith(PREFIX):
-        source = FolderSource(MINI) if name == "mini" else QrelsSource(name.removeprefix(PREFIX))
-        shown = name if name == "mini" else Path(source.location).name
-        return [Dataset(shown, name, source, Rules(), titles, queries_with_text)]
+    fields = fields or Fields()
+    if (own_source := _source_of_ours(name, fields)) is not None:
+        shown, dataset_id, source = own_source
+        return [Dataset(shown, dataset_id, source, Rules(), titles, queries_with_text)]
     if name.startswith((".", "/", "~")) or not _library_can_be_asked(name):
-        folder = _folder(name)
+        folder = _folder(name, fields)
         if folder is not None:
             return [_of_folder(folder, titles, queries_with_text)]
     full = BEIR_SYNONYMS.get(name, name)
     dataset_id = canonical(full)
     rules = rules_for(dataset_id)
     if rules.mean_of:
-        return [dataset for part in rules.mean_of for dataset in resolve(part, titles, queries_with_text)]
+        return [dataset for part in rules.mean_of for dataset in resolve(part, titles, queries_with_text, fields)]
     own = home() / "datasets" / full
     if full.startswith("beir/") and is_collection(own):
-        return [Dataset(name, dataset_id, FolderSource(own), rules, titles, queries_with_text)]
+        return [Dataset(name, dataset_id, FolderSource(own, fields=fields), rules, titles, queries_with_text)]
     if full in LICENSED:
         raise licensed_error(name, own)
     if dataset_id not in known_ids():
-        folder = _folder(name)
+        folder = _folder(name, fields)
         if folder is not None:
             return [_of_folder(folder, titles, queries_with_text)]
-    return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles, queries_with_text)]
+    source = IrDatasetsSource(dataset_id, names(), fields=fields)
+    return [Dataset(name, dataset_id, source, rules, titles, queries_with_text)]
+
+
+def _source_of_ours(name: str, fields: Fields) -> tuple[str, str, Source] | None:
+    """(name as it is shown, id, source) of what no library is asked for; None where `name` is none of these."""
+    if name == "mini":
+        return name, name, FolderSource(MINI, fields=fields)
+    if name.startswith(PREFIX):
+        judged = QrelsSource(name.removeprefix(PREFIX))
+        return Path(judged.location).name, name, judged
+    if name.endswith((".yaml", ".yml")) and expanded(name).is_file():
+        name = loose_files.described(expanded(name))
+    if name.startswith(loose_files.PREFIX):
+        loose = loose_files.LooseSource(name, fields)
+        return loose.name, name, loose
+    return None
 
 
 def _library_can_be_asked(name: str) -> bool:
@@ -357,14 +392,14 @@ def _of_folder(folder: FolderSource, titles: Path | None, queries_with_text: boo
     return Dataset(name, str(folder.folder), folder, Rules(), titles, queries_with_text)
 
 
-def _folder(name: str) -> FolderSource | None:
+def _folder(name: str, fields: Fields) -> FolderSource | None:
     if not name.strip():
         return None
     path = expanded(name)
     if is_collection(path):
-        return FolderSource(path)
+        return FolderSource(path, fields=fields)
     if is_collection(path.parent) and not path.is_dir():
-        return FolderSource(path.parent, path.name)
+        return FolderSource(path.parent, path.name, fields)
     if path.is_dir():
-        raise InputError(f"the folder {path} has no corpus.jsonl or corpus.jsonl.gz. BEIR layout needs it.")
+        raise InputError(f"the folder {path} has no corpus.jsonl (or .tsv, .csv, .parquet). BEIR layout needs it.")
     return None

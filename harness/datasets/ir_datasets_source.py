@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.datasets import damaged
+from harness.datasets.fields import Fields
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import cache, lend_home, prepare
 from harness.retrievers.types import Document, Query
@@ -62,9 +63,14 @@ class IrDatasetsSource:
     kind = "ir_datasets"
 
     def __init__(
-        self, dataset_id: str, also_known: list[str], parts: Sequence[str] = ("docs", "queries", "qrels")
+        self,
+        dataset_id: str,
+        also_known: list[str],
+        parts: Sequence[str] = ("docs", "queries", "qrels"),
+        fields: Fields | None = None,
     ) -> None:
         """`also_known` are names of ours to offer where the id is unknown; `parts` are what it must have."""
+        self.fields = fields or Fields()
         library = _library()
         if dataset_id not in library.registry:
             raise _unknown(dataset_id, also_known)
@@ -92,21 +98,28 @@ class IrDatasetsSource:
 
     def stamp(self) -> list[Any]:
         """What a survey of this collection stands on: ids are versioned by the library, files by their hash there."""
-        return [self.dataset_id, version("ir_datasets"), self.location]
+        chosen = [self.fields.query, self.fields.docs] if self.fields.any else []
+        return [self.dataset_id, version("ir_datasets"), self.location, *chosen]
 
     def documents(self) -> Iterator[Document]:
         """Yield the corpus. A type without both title and text gives its `default_text()` as text."""
         with_title = {"title", "text"} <= set(self.dataset.docs_cls()._fields)
         for doc in self._fetch(self.dataset.docs_iter):
-            if with_title:
+            if self.fields.docs:
+                yield Document(doc.doc_id, *self.fields.title_and_text(_texts(doc), f"{self.dataset_id}, {doc.doc_id}"))
+            elif with_title:
                 yield Document(doc.doc_id, doc.title or "", doc.text or "")
             else:
                 yield Document(doc.doc_id, "", doc.default_text())
 
     def queries(self) -> Iterator[Query]:
-        """Yield the queries: of a TREC topic the title, of the others their one text."""
+        """Yield the queries: of a TREC topic the title, of the others their one text, unless fields are named."""
         for query in self._fetch(self.dataset.queries_iter):
-            yield Query(query.query_id, query.default_text())
+            if self.fields.query:
+                text = self.fields.query_text(_texts(query), f"{self.dataset_id}, query {query.query_id}")
+                yield Query(query.query_id, text)
+            else:
+                yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[tuple[str, str, int]]:
         """Yield (query id, document id, grade). Raises InputError where there are more or fewer than are known of."""
@@ -147,6 +160,13 @@ class IrDatasetsSource:
                 f"{self.location} (IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a "
                 f"network; https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
             ) from error
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """The fields of a document or a query of ir_datasets that are texts, its id aside."""
+    texts = {name: value for name, value in found._asdict().items() if isinstance(value, str)}
+    texts.pop("doc_id" if "doc_id" in texts else "query_id")
+    return texts
 
 
 def documents_of(dataset_id: str) -> Iterator[Document]:

@@ -19,8 +19,8 @@ PREFIX = "qrels:"  # of a collection's name that is a file of judgments
 def judgments(path: Path) -> Iterator[tuple[str, str, int]]:
     """Yield (query id, document id, grade) of a file of judgments, plain or compressed.
 
-    A line is TREC's, `query iteration document grade` with white space between, or BEIR's, three columns with tabs
-    between; all lines are of one kind. A first line without a figure in its last column is left out.
+    A line is TREC's, `query iteration document grade`, or BEIR's, `query document grade`, with tabs or spaces between;
+    all lines are of one kind. A first line without a figure in its last column is left out.
     Raises InputError, with file and line, for a line that is neither or a grade that is no whole number.
     """
     kind = 0
@@ -28,8 +28,8 @@ def judgments(path: Path) -> Iterator[tuple[str, str, int]]:
         place = f"{path}, line {number}"
         tabs = line.split("\t")
         columns = tabs if len(tabs) == _BEIR else line.split()
-        if (columns is not tabs and len(columns) != 4) or kind not in (0, len(columns)):
-            wanted = "3 with tabs or 4" if kind == 0 else f"{kind}, as before"
+        if len(columns) not in (_BEIR, 4) or kind not in (0, len(columns)):
+            wanted = "3 or 4" if kind == 0 else f"{kind}, as before"
             raise InputError(
                 f"{place}: {len(columns)} column{'s' * (len(columns) != 1)}, want {wanted}: query-id, corpus-id, score "
                 f"(BEIR) or query, iteration, document, grade (TREC). Got {line[:80]!r}."

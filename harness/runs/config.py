@@ -7,6 +7,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.datasets.fields import Fields
+from harness.datasets.loose_files import identifier
 from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
@@ -45,6 +47,8 @@ class RunConfig(_Strict):
     metrics: list[str] | None = Field(None, min_length=1)
     results: Path = Path("results")
     titles: Path | None = None
+    query_field: str | None = Field(None, description="of a query, such as title+description")
+    doc_fields: str | None = Field(None, description="of a document, such as title,abstract")
     queries_with_text: bool = Field(False, strict=True)
     threads: int | None = Field(None, ge=1, le=1024, strict=True)
     force: bool = False
@@ -54,6 +58,26 @@ class RunConfig(_Strict):
     def _names(cls, value: Any) -> Any:
         """Allow `bm25` for `{name: bm25}`."""
         return named(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collection(cls, values: Any) -> Any:
+        """Allow `collection: {docs: …, queries: …, qrels: …}`, and the same as an entry of `datasets`."""
+        if not isinstance(values, dict):
+            return values
+        found = dict(values)
+        if "collection" in found:
+            if found.get("datasets"):
+                raise ValueError("collection and datasets are both given: put the collection among the datasets")
+            found["datasets"] = [found.pop("collection")]
+        if isinstance(found.get("datasets"), list):
+            found["datasets"] = [identifier(d) if isinstance(d, dict) else d for d in found["datasets"]]
+        return found
+
+    @property
+    def fields(self) -> Fields:
+        """The fields of queries and documents that are read. Raises InputError for names that are none."""
+        return Fields.of(self.query_field, self.doc_fields)
 
     @field_validator("metrics")
     @classmethod

@@ -67,7 +67,10 @@ def data(dataset: Dataset, silent: int) -> records.Data:
         corpus_hash=dataset.content_hash,
         queries_hash=dataset.queries_hash,
         qrels_hash=dataset.qrels_hash,
+        formats=dataset.formats,
         rules=records.AppliedRules(
+            query_field=dataset.fields.query,
+            doc_fields=dataset.fields.docs,
             drop_self=rules.drop_self,
             binary_level=rules.binary_level,
             mrr_level=rules.mrr_level,

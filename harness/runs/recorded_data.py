@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from harness.datasets import loose_files
 from harness.datasets.dataset import Dataset, Qrels, resolve
+from harness.datasets.fields import Fields
 from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
@@ -27,7 +29,7 @@ def topics(manifest: Manifest) -> Topics:
     read here, or has other queries or judgments than the record's hashes say.
     """
     data = manifest.data
-    datasets = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text)
+    datasets = resolve(asked_name(data), queries_with_text=data.rules.queries_with_text, fields=fields_of(data))
     for dataset in datasets:
         if isinstance(dataset.source, QrelsSource):
             dataset.qrels = read_judgments(dataset.source)
@@ -61,9 +63,14 @@ def part_label(name: str) -> str:
 
 def asked_name(data: Data) -> str:
     """What to ask the loader for; of a folder or a file of judgments, the name alone does not say where it lies."""
-    if data.dataset_id.startswith(PREFIX):
+    if data.dataset_id.startswith((PREFIX, loose_files.PREFIX)):
         return data.dataset_id
     return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name
+
+
+def fields_of(data: Data) -> Fields:
+    """The fields of queries and documents that the record's run read."""
+    return Fields(data.rules.query_field, data.rules.doc_fields)
 
 
 def _read(dataset: Dataset) -> None:

@@ -49,7 +49,9 @@ def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = 
     retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
     rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
     kept = cache()  # who has none is told before a compiler starts
-    plan = [(name, resolve(name, config.titles, config.queries_with_text)) for name in _once(config.datasets)]
+    plan = [
+        (name, resolve(name, config.titles, config.queries_with_text, config.fields)) for name in _once(config.datasets)
+    ]
     if team.main:
         check_writable(config.results)
         _start_compiler(config)

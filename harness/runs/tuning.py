@@ -153,7 +153,7 @@ def check_apart(chooses: str, reported: Sequence[str], config: RunConfig) -> Non
 
 
 def _opened(name: str, config: RunConfig, job: HarnessJob) -> list[Dataset]:
-    found = resolve(name, config.titles, config.queries_with_text)
+    found = resolve(name, config.titles, config.queries_with_text, config.fields)
     for dataset in found:
         dataset.open(job)
     return found

@@ -86,6 +86,8 @@ class AppliedRules(_Part):
     titles: str  # "in the corpus", "none", "joined from FILE", or "none, though the paper's systems had them"
     titles_hash: str | None
     queries_with_text: bool = False  # the judged queries without a text were left out; written only where it is so
+    query_field: tuple[str, ...] = ()  # the fields that were read, where they were named; else they are not written
+    doc_fields: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -94,6 +96,9 @@ class AppliedRules(_Part):
             found.pop("mrr_level", None)
         if not self.queries_with_text:
             found.pop("queries_with_text", None)
+        for name in ("query_field", "doc_fields"):
+            if not found[name]:
+                found.pop(name)
         return found
 
 
@@ -108,7 +113,15 @@ class Data(_Part):
     corpus_hash: str
     queries_hash: str
     qrels_hash: str
+    formats: dict[str, str] = {}  # of loose files, what each was recognised as; else it is not written
     rules: AppliedRules
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if not self.formats:
+            found.pop("formats", None)
+        return found
 
 
 class Cost(_Part):

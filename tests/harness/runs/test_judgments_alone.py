@@ -78,7 +78,7 @@ def test_a_run_and_a_file_of_judgments_are_enough(form, tmp_path, run_file, cli)
         ("q1 0 d1 1\nq1\td2\t1\n", r"line 2: 3 columns, want 4, as before"),
         ("q1 0 d1 1\nq1 d2 1\n", r"line 2: 3 columns, want 4, as before: .* Got 'q1 d2 1'"),
         ("q1\td1\t1\nq1\t0\td2\t1\n", r"line 2: 4 columns, want 3, as before"),
-        ("q1\n", r"line 1: 1 column, want 3 with tabs or 4"),
+        ("q1\n", r"line 1: 1 column, want 3 or 4"),
         ("q1 0 d1 high 1\n", r"line 1: 5 columns"),
         ("q1 0 d1 0.5\n", r"line 1: the score '0.5' is not a whole number"),
         ("q1 0 d1 1\nq1 0 d1 2\n", r"document 'd1' has two grades for query 'q1', 1 and 2. Keep one"),
