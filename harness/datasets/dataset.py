@@ -1,7 +1,7 @@
 """The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
 
 import hashlib
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.datasets.beir_folder import FolderSource, is_collection
+from harness.datasets.hub.find import PREFIXES, find
 from harness.datasets.ir_datasets_source import IrDatasetsSource, known_ids
 from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.datasets.rules import (
@@ -22,6 +23,7 @@ from harness.datasets.rules import (
     official_for,
     rules_for,
 )
+from harness.datasets.suites import SUITES, no_collection
 from harness.datasets.survey import CorpusSurvey, Source, kept_survey, lacking, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
@@ -74,8 +76,9 @@ class Dataset:
     """A collection with its judgments, as a `Corpus` for the retrievers.
 
     `name` is what the user wrote (a folder: its name and split), `dataset_id` what it stands for. With
-    `queries_with_text` the judgments of queries that have no text are left out. `open` must be called before anything
-    else; it reads and checks everything.
+    `queries_with_text` the judgments of queries that have no text are left out. `revision` is the commit that the files
+    are of, where they have one, and `notes` are warnings from before it was opened. `open` must be called before
+    anything else; it reads and checks everything.
     """
 
     def __init__(
@@ -86,7 +89,10 @@ class Dataset:
         rules: Rules,
         titles: Path | None = None,
         queries_with_text: bool = False,
+        revision: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.revision, self._notes = revision, notes
         self.name, self.dataset_id, self.source, self.rules, self.titles = name, dataset_id, source, rules, titles
         self.queries_with_text = queries_with_text
         self.queries: list[Query] = []
@@ -99,7 +105,7 @@ class Dataset:
 
     def official(self) -> tuple[str, ...]:
         """The metrics that the collection is reported by."""
-        return official_for(self.dataset_id)
+        return self.rules.official or official_for(self.dataset_id)
 
     def open(self, job: Job, run: Run | None = None) -> None:
         """Read queries and judgments and survey the corpus; `warnings` then says what was tolerated.
@@ -151,7 +157,8 @@ class Dataset:
             else len({doc_id for grades in self.qrels.values() for doc_id in grades} & set(found.missing)),
         }
         self._survey = found
-        self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts, self.queries_with_text)]
+        tolerated = [*self._notes, *_warnings(self.counts, self.queries_with_text)]
+        self.warnings = [f"{self.name}: {message}" for message in tolerated]
         if plain_queries or plain_documents:
             self.warnings.append(
                 f"{self.name}: {len(plain_queries) + len(plain_documents):,} ids of the judgments stand in a csv "
@@ -311,7 +318,8 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
     """The collections behind a user's name: one, or the 12 forums of `beir/cqadupstack`.
 
     A name of ours or of `ir_datasets` comes before a folder (write `./name` for the folder). A folder under
-    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go.
+    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go. `hf:…` and
+    `mteb:…` are of the Hugging Face hub.
 
     Raises InputError for a name that is none of these, with the nearest ones.
     """
@@ -319,10 +327,10 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         name.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
-    if name == "mini" or name.startswith(PREFIX):
-        source = FolderSource(MINI) if name == "mini" else QrelsSource(name.removeprefix(PREFIX))
-        shown = name if name == "mini" else Path(source.location).name
-        return [Dataset(shown, name, source, Rules(), titles, queries_with_text)]
+    if name == "mini" or name.startswith((PREFIX, *PREFIXES)):
+        return [_marked(name, titles, queries_with_text)]
+    if name in SUITES:
+        raise no_collection(name)
     if name.startswith((".", "/", "~")) or not _library_can_be_asked(name):
         folder = _folder(name)
         if folder is not None:
@@ -342,6 +350,17 @@ def resolve(name: str, titles: Path | None = None, queries_with_text: bool = Fal
         if folder is not None:
             return [_of_folder(folder, titles, queries_with_text)]
     return [Dataset(name, dataset_id, IrDatasetsSource(dataset_id, names()), rules, titles, queries_with_text)]
+
+
+def _marked(name: str, titles: Path | None, queries_with_text: bool) -> Dataset:
+    """The collection of a name that says by its beginning where it is."""
+    if name.startswith(PREFIXES):
+        hub = find(name)
+        identity = (hub.name, hub.dataset_id, hub.source, hub.rules)
+        return Dataset(*identity, titles, queries_with_text, hub.revision, hub.notes)
+    source = FolderSource(MINI) if name == "mini" else QrelsSource(name.removeprefix(PREFIX))
+    shown = name if name == "mini" else Path(source.location).name
+    return Dataset(shown, name, source, Rules(), titles, queries_with_text)
 
 
 def _library_can_be_asked(name: str) -> bool:

@@ -104,11 +104,19 @@ class Data(_Part):
     dataset_id: str
     source: str
     location: str
+    revision: str | None = None  # the commit of its repository, where it has one; written only then
     counts: dict[str, int]
     corpus_hash: str
     queries_hash: str
     qrels_hash: str
     rules: AppliedRules
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.revision is None:
+            found.pop("revision", None)
+        return found
 
 
 class Cost(_Part):
