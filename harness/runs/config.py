@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.datasets.suites import check_suite
 from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
@@ -48,6 +49,15 @@ class RunConfig(_Strict):
     queries_with_text: bool = Field(False, strict=True)
     threads: int | None = Field(None, ge=1, le=1024, strict=True)
     force: bool = False
+    suites: dict[str, list[str]] = Field({}, description="names of ours for several collections")
+    skip_missing: bool = Field(False, strict=True)
+
+    @field_validator("suites")
+    @classmethod
+    def _sound_suites(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, members in value.items():
+            check_suite(name, members, value)
+        return value
 
     @field_validator("retrievers", mode="before")
     @classmethod
