@@ -53,7 +53,7 @@ FLOORS = {
     "harness.reports": [
         {"errors", "markdown"},
         {"checks", "files", "records", "statistics"},
-        {"card", "comparison_table", "paper"},
+        {"card", "comparison_table", "paper", "suite_table"},
         {"ablation", "tables"},
         {"plots"},
         {"dissection"},

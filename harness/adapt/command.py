@@ -11,7 +11,7 @@ import yaml
 
 from harness.adapt import judgement, plan
 from harness.adapt.wish import HELD_OUT, Wish, recipe
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models.checkpoints import hub
 from harness.models.errors import CheckpointError
 from harness.reports.files import check_folder, write_whole

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.analysis.dissection import dissect
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.metrics.names import parse_metrics
 from harness.reports.dissection import DENSE, LEXICAL
 from harness.reports.markdown import table

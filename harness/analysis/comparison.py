@@ -57,17 +57,9 @@ def compare_records(
             raise InputError(f"{found[number].folder} is given twice. Give each record once.")
     [name] = [str(parsed) for parsed in parse_metrics([metric])]
     check_collections(found)
-    for record in found:
-        if name not in measured(record):
-            cutoff, top_k = looks_to(name) or 0, record.manifest.top_k
-            how = f"Run or score it again with --metric {name} (nothing is searched anew)"
-            if cutoff > top_k:
-                how = f"Its run has {top_k:,} results of a query: run it with --top-k {cutoff}"
-            raise InputError(
-                f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. {how}, or choose another --metric."
-            )
+    check_metric(found, name)
     depths = check_depths(found, name, allow_shallow)
-    labels = [marked(own, depth) for own, depth in zip(_labels(found), depths, strict=True)]
+    labels = [marked(own, depth) for own, depth in zip(labels_of(found), depths, strict=True)]
     by_name = dict(zip(labels, found, strict=True))
     values = {label: values_of(record, name) for label, record in by_name.items()}
     significance = paired.against_baseline(labels[0], values, permutations, seed)
@@ -101,7 +93,20 @@ def compare_records(
     )
 
 
-def _labels(found: Sequence[Record]) -> list[str]:
+def check_metric(found: Sequence[Record], name: str) -> None:
+    """Raise InputError where a record lacks a metric."""
+    for record in found:
+        if name not in measured(record):
+            cutoff, top_k = looks_to(name) or 0, record.manifest.top_k
+            how = f"Run or score it again with --metric {name} (nothing is searched anew)"
+            if cutoff > top_k:
+                how = f"Its run has {top_k:,} results of a query: run it with --top-k {cutoff}"
+            raise InputError(
+                f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. {how}, or choose another --metric."
+            )
+
+
+def labels_of(found: Sequence[Record]) -> list[str]:
     """Retriever and variant, and the hash where several are alike in these."""
     short = [label(record.manifest) for record in found]
     labels = [

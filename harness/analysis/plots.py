@@ -116,7 +116,7 @@ def _cutoffs(text: str) -> list[int]:
 
 def _scored(one: Named, cutoffs: Sequence[int]) -> dict[int, float]:
     """Recall of a record's own run. Raises InputError where its judgments cannot be had or are no longer the same."""
-    from harness.datasets.dataset import resolve
+    from harness.datasets.loader import resolve
     from harness.metrics.names import parse_metrics
     from harness.metrics.scoring import score
     from harness.retrievers.places import cache_or_temporary

@@ -16,7 +16,7 @@ from harness.bench import memory
 from harness.bench.options import ROUNDS, BenchOptions
 from harness.bench.peers import peer, there
 from harness.bench.timing import Say, compare
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint
 from harness.models.hybrid import HybridSpec

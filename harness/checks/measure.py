@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checks.baseline import DEPTH, Entry, Inputs, Row, Rows, short_hash
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.metrics.names import parse_metrics
 from harness.metrics.scoring import EvaluatorsDisagree, score
 from harness.retrievers.errors import InputError

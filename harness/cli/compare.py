@@ -1,11 +1,15 @@
 """`harness compare`: which differences between runs are real."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import AllowShallow, Json, Qrels
+
+if TYPE_CHECKING:
+    from harness.reports.suite_table import OverSuite
 
 
 def compare_command(
@@ -14,7 +18,7 @@ def compare_command(
         typer.Argument(
             metavar="RUN_A RUN_B [...]",
             help="Records or run files, the baseline first; a record is a folder, or a hash or dataset/retriever under "
-            "--results.",
+            "--results. Or SUITE/RETRIEVER of each, to compare over a suite.",
         ),
     ] = None,
     dataset: Annotated[
@@ -44,9 +48,11 @@ def compare_command(
 ) -> None:
     """Compare runs query by query: paired tests, corrections, effect sizes, and the queries that changed most."""
     from harness.analysis.comparison import compare_records
+    from harness.analysis.suite_comparison import compare_means
     from harness.reports import comparison_table as tables
     from harness.retrievers.errors import InputError, unknown
     from harness.runs.from_files import place_of, records_of
+    from harness.runs.suites import means_of as suite_means
     from harness.runtime import log
 
     output = "json" if as_json else output
@@ -59,6 +65,13 @@ def compare_command(
             "a comparison needs a baseline and another run: harness compare RUN_A RUN_B [...]. "
             f"`harness list runs --results {results}` shows what there is."
         )
+    if means := suite_means(runs or [], results):
+        if dataset is not None or qrels is not None or correction != "all":
+            raise InputError("--dataset, --qrels and --correction are not of suites. Leave them out.")
+        over = compare_means(means, metric, permutations, seed, allow_shallow)
+        _show_suite(over, output, seed)
+        _fail_below(fail_if_worse, over.systems[0], over.metric, _worse_over(over, alpha))
+        return
     with records_of(runs or [], results, [metric], dataset, qrels) as given:
         found = compare_records(given, metric, permutations, seed, changes, allow_shallow)
     for warning in found.warnings:
@@ -81,9 +94,39 @@ def compare_command(
         f"flips: {how}; d_z is Cohen's, the interval Student's; detectable: the least difference that so many queries "
         "would show at 80 % power"
     )
-    if fail_if_worse and (worse := [s for s in tested.systems if s.difference < 0 and s.p_max_t < alpha]):
+    worse = [(s.name, s.difference, s.p_max_t) for s in tested.systems if s.difference < 0 and s.p_max_t < alpha]
+    _fail_below(fail_if_worse, tested.baseline, found.metric, worse)
+
+
+def _fail_below(asked: bool, baseline: str, metric: str, worse: Sequence[tuple[str, float, float]]) -> None:
+    """Exit with 1 where that was asked for and systems (name, difference, p) are below the baseline."""
+    from harness.runtime import log
+
+    if asked and worse:
         log.logger.error(
-            f"below {tested.baseline} in {found.metric}: "
-            + "; ".join(f"{s.name} by {-s.difference:.4f} (max-T p {s.p_max_t:.2g})" for s in worse)
+            f"below {baseline} in {metric}: "
+            + "; ".join(f"{name} by {-difference:.4f} (max-T p {p:.2g})" for name, difference, p in worse)
         )
         raise typer.Exit(1)
+
+
+def _worse_over(over: "OverSuite", alpha: float) -> list[tuple[str, float, float]]:
+    """The systems whose mean over the collections is below the baseline's."""
+    rows = zip(over.systems[1:], over.whole.differences, strict=True)
+    return [(name, d.value, d.corrected) for name, d in rows if d.value < 0 and d.corrected < alpha]
+
+
+def _show_suite(over: "OverSuite", output: str, seed: int) -> None:
+    from harness.reports import suite_table
+    from harness.runtime import log
+
+    if output == "json":
+        text = suite_table.as_json(over, seed=seed)
+    else:
+        text = suite_table.as_markdown(over) if output == "md" else suite_table.as_csv(over)
+    typer.echo(text, nl=False)
+    log.logger.info(
+        f"{over.suite}, {over.counted}, {over.metric}; baseline {over.systems[0]}; two-sided randomisation tests: of a "
+        "collection over its queries, corrected by Holm for all of the table; of the mean over the collections, each "
+        f"counting alike, corrected by max-T for the systems; seed {seed}"
+    )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.reports.records.records import Record
     from harness.retrievers.registry import Retriever
     from harness.runs.record_store import Outcome
+    from harness.runs.suites import SuiteMean
     from harness.runs.tuning import Tuned
 
 
@@ -74,10 +75,15 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 
     console.print(table)
 
 
-def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None:
-    """The scores of a `harness run`, and where each record lies."""
+def outcomes_table(finished: Sequence["Outcome | SuiteMean"], as_json: bool = False) -> None:
+    """The scores of a `harness run`, and where each record lies; then the means over suites."""
+    from harness.runs.record_store import Outcome
+
+    outcomes = [one for one in finished if isinstance(one, Outcome)]
+    means = [one for one in finished if not isinstance(one, Outcome)]
     if as_json:
-        print_json([_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes])
+        found = [_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes]
+        print_json([*found, *map(_mean_facts, means)])
         return
     from harness.reports.records.labels import label
 
@@ -86,9 +92,29 @@ def outcomes_table(outcomes: Sequence["Outcome"], as_json: bool = False) -> None
     for outcome in outcomes:
         manifest = outcome.record.manifest
         rows.append((manifest.data.name, label(manifest), *_cells(outcome.record, names)))
+    for mean in means:
+        values = mean.mean
+        cells = [f"{values[name]:.4f}" if name in values else "" for name in names]
+        rows.append((f"{mean.suite}: mean, {mean.counted}", label(mean.first.manifest), *cells))
     _show(("dataset", "retriever", *names), rows, len(names))
     for outcome in outcomes:
         _console().print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
+    for mean in means:
+        _console().print(f"wrote {mean.path}", soft_wrap=True)
+
+
+def _mean_facts(mean: "SuiteMean") -> dict[str, Any]:
+    """What JSON says of a system's mean over a suite."""
+    system = mean.first.manifest.system
+    return {
+        "suite": mean.suite,
+        "retriever": system.retriever,
+        "variant": system.variant,
+        "collections": list(mean.members),
+        "of": mean.of,
+        "metrics": mean.mean,
+        "file": str(mean.path),
+    }
 
 
 def _metrics(records: Sequence["Record"]) -> list[str]:
@@ -198,6 +224,7 @@ def _said(value: Any) -> str:
 def datasets_table(as_json: bool) -> None:
     """The names of our own; any ir_datasets id or folder works as well."""
     from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES
+    from harness.datasets.suites import ABOUT, SUITES
     from harness.retrievers.places import home
 
     try:
@@ -209,12 +236,21 @@ def datasets_table(as_json: bool) -> None:
     for name, beir_id in BEIR_18.items():
         place = f"licensed: put it into {own / name}"
         rows.append((name, beir_id or "your folder", place if name in LICENSED else _remark(beir_id or name)))
+    rows += [
+        (
+            "hf:ORG/NAME[@REVISION][/SPLIT]", "Hugging Face hub",
+            f"in the layout of BEIR, MTEB or NanoBEIR; your copies in {own / 'hf' / 'ORG' / 'NAME'}; hf:./FOLDER",
+        ),
+        ("mteb:TASK[/SPLIT]", "Hugging Face hub", "a retrieval task of MTEB, with its revision, split and rules"),
+    ]  # fmt: skip
+    rows += [(name, f"suite of {len(members)}", ABOUT[name]) for name, members in SUITES.items()]
     if as_json:
         print_json([dict(zip(("dataset", "dataset_id", "remarks"), row, strict=True)) for row in rows])
         return
     _show(("dataset", "stands for", "remarks"), rows)
     _console().print(
-        f"Also any ir_datasets id, and any folder in BEIR layout: PATH or PATH/<split>. {len(RULES)} ids have rules."
+        f"Also any ir_datasets id, and any folder in BEIR layout: PATH or PATH/<split>. {len(RULES)} ids have rules. "
+        "Suites of your own: `suites: {NAME: [mini, …]}` in a --config."
     )
 
 

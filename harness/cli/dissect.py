@@ -41,7 +41,7 @@ def dissect_command(
     as_json: Json = False,
 ) -> None:
     """Take a hybrid apart: each half alone, both, and with fewer terms, from one encoding."""
-    from harness.datasets.dataset import resolve
+    from harness.datasets.loader import resolve
     from harness.metrics.names import parse_metrics
     from harness.models import hybrid
     from harness.reports.files import check_folder

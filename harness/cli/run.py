@@ -17,7 +17,9 @@ def run_command(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            "--dataset", "-d", help="Collection: a name, an ir_datasets id or PATH[/split]; repeatable. [mini]"
+            "--dataset",
+            "-d",
+            help="Collection: a name, an ir_datasets id, hf:…, mteb:TASK, PATH[/split]; or a suite. Repeatable. [mini]",
         ),
     ] = None,
     docs: Annotated[
@@ -76,6 +78,9 @@ def run_command(
         Path | None, typer.Option("--titles", help="Titles for a corpus without them: document id, tab, title.")
     ] = None,
     queries_with_text: WithText = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Of a suite: go on without the collections that are not here.")
+    ] = False,
     results: Annotated[Path | None, typer.Option("--results", help="Where records are kept. [results]")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads to use. [all cores]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Redo runs that are finished.")] = False,
@@ -102,7 +107,8 @@ def run_command(
         loose = identifier({name: value for name, value in files.items() if value is not None})
         given["datasets"] = [*(dataset or []), loose]
     values |= {name: value for name, value in given.items() if value is not None}
-    values |= {name: True for name, asked in (("force", force), ("queries_with_text", queries_with_text)) if asked}
+    asked_for = {"force": force, "queries_with_text": queries_with_text, "skip_missing": skip_missing}
+    values |= {name: True for name, asked in asked_for.items() if asked}
     flags: dict[str, Any] = {
         "fields": fields,
         "k1": k1,
@@ -140,14 +146,16 @@ def run_command(
         )
 
     from harness.cli.console import outcomes_table
-    from harness.runs.runner import iterate
+    from harness.runs.record_store import Outcome
+    from harness.runs.suites import SuiteMean, conduct
     from harness.runtime.processes import Processes
 
-    asked, finished = build(values, str(config) if config else "harness run"), []
+    asked = build(values, str(config) if config else "harness run")
+    finished: list[Outcome | SuiteMean] = []
     try:
         with interruptible("finished runs are kept"):
             team = Processes.launched()  # before a retriever looks for its device
-            for outcome in iterate(asked, ["harness", *sys.argv[1:]], team):
+            for outcome in conduct(asked, ["harness", *sys.argv[1:]], team):
                 finished.append(outcome)
     finally:
         if finished:

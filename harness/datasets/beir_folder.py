@@ -4,7 +4,7 @@ Corpus and queries may be TSV, CSV or Parquet as well. All but Parquet may be pa
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ def is_collection(folder: Path) -> bool:
     return one_of(folder, "corpus") is not None
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, row) of JSON lines. Raises InputError, with file and line, for what is no object."""
     for number, line in text_lines(path):
         place = f"{path}, line {number}"
         try:
@@ -42,7 +43,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, row
 
 
-def _field(row: dict[str, Any], name: str, place: str) -> str:
+def text_field(row: Mapping[str, Any], name: str, place: str) -> str:
+    """A text of a row. Raises InputError, beginning with `place`, for one that is missing or is no text."""
     value = row.get(name)
     if not isinstance(value, str):
         got = f"is {value!r:.60}" if name in row else f"is missing; there is {', '.join(sorted(row)) or 'nothing'}"
@@ -63,7 +65,7 @@ def _table(path: Path, columns: rows.Columns, used: Callable[[str], bool]) -> It
 
 
 def _identifier(row: dict[str, Any], place: str) -> str:
-    return sound_id(_field(row, "_id", place), place)
+    return sound_id(text_field(row, "_id", place), place)
 
 
 class FolderSource:
@@ -128,9 +130,9 @@ class FolderSource:
             for found in _table(self.corpus_path, DOCUMENTS, lambda doc_id: doc_id in self._judged_ids[1]):
                 yield Document(found.identifier, *self.fields.title_and_text(found.fields, found.place))
             return
-        for place, row in _rows(self.corpus_path):
-            title = "" if row.get("title") is None else _field(row, "title", place)
-            yield Document(_identifier(row, place), title, _field(row, "text", place))
+        for place, row in json_rows(self.corpus_path):
+            title = "" if row.get("title") is None else text_field(row, "title", place)
+            yield Document(_identifier(row, place), title, text_field(row, "text", place))
 
     def queries(self) -> Iterator[Query]:
         """Yield the queries of all splits, duplicates included."""
@@ -138,8 +140,8 @@ class FolderSource:
             for found in _table(self.queries_path, TOPICS, lambda query_id: query_id in self._judged_ids[0]):
                 yield Query(found.identifier, self.fields.query_text(found.fields, found.place))
             return
-        for place, row in _rows(self.queries_path):
-            yield Query(_identifier(row, place), _field(row, "text", place))
+        for place, row in json_rows(self.queries_path):
+            yield Query(_identifier(row, place), text_field(row, "text", place))
 
     def qrels(self) -> Iterator[tuple[str, str, int]]:
         """Yield (query id, document id, grade); a header (a first line without a figure in its third column) is not."""

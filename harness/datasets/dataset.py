@@ -1,7 +1,7 @@
-"""The one loader: a user's name becomes a collection that is checked, hashed, and ready to be searched and scored."""
+"""A collection that is checked, hashed, and ready to be searched and scored."""
 
 import hashlib
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,37 +9,21 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.datasets import loose_files
-from harness.datasets.beir_folder import FolderSource, is_collection
 from harness.datasets.fields import Fields
-from harness.datasets.ir_datasets_source import IrDatasetsSource, known_ids
-from harness.datasets.qrels_file import PREFIX, QrelsSource
+from harness.datasets.qrels_file import QrelsSource
 from harness.datasets.rules import (
-    ALIASES,
-    BEIR_18,
-    BEIR_SYNONYMS,
-    LICENSED,
     Rules,
-    canonical,
-    licensed_error,
     official_for,
-    rules_for,
 )
 from harness.datasets.survey import CorpusSurvey, Source, kept_survey, lacking, survey
 from harness.datasets.titles import TitledSource
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import fault
-from harness.retrievers.places import expanded, home
 from harness.retrievers.text_files import without_quotes
 from harness.retrievers.types import Document, Job, Query, Run
 
-MINI = Path(__file__).parents[1] / "data" / "mini"
 Qrels = dict[str, dict[str, int]]
 _MOST_WITHOUT_TEXT = 0.1  # of the judged queries; beyond it the mean would say more of them than of a retriever
-
-
-def names() -> list[str]:
-    """The names of our own: the embedded collection, the aliases and BEIR's 18."""
-    return ["mini", *ALIASES, *BEIR_18]
 
 
 class Counts(BaseModel):
@@ -76,8 +60,9 @@ class Dataset:
     """A collection with its judgments, as a `Corpus` for the retrievers.
 
     `name` is what the user wrote (a folder: its name and split), `dataset_id` what it stands for. With
-    `queries_with_text` the judgments of queries that have no text are left out. `open` must be called before anything
-    else; it reads and checks everything.
+    `queries_with_text` the judgments of queries that have no text are left out. `revision` is the commit that the files
+    are of, where they have one, and `notes` are warnings from before it was opened. `open` must be called before
+    anything else; it reads and checks everything.
     """
 
     def __init__(
@@ -88,7 +73,10 @@ class Dataset:
         rules: Rules,
         titles: Path | None = None,
         queries_with_text: bool = False,
+        revision: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.revision, self._notes = revision, notes
         self.name, self.dataset_id, self.source, self.rules, self.titles = name, dataset_id, source, rules, titles
         self.queries_with_text = queries_with_text
         self.queries: list[Query] = []
@@ -113,7 +101,7 @@ class Dataset:
 
     def official(self) -> tuple[str, ...]:
         """The metrics that the collection is reported by."""
-        return official_for(self.dataset_id)
+        return self.rules.official or official_for(self.dataset_id)
 
     def open(self, job: Job, run: Run | None = None) -> None:
         """Read queries and judgments and survey the corpus; `warnings` then says what was tolerated.
@@ -167,7 +155,8 @@ class Dataset:
             else len({doc_id for grades in self.qrels.values() for doc_id in grades} & set(found.missing)),
         }
         self._survey = found
-        self.warnings = [f"{self.name}: {message}" for message in _warnings(self.counts, self.queries_with_text)]
+        tolerated = [*self._notes, *_warnings(self.counts, self.queries_with_text)]
+        self.warnings = [f"{self.name}: {message}" for message in tolerated]
         if plain_queries or plain_documents:
             self.warnings.append(
                 f"{self.name}: {len(plain_queries) + len(plain_documents):,} ids of the judgments stand in a csv "
@@ -321,85 +310,3 @@ def _warnings(counts: Counts, queries_with_text: bool) -> Iterator[str]:
     ):
         if value:
             yield f"{value:,} {message}"
-
-
-def resolve(
-    name: str, titles: Path | None = None, queries_with_text: bool = False, fields: Fields | None = None
-) -> list[Dataset]:
-    """The collections behind a user's name: one, or the 12 forums of `beir/cqadupstack`.
-
-    A name of ours or of `ir_datasets` comes before a folder (write `./name` for the folder). A folder under
-    HARNESS_HOME/datasets/<name> stands in for any `beir/<name>`; it is where licensed collections go. A YAML file names
-    loose files (docs, queries, qrels, and perhaps name). `fields` are those of a query or a document that are read.
-
-    Raises InputError for a name that is none of these, with the nearest ones.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"the dataset name {name!r} is not UTF-8. Rename the folder.") from error
-    fields = fields or Fields()
-    if (own_source := _source_of_ours(name, fields)) is not None:
-        shown, dataset_id, source = own_source
-        return [Dataset(shown, dataset_id, source, Rules(), titles, queries_with_text)]
-    if name.startswith((".", "/", "~")) or not _library_can_be_asked(name):
-        folder = _folder(name, fields)
-        if folder is not None:
-            return [_of_folder(folder, titles, queries_with_text)]
-    full = BEIR_SYNONYMS.get(name, name)
-    dataset_id = canonical(full)
-    rules = rules_for(dataset_id)
-    if rules.mean_of:
-        return [dataset for part in rules.mean_of for dataset in resolve(part, titles, queries_with_text, fields)]
-    own = home() / "datasets" / full
-    if full.startswith("beir/") and is_collection(own):
-        return [Dataset(name, dataset_id, FolderSource(own, fields=fields), rules, titles, queries_with_text)]
-    if full in LICENSED:
-        raise licensed_error(name, own)
-    if dataset_id not in known_ids():
-        folder = _folder(name, fields)
-        if folder is not None:
-            return [_of_folder(folder, titles, queries_with_text)]
-    source = IrDatasetsSource(dataset_id, names(), fields=fields)
-    return [Dataset(name, dataset_id, source, rules, titles, queries_with_text)]
-
-
-def _source_of_ours(name: str, fields: Fields) -> tuple[str, str, Source] | None:
-    """(name as it is shown, id, source) of what no library is asked for; None where `name` is none of these."""
-    if name == "mini":
-        return name, name, FolderSource(MINI, fields=fields)
-    if name.startswith(PREFIX):
-        judged = QrelsSource(name.removeprefix(PREFIX))
-        return Path(judged.location).name, name, judged
-    if name.endswith((".yaml", ".yml")) and expanded(name).is_file():
-        name = loose_files.described(expanded(name))
-    if name.startswith(loose_files.PREFIX):
-        loose = loose_files.LooseSource(name, fields)
-        return loose.name, name, loose
-    return None
-
-
-def _library_can_be_asked(name: str) -> bool:
-    """Whether ir_datasets can say if a name is its own; where its home cannot be used, it has no say in a folder."""
-    try:
-        return name in names() or bool(known_ids())
-    except InputError:
-        return False
-
-
-def _of_folder(folder: FolderSource, titles: Path | None, queries_with_text: bool) -> Dataset:
-    name = f"{folder.folder.name}/{folder.split}"
-    return Dataset(name, str(folder.folder), folder, Rules(), titles, queries_with_text)
-
-
-def _folder(name: str, fields: Fields) -> FolderSource | None:
-    if not name.strip():
-        return None
-    path = expanded(name)
-    if is_collection(path):
-        return FolderSource(path, fields=fields)
-    if is_collection(path.parent) and not path.is_dir():
-        return FolderSource(path.parent, path.name, fields)
-    if path.is_dir():
-        raise InputError(f"the folder {path} has no corpus.jsonl (or .tsv, .csv, .parquet). BEIR layout needs it.")
-    return None

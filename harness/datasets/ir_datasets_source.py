@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any, TypeVar
 
 from harness.datasets import damaged
 from harness.datasets.fields import Fields
+from harness.datasets.missing import MissingCollection
 from harness.retrievers.errors import InputError, unknown
-from harness.retrievers.places import cache, lend_home, prepare
+from harness.retrievers.places import cache, home, lend_home, prepare
 from harness.retrievers.types import Document, Query
 
 T = TypeVar("T")
@@ -37,6 +39,18 @@ def _library() -> Any:
     # warnings and download bars stay; the notes of each opened file would run through our own progress bars
     ir_datasets.log.easy().logger().setLevel(logging.WARNING)
     return ir_datasets
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's warnings, of what whoever calls it says itself."""
+    logger = _library().log.easy().logger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def known_ids() -> list[str]:
@@ -155,10 +169,12 @@ class IrDatasetsSource:
                     f"ir_datasets could not read {self.dataset_id}: {'; '.join(broken[:3])}. Delete "
                     f"{'it' if len(broken) == 1 else 'them'} and run again: what is missing is then fetched."
                 ) from error
-            raise InputError(
+            raise MissingCollection(
                 f"ir_datasets could not read {self.dataset_id} ({_short(error)}). Its files belong under "
                 f"{self.location} (IR_DATASETS_HOME sets that place) and are fetched there when missing, which needs a "
-                f"network; https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where."
+                f"network; https://ir-datasets.com/{self.dataset_id.split('/')[0]}.html says from where.",
+                f"fetched by ir_datasets into {self.location} where there is a network"
+                + (f", or in BEIR layout under {home() / 'datasets'}" if self.dataset_id.startswith("beir/") else ""),
             ) from error
 
 

@@ -6,9 +6,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from harness.datasets.fields import QUERIES, TEXTS, TITLES
+from harness.datasets.parquet import parquet_rows
 from harness.datasets.qrels_file import sound_id
 from harness.retrievers.errors import InputError
 from harness.retrievers.text_files import byte_lines, text_lines
@@ -54,7 +55,7 @@ def _identifier(value: Any, place: str) -> str:
     return sound_id(plain, place)
 
 
-def _texts(found: dict[str, Any], key: str, place: str) -> dict[str, str]:
+def _texts(found: Mapping[str, Any], key: str, place: str) -> dict[str, str]:
     texts = {name: value for name, value in found.items() if name != key and isinstance(value, str)}
     texts |= {name: "" for name, value in found.items() if value is None}
     for name, value in texts.items():
@@ -151,33 +152,12 @@ def _plain(cell: str) -> str:
 
 
 def parquet(path: Path) -> Iterator[Row]:
-    """Yield the rows of a Parquet file, a group of rows at a time; columns of texts are fields, and one is the id.
+    """Yield the rows of a Parquet file; columns of texts are fields, and one is the id.
 
-    Raises InputError, with file and row, for a file that cannot be read or an id that is none.
+    Raises InputError as `harness.datasets.parquet.parquet_rows`, and for an id that is none.
     """
-    from fastparquet import ParquetFile  # a package of ranx's
-
-    number = 0
-    opened: list[IO[bytes]] = []  # fastparquet leaves them to the garbage collector
-
-    def open_with(name: str, mode: str = "rb") -> IO[Any]:
-        opened.append(Path(name).open(mode))  # noqa: SIM115  # closed below
-        return opened[-1]
-
-    try:
-        for frame in ParquetFile(str(path), open_with=open_with).iter_row_groups():
-            for found in frame.to_dict("records"):
-                number += 1
-                place = f"{path}, row {number}"
-                key = next((name for name in IDS if name in found), None)
-                if key is None:
-                    raise InputError(f"{place}: no id; there is {', '.join(sorted(found))}. Call it _id or id.")
-                yield Row(place, _identifier(found[key], place), _texts(found, key, place))
-    except InputError:
-        raise
-    except Exception as error:  # fastparquet has no error of its own
-        what = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}, after row {number}: no readable Parquet ({what}). Is the file whole?") from error
-    finally:
-        for file in opened:
-            file.close()
+    for place, found in parquet_rows(path):
+        key = next((name for name in IDS if name in found), None)
+        if key is None:
+            raise InputError(f"{place}: no id; there is {', '.join(sorted(found))}. Call it _id or id.")
+        yield Row(place, _identifier(found[key], place), _texts(found, key, place))

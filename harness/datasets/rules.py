@@ -5,10 +5,10 @@ Whatever of it touches a run is applied by the runner and named in the run's rec
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.datasets.missing import MissingCollection
 from harness.metrics.measure import Levels
-from harness.retrievers.errors import InputError
 
 FORUMS = (
     "android", "english", "gaming", "gis", "mathematica", "physics",
@@ -25,6 +25,7 @@ class Rules:
     mrr_level: int | None = None  # of MRR, where a track sets it apart
     mean_of: tuple[str, ...] = ()  # the score is the mean of these collections' means
     titles_wanted: bool = False  # the paper's systems read this corpus with titles it does not carry
+    official: tuple[str, ...] = ()  # the metrics it is reported by, where not its id says them
     source: str = "none: every judged query counts, grades from 1 up are relevant"
 
     @property
@@ -178,10 +179,32 @@ def levels_of(measures: Sequence[str]) -> Levels:
     return Levels(binary, None if mrr == binary else mrr)
 
 
-def licensed_error(name: str, folder: object) -> InputError:
+def hub_rules(repo: str, split: str) -> Rules:
+    """The rules of a repository of the Hugging Face hub, by its name alone: those of the collection that it copies.
+
+    `BeIR/NAME` and `mteb/NAME` are `beir/NAME`. NanoBEIR has plain rules, since both evaluators that its published
+    figures come from (sentence-transformers, MTEB) keep a query's own document.
+    """
+    organisation, _, name = repo.partition("/")
+    if organisation == "zeta-alpha-ai" and name.startswith("Nano"):
+        return Rules(source=f"{repo}, NanoBEIR: sentence-transformers and MTEB remove no document from its results")
+    if organisation.casefold() not in ("beir", "mteb"):
+        return Rules()
+    full = f"beir/{name.casefold()}".replace("cqadupstack-", "cqadupstack/")
+    full = BEIR_SYNONYMS.get(full, full)
+    if full not in BEIR_18 and not full.startswith(("beir/cqadupstack/", "beir/msmarco")):
+        return Rules()
+    whole = full if full in BEIR_18 and split == "test" else f"{full}/{'dev' if split == 'validation' else split}"
+    dataset_id = canonical(full if full.startswith("beir/cqadupstack/") else whole)
+    found = rules_for(dataset_id)
+    return replace(found, official=official_for(dataset_id), source=f"{repo} is {full}, by its name: {found.source}")
+
+
+def licensed_error(name: str, folder: object) -> MissingCollection:
     """The error for a licensed collection that the user has not put in its place."""
-    return InputError(
+    return MissingCollection(
         f"{name} is not distributed with ir_datasets: {LICENSED[name]}. If you have it, put it in BEIR layout "
         f"(corpus.jsonl, queries.jsonl, qrels/test.tsv, each may be gzipped) into {folder}; that place is set by "
-        f"HARNESS_HOME. BEIR's README shows how to convert it."
+        f"HARNESS_HOME. BEIR's README shows how to convert it.",
+        f"{LICENSED[name]}; into {folder}",
     )

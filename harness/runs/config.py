@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.datasets.fields import Fields
 from harness.datasets.loose_files import identifier
+from harness.datasets.suites import check_suite
 from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
@@ -52,6 +53,15 @@ class RunConfig(_Strict):
     queries_with_text: bool = Field(False, strict=True)
     threads: int | None = Field(None, ge=1, le=1024, strict=True)
     force: bool = False
+    suites: dict[str, list[str]] = Field({}, description="names of ours for several collections")
+    skip_missing: bool = Field(False, strict=True)
+
+    @field_validator("suites")
+    @classmethod
+    def _sound_suites(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, members in value.items():
+            check_suite(name, members, value)
+        return value
 
     @field_validator("retrievers", mode="before")
     @classmethod

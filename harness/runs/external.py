@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.datasets.qrels_file import PREFIX
 from harness.reports.records import records
 from harness.reports.records.comparable import cut_at

@@ -63,6 +63,7 @@ def data(dataset: Dataset, silent: int) -> records.Data:
         dataset_id=dataset.dataset_id,
         source=dataset.source.kind,
         location=dataset.source.location,
+        revision=dataset.revision,
         counts=dataset.counts.model_dump(exclude_none=True) | {"queries_without_results": silent},
         corpus_hash=dataset.content_hash,
         queries_hash=dataset.queries_hash,

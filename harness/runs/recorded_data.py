@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from harness.datasets import loose_files
-from harness.datasets.dataset import Dataset, Qrels, resolve
+from harness.datasets.dataset import Dataset, Qrels
 from harness.datasets.fields import Fields
+from harness.datasets.hub.name import PREFIX as HUB
+from harness.datasets.loader import resolve
 from harness.datasets.qrels_file import PREFIX, QrelsSource
 from harness.reports.records.records import Data, Manifest
 from harness.retrievers.errors import InputError
@@ -63,7 +65,7 @@ def part_label(name: str) -> str:
 
 def asked_name(data: Data) -> str:
     """What to ask the loader for; of a folder or a file of judgments, the name alone does not say where it lies."""
-    if data.dataset_id.startswith((PREFIX, loose_files.PREFIX)):
+    if data.dataset_id.startswith((PREFIX, HUB, loose_files.PREFIX)):  # of a repository it says the commit as well
         return data.dataset_id
     return f"{data.dataset_id}/{part_label(data.name)}" if data.dataset_id.startswith("/") else data.name
 

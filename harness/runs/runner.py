@@ -1,12 +1,13 @@
 """A retriever and a dataset become a run, scores and a record; a finished record is found again."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.datasets.rules import canonical, official_for, our_rules
 from harness.metrics.names import parse_metrics
 from harness.metrics.ranx import compiling, start_compiling
@@ -34,7 +35,23 @@ def run(config: RunConfig, command: Sequence[str], team: Processes | None = None
     return list(iterate(config, command, team))
 
 
+class Step(NamedTuple):
+    """An outcome, and of what: a dataset as `config` names it (`whole`) or a part of one, and which stage of it."""
+
+    name: str
+    spec: RetrieverSpec
+    outcome: Outcome
+    whole: bool
+
+
 def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> Iterator[Outcome]:
+    """`steps`, of which the outcomes alone are yielded."""
+    with contextlib.closing(steps(config, command, team)) as every:
+        for step in every:
+            yield step.outcome
+
+
+def steps(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> Generator[Step, None, None]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
 
     All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
@@ -72,6 +89,7 @@ def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = 
     try:
         for name, datasets in plan:
             made: list[list[Outcome]] = []
+            composite = bool(our_rules(canonical(name)).mean_of)
             for number, spec in enumerate(specs):
                 parts: list[Outcome] = []
                 made.append(parts)
@@ -81,9 +99,9 @@ def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = 
                         parts.append(maker.reranked(spec, rerankers[number], first, dataset))
                     else:
                         parts.append(maker.one(Search(spec, _of(spec, retrievers), dataset)))
-                    yield parts[-1]
-                if our_rules(canonical(name)).mean_of:
-                    yield maker.mean(name, spec, parts)
+                    yield Step(name, spec, parts[-1], whole=not composite)
+                if composite:
+                    yield Step(name, spec, maker.mean(name, spec, parts), whole=True)
     except GeneratorExit:  # the caller wants no more; after any other exception the others may not listen
         pass
     searches.over()

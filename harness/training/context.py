@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.models.layers import attention
 from harness.models.training import loop
 from harness.models.training.tokens import Tokens

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models import hybrid
 from harness.models.checkpoints.checkpoint import PROJECTION
 from harness.models.checkpoints.weights import positions

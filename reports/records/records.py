@@ -109,6 +109,7 @@ class Data(_Part):
     dataset_id: str
     source: str
     location: str
+    revision: str | None = None  # the commit of its repository, where it has one; written only then
     counts: dict[str, int]
     corpus_hash: str
     queries_hash: str
@@ -121,6 +122,8 @@ class Data(_Part):
         found: dict[str, Any] = dump(self)
         if not self.formats:
             found.pop("formats", None)
+        if self.revision is None:
+            found.pop("revision", None)
         return found
 
 

@@ -7,7 +7,7 @@ import shlex
 import pytest
 import torch
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from tests.support.paths import ROOT
 
 BLOCK = re.search(r"```\n(.*?)```", (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"), re.DOTALL)[1]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.dataset import resolve
 from harness.datasets.ir_datasets_source import _library, official_measures
+from harness.datasets.loader import resolve
 from harness.datasets.rules import RULES, levels_of, rules_for
 from harness.metrics.measure import Levels
 

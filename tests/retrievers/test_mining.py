@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models.training.tokens import Ragged
 from harness.retrievers import mining
 from harness.retrievers.errors import InputError

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 
 DOCS = [
     ("d1", "Apples", "red apples grow on trees"),

@@ -1,6 +1,6 @@
 """Recipes of a few steps."""
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 
 LOOP = {"learning_rate": 0.003, "log_every": 1, "save_every": 1}
 RECIPE = {

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.dataset import Dataset, resolve
+from harness.datasets.dataset import Dataset
+from harness.datasets.loader import resolve
 from harness.models.finetuning.examples import Examples
 from harness.models.training import tokens
 from harness.models.training.tokens import Ragged, Tokens

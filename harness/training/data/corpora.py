@@ -86,8 +86,8 @@ def _sources(name: str) -> list[Path | str]:
     Raises InputError for a name that is none of these.
     """
     from harness.datasets.beir_folder import FolderSource
-    from harness.datasets.dataset import resolve
     from harness.datasets.ir_datasets_source import known_ids
+    from harness.datasets.loader import resolve
     from harness.datasets.rules import LICENSED
 
     files = _files(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models.checkpoints import hub, new_folder
 from harness.retrievers.errors import InputError
 from harness.retrievers.mining import searched

@@ -14,7 +14,7 @@ from harness.adapt import plan, wish
 from harness.adapt.command import licence
 from harness.adapt.plan import Measured
 from harness.adapt.wish import Steps, Wish
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.models import hybrid
 from harness.models.checkpoints.weights import quiet
 from harness.retrievers.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.runs.config import build
 from harness.runs.lookup import find
 from harness.runs.runner import run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.dissection import dissect, first_ranks
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.metrics.names import parse_metrics
 from harness.reports.dissection import (
     ALIKE,

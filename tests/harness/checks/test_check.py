@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import harness
-import harness.datasets.dataset
+import harness.datasets.loader
 import harness.retrievers.types
 from harness.checks import baseline_file
 from harness.checks.baseline import Entry
@@ -160,12 +160,12 @@ def test_other_inputs_are_no_regression(cli, overlap, monkeypatch, parts, name, 
 
 
 def test_one_judgment_of_mini_changed(cli, tmp_path, monkeypatch):
-    copy = shutil.copytree(harness.datasets.dataset.MINI, tmp_path / "mini")
+    copy = shutil.copytree(harness.datasets.loader.MINI, tmp_path / "mini")
     path = copy / "qrels" / "test.tsv"
     lines = path.read_text().splitlines()
     assert lines[1] == "q001\tp002\t0"
     path.write_text("\n".join([lines[0], "q001\tp002\t1", *lines[2:]]) + "\n")
-    monkeypatch.setattr(harness.datasets.dataset, "MINI", copy)
+    monkeypatch.setattr(harness.datasets.loader, "MINI", copy)
     monkeypatch.setattr(lucene, "ensure_index", lambda *_: pytest.fail("it was indexed"))
     answer = cli("check", "--junit", "check.xml")
     found, _ = rows(answer)
@@ -456,7 +456,7 @@ def test_an_entry_may_list_its_metrics():
 
 def test_coordination_by_hand(job, tmp_path):
     """q1 shares both words with d1; d4, d3 and d2 have one each, and tie."""
-    [dataset] = harness.datasets.dataset.resolve(str(write_tiny(tmp_path / "tiny")))
+    [dataset] = harness.datasets.loader.resolve(str(write_tiny(tmp_path / "tiny")))
     dataset.open(job)
     run = Coordination(Coordination.Options()).search(dataset, dataset.queries, 3, job)
     assert [doc.decode() for doc in run.rows(0)[0]] == ["d1", "d4", "d3"]
@@ -467,7 +467,7 @@ def test_coordination_by_hand(job, tmp_path):
 def test_coordination_drops_nothing_that_counts(job, monkeypatch, tmp_path):
     from harness.retrievers.lexical import coordination
 
-    [dataset] = harness.datasets.dataset.resolve("mini")
+    [dataset] = harness.datasets.loader.resolve("mini")
     dataset.open(job)
     whole = Coordination(Coordination.Options()).search(dataset, dataset.queries, 20, job)
     monkeypatch.setattr(coordination, "_ROWS", 300)

@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from harness.datasets import survey as survey_module
-from harness.datasets.dataset import names, resolve
 from harness.datasets.ir_datasets_source import known_ids
+from harness.datasets.loader import names, resolve
 from harness.datasets.rules import ALIASES, BEIR_18, LICENSED, RULES, canonical, rules_for
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Query

@@ -11,8 +11,8 @@ import zstandard
 
 import harness
 from harness.datasets import loose_files, trec_text
-from harness.datasets.dataset import resolve
 from harness.datasets.fields import Fields
+from harness.datasets.loader import resolve
 from harness.reports.records import records
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import cache
@@ -328,5 +328,5 @@ def test_a_damaged_parquet_file(here):
     write_beir(here / "p", DOCS, QUERIES, {"test": QRELS})
     (here / "p" / "corpus.jsonl").unlink()
     (here / "p" / "corpus.parquet").write_bytes(b"PAR1nothingPAR1")
-    with pytest.raises(InputError, match=r"corpus.parquet, after row 0: no readable Parquet"):
+    with pytest.raises(InputError, match=r"corpus.parquet is damaged Parquet"):
         opened("p")

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from harness.datasets.dataset import MINI, resolve
+from harness.datasets.loader import MINI, resolve
 from harness.runs.config import build
 from harness.runs.runner import run
 

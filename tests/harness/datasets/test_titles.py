@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document
 from tests.support.datasets import DOCS

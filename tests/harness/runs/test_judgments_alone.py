@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import harness
-from harness.datasets import dataset as datasets
+from harness.datasets.beir_folder import FolderSource
 from harness.datasets.qrels_file import judgments
 from harness.reports.records import comparable
 from harness.retrievers.errors import InputError
@@ -74,7 +74,7 @@ def test_a_run_and_a_file_of_judgments_are_enough(form, tmp_path, run_file, cli)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q1 0 d1\n", r"line 1: 3 columns"),  # white space is not tabs
+        ("q1 0 d1\n", r"line 1: the score 'd1' is not a whole number"),  # white space is not tabs
         ("q1 0 d1 1\nq1\td2\t1\n", r"line 2: 3 columns, want 4, as before"),
         ("q1 0 d1 1\nq1 d2 1\n", r"line 2: 3 columns, want 4, as before: .* Got 'q1 d2 1'"),
         ("q1\td1\t1\nq1\t0\td2\t1\n", r"line 2: 4 columns, want 3, as before"),
@@ -140,7 +140,7 @@ def never(*_):
 
 @pytest.fixture
 def unread(monkeypatch):
-    monkeypatch.setattr(datasets.FolderSource, "documents", never)
+    monkeypatch.setattr(FolderSource, "documents", never)
 
 
 def test_a_collections_judgments_do_without_its_corpus(beir, run_file, unread, cli):
@@ -165,7 +165,7 @@ def test_what_an_earlier_look_found_is_known(beir, run_file, cli, monkeypatch):
     before = harness.score(run_file, folder)
     assert before.manifest.system.file.unknown_documents is None
     harness.run("coordination", folder)
-    monkeypatch.setattr(datasets.FolderSource, "documents", never)
+    monkeypatch.setattr(FolderSource, "documents", never)
     after = harness.score(run_file, folder)
     assert after.folder == before.folder
     assert after.manifest.system.file.unknown_documents == 1

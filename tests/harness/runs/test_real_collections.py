@@ -2,9 +2,11 @@
 
 import pytest
 
+from harness.datasets.loader import resolve
 from harness.reports.tables import builder
 from harness.runs.config import build
 from harness.runs.runner import run
+from tests.support.hub import write_mteb
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,16 @@ def test_a_real_folder(real, tmp_path):
     [outcome] = run(config, ["test"])
     assert 0.5 < outcome.record.metrics["NDCG@10"] < 1
     assert outcome.record.manifest.data.counts["queries"] == 43
+
+
+def test_a_real_collection_in_the_layout_of_mteb(ir_home, tmp_path):
+    """As Parquet it has the figure that Anserini has of BEIR's own files."""
+    [plain] = resolve("beir/nfcorpus")
+    rows = [(q, d, g) for q, d, g in plain.source.qrels()]
+    folder = write_mteb(
+        tmp_path / "nfcorpus", "parquet", docs=plain.source.documents(), queries=plain.source.queries(),
+        qrels={"test": rows},
+    )  # fmt: skip
+    config = build({"retrievers": ["bm25"], "datasets": [f"hf:{folder}"], "results": tmp_path / "results"}, "test")
+    [outcome] = run(config, ["test"])
+    assert outcome.record.metrics["NDCG@10"] == pytest.approx(0.3218, abs=0.0005)

@@ -29,9 +29,8 @@ def test_a_trec_file_says_what_made_it(record):
     assert found.tag == record.tag == f"bm25-{record.folder.name}"
     said = found.metadata
     assert said["tag"] == record.tag
-    assert said["method"]["retrieval"][0] == {
-        "name": "bm25", "method": "BM25", "variant": "flat", "k1": 0.9, "b": 0.4, "fields": "flat",
-    }  # fmt: skip
+    expected = {"name": "bm25", "method": "BM25", "variant": "flat", "k1": 0.9, "b": 0.4, "fields": "flat"}
+    assert expected.items() <= said["method"]["retrieval"][0].items()
     assert said["data"]["test_collection"]["name"] == "tiny/test"
     assert said["implementation"]["executable"]["cmd"].startswith("harness.run bm25")
     plain = record.to_trec("plain.trec").read_text()

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import nn
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.models import hybrid
 from harness.models.checkpoints.weights import quiet
 from harness.models.finetuning.biencoder import BiEncoder

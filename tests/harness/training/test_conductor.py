@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import BertForMaskedLM
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.models import hybrid
 from harness.models.cross_encoder import teacher as cross_encoder
 from harness.models.finetuning.task import FinetuneTask

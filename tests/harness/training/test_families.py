@@ -7,7 +7,7 @@ import torch
 import yaml
 from sentence_transformers import SentenceTransformer
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.models import hybrid
 from harness.models.checkpoints.weights import tensors_only
 from harness.models.training import tokens

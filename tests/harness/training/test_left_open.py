@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.datasets.dataset import MINI
+from harness.datasets.loader import MINI
 from harness.models import hybrid
 from harness.training import left_open, recipe_files
 from harness.training.stages.pretrain import Pretrain

@@ -12,7 +12,7 @@ import yaml
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import AutoModel
 
-from harness.datasets.dataset import MINI, resolve
+from harness.datasets.loader import MINI, resolve
 from harness.models import hybrid
 from harness.models.checkpoints import checkpoint, new_head
 from harness.models.checkpoints.weights import quiet, tensors_only

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.models.checkpoints import late, late_layouts
 from harness.models.checkpoints.weights import tensors_only
 from harness.retrievers import registry

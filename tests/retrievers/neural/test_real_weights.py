@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.retrievers.registry import get
 from harness.retrievers.types import Query
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness.datasets.dataset import resolve
+from harness.datasets.loader import resolve
 from harness.retrievers.errors import InputError
 from harness.retrievers.types import Document, Run
 from harness.runs.config import RetrieverSpec
