@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.version import __version__
 
-_API = ("Ranking", "Result", "Tuned", "compare", "export", "fuse", "read", "retrieve", "run", "score", "tune")
+_API = ("Ranking", "Result", "Tuned", "compare", "export", "fuse", "mteb", "read", "retrieve", "run", "score", "tune")
 _HOMES = {
     **dict.fromkeys(_API, "harness.api"),
     "InputError": "harness.retrievers.errors",

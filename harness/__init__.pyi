@@ -4,6 +4,7 @@ from harness.api import Tuned as Tuned
 from harness.api import compare as compare
 from harness.api import export as export
 from harness.api import fuse as fuse
+from harness.api import mteb as mteb
 from harness.api import read as read
 from harness.api import retrieve as retrieve
 from harness.api import run as run

@@ -14,14 +14,15 @@ from harness.analysis.comparison import Compared, compare_records
 from harness.reports.records import records
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
-from harness.retrievers.ids import checked
 from harness.retrievers.places import cache, expanded, prepare
 from harness.retrievers.rerank import DEPTH
-from harness.retrievers.types import Query
-from harness.runs.config import RunConfig, build, make_retriever, reranked_by, share_options
+from harness.runs import arguments
+from harness.runs.asked import Asks, asked
+from harness.runs.config import RunConfig, build, reranked_by
 from harness.runs.external import given, judged_by, label_of, one_dataset, score_given
 from harness.runs.from_files import records_of
 from harness.runs.fusion import LABEL, fuse_parts, recipe
+from harness.runs.mteb_model import MtebModel, model_of
 from harness.runs.results import Ranking, Result
 from harness.runs.runner import iterate
 from harness.runs.searches import Search, Searches
@@ -31,7 +32,9 @@ from harness.runtime.caller import leaves_no_trace
 from harness.runtime.job import HarnessJob
 from harness.runtime.processes import Processes
 
-__all__ = ["Ranking", "Result", "Tuned", "compare", "export", "fuse", "read", "retrieve", "run", "score", "tune"]
+__all__ = [
+    "Ranking", "Result", "Tuned", "compare", "export", "fuse", "mteb", "read", "retrieve", "run", "score", "tune",
+]  # fmt: skip
 _Folder = str | Path
 
 with contextlib.suppress(InputError):  # of no home at all, which is said when something is to be kept
@@ -40,9 +43,11 @@ with contextlib.suppress(InputError):  # of no home at all, which is said when s
 
 @overload
 def run(
-    retriever: str,
+    retriever: Asks,
     dataset: _Folder = "mini",
     *,
+    name: str | None = None,
+    version: str | None = None,
     rerank: str | None = None,
     depth: int = DEPTH,
     metrics: Sequence[str] | None = None,
@@ -59,9 +64,11 @@ def run(
 
 @overload
 def run(
-    retriever: str,
+    retriever: Asks,
     dataset: _Folder = "mini",
     *,
+    name: str | None = None,
+    version: str | None = None,
     rerank: str | None = None,
     depth: int = DEPTH,
     metrics: Sequence[str] | None = None,
@@ -78,9 +85,11 @@ def run(
 
 @leaves_no_trace
 def run(
-    retriever: str,
+    retriever: Asks,
     dataset: _Folder = "mini",
     *,
+    name: str | None = None,
+    version: str | None = None,
     rerank: str | None = None,
     depth: int = DEPTH,
     metrics: Sequence[str] | None = None,
@@ -99,10 +108,14 @@ def run(
     stage has a record of its own, and the re-ranked one is returned. Of a mean of collections (`beir/cqadupstack`) the
     mean is returned, and each has its record.
 
+    `retriever` may also be a function of (queries, corpus, k), a PyTerrier transformer or a `Retriever` (docs/runs.md).
+    Records go by `name`, else its own; a function's are found again only if `version` names its state.
+
     With `distributed` the processes that torchrun started do the search together: each must make the same call, and
     rank 0 returns the record, the others None. Without it this process works alone, also inside somebody's torchrun.
     """
-    [spec] = reranked_by(rerank, None if rerank is None else depth, share_options([retriever], options))
+    found = asked(retriever, options, name, version)
+    [spec] = reranked_by(rerank, None if rerank is None else depth, [found.spec])
     config = _config(
         [spec],
         dataset,
@@ -116,16 +129,17 @@ def run(
     )
     words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
     team = Processes.launched() if distributed else None
-    made = list(iterate(config, ["harness.run", retriever, str(dataset), *words], team))
+    made = list(iterate(config, ["harness.run", spec.name, str(dataset), *words], team, found.own))
     return Result(made[-1].record) if made else None
 
 
 @leaves_no_trace
 def retrieve(
-    retriever: str,
+    retriever: Asks,
     dataset: _Folder = "mini",
     queries: Mapping[str, str] | None = None,
     *,
+    name: str | None = None,
     top_k: int = 1000,
     titles_file: _Folder | None = None,
     queries_with_text: bool = False,
@@ -134,11 +148,12 @@ def retrieve(
 ) -> Ranking:
     """Search a collection without scoring or recording: its judged queries, or others, {query id: text}.
 
-    `options` are the retriever's own. What is derived from the corpus (index, vectors) is kept and found again.
+    `retriever` is as in `run`, `options` are its own. What is derived from the corpus (index, vectors) is kept
+    and found again.
     """
-    [spec] = share_options([retriever], options)
+    found = asked(retriever, options, name)
     config = _config(
-        [spec],
+        [found.spec],
         dataset,
         None,
         top_k,
@@ -147,16 +162,31 @@ def retrieve(
         queries_with_text=queries_with_text,
         threads=threads,
     )
-    made = make_retriever(spec)
+    made = found.retriever
     collection = one_dataset(config.datasets[0], config.titles, config.queries_with_text)
     made.check()
     job = HarnessJob(cache(), config.threads)
     job.tell(made.notice)
     collection.open(job)
     if queries is not None:
-        collection.queries = _queries(queries)
-    search = Search(spec, made, collection)
-    return Ranking(spec.label, Searches(config, [search], job).run(search))
+        collection.queries = arguments.queries(queries)
+    search = Search(found.spec, made, collection)
+    return Ranking(found.spec.label, Searches(config, [search], job).run(search))
+
+
+@leaves_no_trace
+def mteb(
+    retriever: Asks, *, name: str | None = None, version: str | None = None, threads: int | None = None, **options: Any
+) -> MtebModel:
+    """A retriever as a model for `mteb.evaluate(model, tasks=[…])`: it indexes and searches, and mteb scores.
+
+    `retriever`, `name`, `version` and `options` are as in `run`; they are the name and the revision under which mteb
+    keeps results. Needs the package mteb.
+
+    Raises InputError where that is not installed, and for tasks that are not plain retrieval of texts.
+    """
+    found = asked(retriever, options, name, version)
+    return model_of(found.spec.label, found.retriever, threads)
 
 
 @leaves_no_trace
@@ -313,7 +343,7 @@ def _named(value: Any, what: str) -> str | None:
 
 def read(folder: _Folder) -> Result:
     """The record in `folder`, as `run`, `score` and `fuse` return it. Raises RecordError where there is none whole."""
-    return Result(records.read(_path(folder, "a record's folder")))
+    return Result(records.read(arguments.path(folder, "a record's folder")))
 
 
 @leaves_no_trace
@@ -328,7 +358,7 @@ def export(checkpoint: _Folder, folder: _Folder, *, float16: bool = False) -> Pa
     from harness.models.checkpoints.export_dense import export_dense
     from harness.models.checkpoints.export_float16 import export_float16
 
-    place = _path(folder, "folder")
+    place = arguments.path(folder, "folder")
     (export_float16 if float16 else export_dense)(hub.locate(str(checkpoint)), place)
     return place
 
@@ -349,51 +379,14 @@ def _config(
         "retrievers": list(retrievers),
         "datasets": [os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset],
         "metrics": None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics),
-        "top_k": _plain(top_k),
-        "results": _path(results, "results"),
+        "top_k": arguments.plain(top_k),
+        "results": arguments.path(results, "results"),
         "titles": None if titles_file is None else Path(titles_file),
-        "queries_with_text": _plain(queries_with_text),
-        "threads": _plain(threads),
-        "force": _plain(force),
+        "queries_with_text": arguments.plain(queries_with_text),
+        "threads": arguments.plain(threads),
+        "force": arguments.plain(force),
     }
     return build(values, "harness")
-
-
-def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own; anything else as it is."""
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
-
-
-def _path(value: Any, name: str) -> Path:
-    """A path as a user has it. Raises InputError for anything else."""
-    if not isinstance(value, str | os.PathLike):
-        raise InputError(f"{name} is {value!r:.60}; want a path.")
-    text = os.fspath(value)
-    if "\0" in text or text.encode(errors="replace").decode() != text:
-        raise InputError(f"{name} is {text!a:.60}, which holds a NUL byte or is not UTF-8.")
-    return expanded(os.fspath(value))
-
-
-def _queries(given: object) -> list[Query]:
-    """Queries as a user has them. Raises InputError for what is not {query id: text}."""
-    want = "want {query id: text}, or leave it out for the collection's own"
-    if not isinstance(given, Mapping):
-        raise InputError(f"queries is a {type(given).__name__}; {want}.")
-    if not given:
-        raise InputError(f"queries is empty; {want}.")
-    for query_id, text in given.items():
-        if not isinstance(text, str):
-            raise InputError(f"the text of query {query_id!r} is {text!r:.60}; {want}.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the text of query {query_id!r} holds half of a surrogate pair, which is no text."
-            ) from error
-    found = [Query(checked(query_id, "queries: the query id"), str(text)) for query_id, text in given.items()]
-    if len({query.query_id for query in found}) < len(found):
-        raise InputError("queries: two ids are alike: a number stands for its digits. Keep one.")
-    return found
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ _BUILTIN_MODULES = (
     "harness.retrievers.lexical.coordination",
     "harness.retrievers.neural.retriever",
     "harness.retrievers.late_interaction.retriever",
+    "harness.retrievers.sbert.retriever",
 )
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}
@@ -85,6 +86,9 @@ class Retriever(ABC):
     # whether several processes share its work through `job`: all call `search`, and what it returns at rank 0 counts;
     # otherwise rank 0 alone is asked
     distributed: ClassVar[bool] = False
+    # whether options, packages and `fingerprint` decide its results; where not, it searches every time, and its results
+    # name the record
+    reproducible: bool = True
     # options whose values the variant of its identity says; a record's label adds the others that are not defaults
     told: ClassVar[frozenset[str]] = frozenset()
 

@@ -38,9 +38,9 @@ FLOORS = {
         {"compile_ahead"},
         {"types"},
         {"encoding", "registry", "run_files"},
-        {"lexical", "mining", "rerank", "search"},
+        {"functions", "lexical", "mining", "rerank", "search"},
         {"neural"},
-        {"late_interaction"},
+        {"late_interaction", "sbert"},
     ],
     "harness.models": [
         {"errors"},

@@ -17,17 +17,32 @@ def export_command(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER|FILE", help="The new folder to write; of a record a file: .trec, .trec.gz, .json, .parquet."
+            metavar="FOLDER|FILE",
+            help="The new folder to write; of a record a file: .trec, .trec.gz, .json, .parquet, .mteb.json (scores).",
         ),
     ],
     float16: Annotated[
         bool, typer.Option("--float16", help="The whole checkpoint in our own layout instead, weights in 16 bits.")
     ] = False,
+    task: Annotated[
+        str | None, typer.Option("--task", help="For .mteb.json: the task in MTEB. [the collection's, of BEIR]")
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option("--language", help="For .mteb.json: eng-Latn and the like; repeatable.")
+    ] = None,
     results: Annotated[Path, typer.Option("--results", help="Where records are kept.")] = Path("results"),
 ) -> None:
-    """Export a checkpoint's dense half for sentence-transformers, or the whole in 16 bits; or a record's run."""
+    """Export a checkpoint's dense half for sentence-transformers, or the whole in 16 bits; or a record."""
+    from harness.runs.mteb_results import END
     from harness.runs.written_runs import KINDS
 
+    scores = folder.name.endswith(END)
+    if (task is not None or language) and not scores:
+        from harness.retrievers.errors import InputError
+
+        raise InputError(
+            f"--task and --language are of a file that ends in {END}, and {folder} does not. Leave them out."
+        )
     if (kind := KINDS.get(folder.suffix)) is not None:
         from harness.retrievers.errors import InputError
         from harness.runs.lookup import find
@@ -36,6 +51,9 @@ def export_command(
         if float16:
             raise InputError(f"{folder} is the file of a run, and --float16 is for checkpoints. Leave it out.")
         result = Result(find(checkpoint, results))
+        if scores:
+            typer.echo(f"wrote {result.to_mteb(folder, task=task, languages=language)}")
+            return
         way = {"trec": lambda: result.to_trec(folder, header=True), "json": lambda: result.to_json(folder)}
         typer.echo(f"wrote {way.get(kind, lambda: result.to_parquet(folder))()}")
         return

@@ -1,6 +1,6 @@
 """What the Python functions return: a ranking, and a ranking that was scored and recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from harness.reports.records.labels import label
 from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
-from harness.runs import written_runs
+from harness.runs import mteb_results, written_runs
 from harness.runs.lookup import measured
 from harness.runs.record_store import tag_of
 
@@ -91,6 +91,24 @@ class Result(Ranking):
         """The same as of a ranking; with `header` an ir_metadata header says what made the run."""
         said = written_runs.header_of(self.record.manifest, self.tag) if header else ""
         return written_runs.write(self.run, path, "trec", self.tag, said)
+
+    def to_mteb(
+        self,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        split: str | None = None,
+        subset: str = "default",
+        languages: str | Sequence[str] | None = None,
+        revision: str | None = None,
+    ) -> Path:
+        """Write the scores as JSON that mteb reads (`mteb.results.TaskResult.from_disk`); returns its path.
+
+        `task` is the name in MTEB, `revision` that of the data there: see `harness.runs.mteb_results.text_of`. Raises
+        InputError as that, and where the file cannot be written.
+        """
+        text = mteb_results.text_of(self.record, task, split, subset, languages, revision)
+        return written_runs.write_whole(path, lambda new: new.write_text(text, encoding="utf-8"), "the scores")
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,8 @@
 """A retriever and a dataset become a run, scores and a record; a finished record is found again."""
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from harness.retrievers.registry import Retriever
 from harness.retrievers.rerank import Reranker
 from harness.retrievers.run_files import trec
 from harness.retrievers.run_files.exchange import aligned
+from harness.retrievers.run_files.fusion import digest
 from harness.retrievers.types import Run
 from harness.runs import manifest
 from harness.runs.config import RetrieverSpec, RunConfig, make_retriever
@@ -44,15 +46,27 @@ class Step(NamedTuple):
     whole: bool
 
 
-def iterate(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> Iterator[Outcome]:
+def iterate(
+    config: RunConfig,
+    command: Sequence[str],
+    team: Processes | None = None,
+    own: Mapping[str, Retriever] = MappingProxyType({}),
+) -> Iterator[Outcome]:
     """`steps`, of which the outcomes alone are yielded."""
-    with contextlib.closing(steps(config, command, team)) as every:
+    with contextlib.closing(steps(config, command, team, own)) as every:
         for step in every:
             yield step.outcome
 
 
-def steps(config: RunConfig, command: Sequence[str], team: Processes | None = None) -> Generator[Step, None, None]:
+def steps(
+    config: RunConfig,
+    command: Sequence[str],
+    team: Processes | None = None,
+    own: Mapping[str, Retriever] = MappingProxyType({}),
+) -> Generator[Step, None, None]:
     """Run every retriever on every dataset of `config`, and yield the records in that order as they are finished.
+
+    `own` are retrievers by name that are objects of the caller's, and are not made here.
 
     All names and options are checked before anything is read. A retriever that is re-ranked comes twice: first as it
     is, since its own record is what the re-ranked one is made from. `team` are the processes that do this together, of
@@ -63,7 +77,7 @@ def steps(config: RunConfig, command: Sequence[str], team: Processes | None = No
     """
     team = team or Processes()
     specs = _once([stage for spec in config.retrievers for stage in spec.stages])
-    retrievers = [(spec, make_retriever(spec)) for spec in specs if spec.rerank is None]
+    retrievers = [(spec, own.get(spec.name) or make_retriever(spec)) for spec in specs if spec.rerank is None]
     rerankers = {number: Reranker(spec.rerank) for number, spec in enumerate(specs) if spec.rerank is not None}
     kept = cache()  # who has none is told before a compiler starts
     plan = [
@@ -138,11 +152,15 @@ class _Maker:
         dataset.open(self.job)
         for message in dataset.warnings:
             self.job.warn(message)
-        folder = self.store.folder(dataset.name, spec.label, self.searches.key(search))
+        key = self.searches.key(search)
+        searched = None if retriever.reproducible else self.searches.run(search)
+        if searched is not None:
+            key["results"] = digest(searched)
+        folder = self.store.folder(dataset.name, spec.label, key)
         with self.store.lend(folder, spec.label, dataset, self.config.metric_names(dataset.official)) as place:
-            if place.outcome is not None:
+            if place.outcome is not None and searched is None:
                 return place.outcome
-            run = self.searches.run(search)
+            run = self.searches.run(search) if searched is None else searched
             self._prepare_others()
             scores = place.score(run)
             made = manifest.of_run(self.config, self.command, self.job, spec, retriever, dataset, run)

@@ -26,19 +26,27 @@ def write(run: Run, path: str | Path, kind: Kind, tag: str, header: str = "") ->
     A file of that name is replaced when this one is whole. `header` stands before a TREC run. Raises InputError where
     the file cannot be written.
     """
+    ways: dict[Kind, Callable[[Path], None]] = {
+        "trec": lambda new: trec.write(run, new, tag, header),
+        "json": lambda new: _json(run, new),
+        "parquet": lambda new: exchange.to_frame(run).to_parquet(new, index=False),
+    }
+    return write_whole(path, ways[kind], "the run")
+
+
+def write_whole(path: str | Path, write_to: Callable[[Path], Any], what: str) -> Path:
+    """Have a file written under another name, which ends alike, and rename it; returns the path.
+
+    Raises InputError, which begins with `what`, where it cannot be written.
+    """
     place = expanded(path)
     new = place.with_name(f".new-{place.name}")  # the end says whether it is gzipped
-    ways: dict[Kind, Callable[[], None]] = {
-        "trec": lambda: trec.write(run, new, tag, header),
-        "json": lambda: _json(run, new),
-        "parquet": lambda: exchange.to_frame(run).to_parquet(new, index=False),
-    }
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        ways[kind]()
+        write_to(new)
         new.replace(place)
     except OSError as error:
-        raise InputError(f"the run cannot be written to {place}: {error.strerror or error}.") from error
+        raise InputError(f"{what} cannot be written to {place}: {error.strerror or error}.") from error
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.models.checkpoints import packaged
@@ -21,8 +22,10 @@ _HASHED = re.compile(
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def locate(name: str, revision: str | None = None) -> Path:
+def locate(name: str, revision: str | None = None, also: Sequence[str] = ()) -> Path:
     """The folder of a checkpoint: a packaged model's name, a path, or a hub id, fetched into the Hugging Face cache.
+
+    `also` are patterns of files to fetch beside those that every checkpoint may have.
 
     Raises CheckpointError that says what is missing, how to fetch it and where to put it; and for an adapter.
     """
@@ -52,6 +55,7 @@ def locate(name: str, revision: str | None = None) -> Path:
         "*/model*.safetensors",
         "*_Dense/pytorch_model.bin",
         "*_LayerNorm/pytorch_model.bin",
+        *also,
     ]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))

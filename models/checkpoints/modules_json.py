@@ -69,13 +69,13 @@ def prompts_in(folder: Path) -> dict[str, Any]:
     return prompts
 
 
-def unused_prompt(folder: Path) -> str:
-    """A note on a prompt that is meant for passages and that the library does not put before them."""
+def unused_prompt(folder: Path, option: str = "passage_prefix") -> str:
+    """A note on a prompt that is meant for passages and that the library does not put before them; `option` would."""
     prompts = prompts_in(folder)
     name = next((name for name in ("passage", "corpus") if prompts.get(name)), None)
     if name is None or prompts.get("document"):
         return ""
     return (
         f"{folder} has a prompt for {name!r} and none for 'document'; sentence-transformers' encode_document puts none "
-        f"before passages, and neither is one put here. --option 'passage_prefix={prompts[name]}' does."
+        f"before passages, and neither is one put here. --option '{option}={prompts[name]}' does."
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,9 +18,12 @@ from harness.retrievers.registry import Identity, Retriever, register, register_
 from harness.retrievers.types import Corpus, Job, Query, Run
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.models.hybrid import HybridSpec
     from harness.retrievers.encoding.encode import TextEncoder
     from harness.retrievers.encoding.store import Header, Shard
+    from harness.retrievers.encoding.vectors import HybridQueries
 
 WARM = "harness.retrievers.search.warm"
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
@@ -224,7 +227,6 @@ class Neural(OnCheckpoint):
 
     def _search(self, corpus: Corpus, queries: Sequence[Query], top_k: int, job: Job) -> Run:
         from harness.retrievers.search.exact import engine_for
-        from harness.retrievers.search.searcher import Searcher, merged
 
         if job.rank == 0 and engine_for(self.options.engine, self.device, corpus.count) == "compiled":
             halves = {"dense": self.spec.dense != 0, "lexical": bool(self.spec.lexical)}
@@ -241,14 +243,7 @@ class Neural(OnCheckpoint):
                 f"passages a {kinds[0]!r} model of {sizes[0]:,}: do the two belong together?"
             )
         shards = self.shards(corpus, job)
-        compile_ahead.wait(WARM)
-        searcher = Searcher(shards, self.device, self.options.engine, job.threads)
-        starts = range(0, len(queries), QUERIES_AT_ONCE)
-        with job.phase("search", len(queries), "queries") as meter:
-            blocks = (self.query_encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts)
-            own = searcher.run([query.query_id for query in queries], blocks, top_k, meter)
-        found = job.gather((own.offsets, own.doc_ids, own.scores))
-        return own if found is None else merged(own.query_ids, found, top_k)
+        return search_store(shards, self.query_encoder.queries, queries, top_k, self.options.engine, self.device, job)
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
@@ -269,6 +264,31 @@ class Neural(OnCheckpoint):
             *("lexical_pooling", "activation", "lexical_tokens"),
         )
         return self.store_header(corpus, {name: getattr(spec, name) for name in relevant})
+
+
+def search_store(
+    shards: Sequence["Shard"],
+    encode: Callable[[Sequence[Query]], "HybridQueries"],
+    queries: Sequence[Query],
+    top_k: int,
+    engine: str,
+    device: "torch.device",
+    job: Job,
+) -> Run:
+    """The `top_k` documents of each query, exactly; `encode` is asked for a block of queries at a time.
+
+    Where several processes work together, each searches its own shards, and rank 0 returns the best of all.
+    """
+    from harness.retrievers.search.searcher import Searcher, merged
+
+    compile_ahead.wait(WARM)
+    searcher = Searcher(shards, device, engine, job.threads)
+    starts = range(0, len(queries), QUERIES_AT_ONCE)
+    with job.phase("search", len(queries), "queries") as meter:
+        blocks = (encode(queries[start : start + QUERIES_AT_ONCE]) for start in starts)
+        own = searcher.run([query.query_id for query in queries], blocks, top_k, meter)
+    found = job.gather((own.offsets, own.doc_ids, own.scores))
+    return own if found is None else merged(own.query_ids, found, top_k)
 
 
 def _class_for(entry: Entry, label: str) -> type[Neural]:
