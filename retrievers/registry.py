@@ -18,6 +18,7 @@ _BUILTIN_MODULES = (
     "harness.retrievers.neural.retriever",
     "harness.retrievers.late_interaction.retriever",
     "harness.retrievers.remote.endpoint",
+    "harness.retrievers.remote.engine",
 )
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}

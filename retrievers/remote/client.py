@@ -7,10 +7,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field
 
@@ -119,17 +118,30 @@ class Client:
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Yield `work` of each item, in their order, while `concurrency` of them are worked on.
 
-        After an error or an interrupt nothing further is asked; requests under way end first.
+        After an error or an interrupt nothing further is asked, here or by `ask`; requests under way end first. What is
+        raised is the first error in time.
         """
+        failed: list[BaseException] = []
+
+        def one(item: T) -> R:
+            if self._over.is_set():
+                raise CancelledError
+            try:
+                return work(item)
+            except BaseException as error:
+                failed.append(error)
+                self._over.set()  # before this thread takes another item, and so that no other waits to ask again
+                raise
+
         with ThreadPoolExecutor(self._options.concurrency) as threads:
-            futures = [threads.submit(work, item) for item in items]
+            futures = [threads.submit(one, item) for item in items]
             try:
                 for future in futures:
                     yield future.result()
-            except BaseException:
+            except BaseException as error:
                 self._over.set()
                 threads.shutdown(wait=False, cancel_futures=True)
-                raise
+                raise (failed[0] if failed and isinstance(error, Exception) else error) from None
 
     def ask(self, method: str, url: str, params: Sequence[tuple[str, str]] = (), body: Any = None) -> Answer:
         """Send a request, with JSON where there is a body, and return the JSON that is answered.
@@ -237,6 +249,8 @@ class Client:
 
 def _pool(url: str, options: ServiceOptions) -> "urllib3.PoolManager":
     """Connections that are kept, through the proxy that the environment names, if any; never to this machine."""
+    from urllib.request import getproxies, proxy_bypass
+
     import urllib3
 
     parts = urlsplit(url)

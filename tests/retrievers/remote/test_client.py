@@ -163,7 +163,7 @@ def test_after_an_error_nothing_more_is_asked():
     with serving(lambda asked: Reply({}, 400)) as service, client(service.url, concurrency=2) as asking:
         with pytest.raises(InputError, match="400"):
             list(asking.each(lambda n: asking.ask("POST", service.url, body=n), range(500)))
-        assert asking.requests < 100
+        assert asking.requests <= 2
 
 
 def test_an_error_ends_the_waits_of_the_others():

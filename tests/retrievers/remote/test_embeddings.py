@@ -1,6 +1,7 @@
 """What an embedding endpoint may answer, and what is refused of it."""
 
 import math
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -63,8 +64,15 @@ def service():
 
 @pytest.fixture
 def encoder(service):
-    with Client(f"{service.url}/v1", ServiceOptions(backoff=0.0, concurrency=1), {}) as client:
-        yield lambda batch_size=3, **use: EndpointEncoder(client, f"{service.url}/v1", "m", Use(**use), batch_size)
+    """Makes encoders, each with a client of its own."""
+    with ExitStack() as stack:
+
+        def make(batch_size=3, **use):
+            options = ServiceOptions(backoff=0.0, concurrency=1)
+            client = stack.enter_context(Client(f"{service.url}/v1", options, {}))
+            return EndpointEncoder(client, f"{service.url}/v1", "m", Use(**use), batch_size)
+
+        yield make
 
 
 def test_dot_is_the_vectors_themselves(service, encoder):
