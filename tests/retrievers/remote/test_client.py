@@ -144,6 +144,15 @@ def test_nobody_listens(waits):
     assert len(waits) == 2
 
 
+def test_a_service_without_tls_is_not_asked_again(service, waits):
+    url = service.url.replace("http:", "https:")
+    with client(url, waits) as asking, pytest.raises(InputError) as refused:
+        asking.ask("POST", url, body=1)
+    assert str(refused.value).startswith(f"{url} cannot be reached by TLS (")
+    assert "\n" not in str(refused.value)
+    assert (waits, service.asked) == ([], [])
+
+
 def test_results_come_in_order_and_so_many_at_once():
     together, both = [], threading.Barrier(2, timeout=30)
 
