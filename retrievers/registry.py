@@ -19,6 +19,8 @@ _BUILTIN_MODULES = (
     "harness.retrievers.neural.retriever",
     "harness.retrievers.late_interaction.retriever",
     "harness.retrievers.sbert.retriever",
+    "harness.retrievers.remote.endpoint",
+    "harness.retrievers.remote.engine",
 )
 _registered: dict[str, type["Retriever"]] = {}
 _prefixes: dict[str, "_Prefix"] = {}
@@ -107,6 +109,10 @@ class Retriever(ABC):
     def resolved(self) -> dict[str, Any]:
         """The options as they took effect, for the record."""
         return dict(self.options.model_dump(mode="json"))
+
+    def service_cost(self) -> dict[str, int | float]:
+        """What the last search asked of a service, for the record: requests, retries, seconds; empty without one."""
+        return {}
 
     @property
     def notice(self) -> str:

@@ -34,12 +34,12 @@ FLOORS = {
     "harness.retrievers": [
         {"errors", "ordering"},
         {"devices", "ids", "places", "text_files", "torch_threads"},
-        {"jit"},
+        {"jit", "yaml_files"},
         {"compile_ahead"},
         {"types"},
         {"encoding", "registry", "run_files"},
         {"functions", "lexical", "mining", "rerank", "search"},
-        {"neural"},
+        {"neural", "remote"},
         {"late_interaction", "sbert"},
     ],
     "harness.models": [

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from harness.checks.baseline import Entry, Expected, Inputs, Row, Rows, rows_hash
 from harness.reports.files import write_whole
 from harness.retrievers.errors import InputError, unknown
-from harness.runs.config import explain, read_yaml
+from harness.retrievers.yaml_files import read_yaml
+from harness.runs.config import explain
 
 SCHEMA = 1
 _INSIDE = {"metrics": sorted(Expected.model_fields), "inputs": sorted(Inputs.model_fields)}

@@ -89,7 +89,8 @@ def run_command(
     """Run retrievers on collections, score them, and leave a record of each."""
     from harness.datasets.loose_files import identifier
     from harness.retrievers.errors import InputError
-    from harness.runs.config import build, pairs, read_yaml, reranked_by, share_options
+    from harness.retrievers.yaml_files import read_yaml
+    from harness.runs.config import build, pairs, reranked_by, share_options
 
     values = read_yaml(config) if config else {}
     given: dict[str, Any] = {

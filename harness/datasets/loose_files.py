@@ -17,8 +17,9 @@ from harness.datasets.rows import DOCUMENTS, TOPICS, Columns, Row
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import fault
 from harness.retrievers.places import expanded
-from harness.retrievers.text_files import text, text_lines
+from harness.retrievers.text_files import text_lines
 from harness.retrievers.types import Document, Query
+from harness.retrievers.yaml_files import read_yaml
 
 PREFIX = "files:"
 PARTS = ("docs", "queries", "qrels")
@@ -52,16 +53,7 @@ def described(path: Path) -> str:
 
     Raises InputError as `identifier`, and for a file that is no YAML.
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(found, dict):
-        raise InputError(
-            f"{path} describes no collection; want docs, queries and qrels, a file each, and perhaps name."
-        )
+    found = read_yaml(path, "docs: FILE")
     try:
         there = {p: path.parent / found[p] for p in PARTS if isinstance(found.get(p), str) and found[p]}
         return identifier({**found, **there})

@@ -14,7 +14,6 @@ from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
 from harness.retrievers.rerank import RerankOptions
-from harness.retrievers.text_files import text
 
 
 class _Strict(BaseModel):
@@ -147,33 +146,6 @@ def explain(error: ValidationError, allowed: list[str], inside: Mapping[str, lis
             what = f"{what}, got {problem['input']!r:.60}"
         lines.append(f"{where}: {what.rstrip('.')}" if problem["loc"] else what.rstrip("."))
     return "; ".join(lines) + "."
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for number, key in enumerate(keys):
-            if key.value in [other.value for other in keys[:number]]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, such_as: str = "retrievers: [bm25]") -> dict[str, Any]:
-    """Read a YAML mapping. Raises InputError with the line where it is malformed; `such_as` is an example."""
-    try:
-        loader = _Loader(text(path))
-        loader.name = str(path)  # of which messages speak
-        values = loader.get_single_data()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        got = "nothing" if values is None else f"a {type(values).__name__}"
-        raise InputError(f"{path} holds {got}; want keys and values, such as `{such_as}`.")
-    return {str(key): value for key, value in values.items()}
 
 
 def read_value(text: str, origin: str) -> Any:

@@ -46,7 +46,9 @@ def of_run(
         data=data(dataset, result.silent),
         top_k=config.top_k,
         top_k_searched=min(config.top_k, dataset.count),
-        cost=cost(job, job.team.count if retriever.distributed else 1, len(result)),
+        cost=cost(job, job.team.count if retriever.distributed else 1, len(result)).model_copy(
+            update={"service": retriever.service_cost() or None}
+        ),
         packages=packages(retriever.packages),
         git_commit=git_commit(),
         warnings=list(job.warnings),
@@ -112,6 +114,7 @@ def of_mean(config: RunConfig, command: Sequence[str], name: str, members: Seque
                     "seconds": seconds,
                     "peak_memory_bytes": max(m.manifest.cost.peak_memory_bytes for m in members),
                     "queries_per_second": counts["queries"] / seconds["search"] if seconds.get("search") else None,
+                    "service": None,  # a median of medians is none; each part has its own
                 }
             ),
             "warnings": [warning for m in members for warning in m.manifest.warnings],

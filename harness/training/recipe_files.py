@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import expanded
-from harness.runs.config import read_value, read_yaml
+from harness.retrievers.yaml_files import read_yaml
+from harness.runs.config import read_value
 from harness.training import left_open, stage
 from harness.training.recipe import Recipe
 from harness.training.stage import Stage

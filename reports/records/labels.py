@@ -9,9 +9,13 @@ _LONGEST = 40  # letters of an option's value
 
 
 def label(manifest: Manifest) -> str:
-    """Retriever, variant, and each option that is not its default: `bm25 (flat, k1=2, b=0.75)`."""
+    """Retriever, variant, and each option that is not its default: `bm25 (flat, k1=2, b=0.75)`.
+
+    A retriever that is the URL of a service goes by its system, the model behind it.
+    """
+    name = manifest.system.system if "://" in manifest.system.retriever else manifest.system.retriever
     more = ", ".join(filter(None, [manifest.system.variant, *options(manifest)]))
-    return f"{manifest.system.retriever} ({more})" if more else manifest.system.retriever
+    return f"{name} ({more})" if more else name
 
 
 def options(manifest: Manifest) -> list[str]:

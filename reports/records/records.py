@@ -134,6 +134,16 @@ class Cost(_Part):
     seconds: dict[str, float]
     peak_memory_bytes: int
     queries_per_second: float | None
+    # of a retriever that asks a service: `requests`, `retries`, `seconds` of all answers, and for a search engine the
+    # latency of a query in milliseconds (`latency_ms_median`, `latency_ms_p95`); written only where there is one
+    service: dict[str, int | float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.service is None:
+            found.pop("service", None)
+        return found
 
 
 class Manifest(_Part):

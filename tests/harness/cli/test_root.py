@@ -67,6 +67,9 @@ def test_a_mistake_is_said_before_torch_is_imported(tmp_path):
         run -r bm25 -d mini -o nope=1
         run -r dupmae --checkpoint nowhere -d mini
         run -r hf:nowhere -d mini
+        run -r http://localhost/v1 -d mini
+        run -r search:nope -d mini
+        run -r search:solr -d mini
         score nowhere.trec -d mini
         fuse nowhere elsewhere
         compare nowhere elsewhere

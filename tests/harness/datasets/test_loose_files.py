@@ -291,7 +291,7 @@ def test_what_cannot_be_read(here, part, content, message):
         (("-d", "col", "--query-field", "a++b"), "--query-field is 'a++b'; want names of fields with '+' between"),
         (("-d", "col", "--doc-fields", "text,text"), "--doc-fields is 'text,text'; want names of fields"),
         (("-d", "bad.yaml"), "bad.yaml: a collection of files has doc, which is unknown"),
-        (("-d", "list.yaml"), "list.yaml describes no collection"),
+        (("-d", "list.yaml"), "list.yaml holds a list; want keys and values"),
     ],
 )
 def test_bad_input(here, bad, words, message):

@@ -108,6 +108,26 @@ def test_the_querys_own_document_is_dropped_where_the_rules_say_so(tmp_path, mon
     assert scifact.record.per_query()["q1"]["MRR@2"] == 0.5
 
 
+def test_what_a_service_took_is_in_the_record_of_each_part_alone(tmp_path, monkeypatch, fixed):
+    """A median of medians is none, so a composite says nothing of it; nor does a retriever without a service."""
+    from harness.datasets.rules import FORUMS
+
+    class Asking(fixed):
+        def service_cost(self):
+            return {"requests": 3, "latency_ms_median": 1.5}
+
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    for forum in FORUMS:
+        write_beir(tmp_path / "home" / "datasets" / "beir" / "cqadupstack" / forum)
+    with registered(asking=Asking):
+        *parts, whole = go(tmp_path, "beir/cqadupstack", retrievers=["asking"], metrics=["NDCG@10"])
+    assert {str(part.record.manifest.cost.service) for part in parts} == {"{'requests': 3, 'latency_ms_median': 1.5}"}
+    assert whole.record.manifest.cost.service is None
+    [plain] = go(tmp_path, "mini", retrievers=["fixed"], metrics=["NDCG@10"])
+    for outcome in (whole, plain):
+        assert "service" not in json.loads((outcome.record.folder / "manifest.json").read_text())["cost"]
+
+
 def _text(outcome):
     import gzip
 

@@ -25,7 +25,7 @@ def test_a_record_has_four_files_and_says_everything(record):
     ]  # fmt: skip
     manifest = record.manifest
     assert manifest.system.system == "BM25"
-    assert manifest.system.options == {"k1": 0.9, "b": 0.4, "fields": "flat"}
+    assert manifest.system.options.items() >= {"k1": 0.9, "b": 0.4, "fields": "flat"}.items()
     assert manifest.data.counts["documents"] == 3
     assert {"survey", "export", "index", "search", "score"} <= set(manifest.cost.seconds)
     assert manifest.cost.peak_memory_bytes > 10_000_000
