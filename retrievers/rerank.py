@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from itertools import pairwise
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.retrievers import devices
+from harness.retrievers.encoding.windows import Splitter, Windows, WindowScore, combined
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Options
 from harness.retrievers.torch_threads import torch_threads
-from harness.retrievers.types import Corpus, Floats, Job, Meter, Query, Run
+from harness.retrievers.types import Corpus, Document, Floats, Job, Meter, Query, Run
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,17 @@ class RerankOptions(Options):
     depth: int = Field(DEPTH, ge=1, le=1_000_000, strict=True, description="documents of each query that are re-ranked")
     length: int | None = Field(None, ge=8, strict=True, description="tokens of a pair; None: as the checkpoint says")
     titles: bool = Field(True, description="whether a passage's title comes before its text")
+    windows: str | None = Field(None, description="TOKENS/STRIDE of a passage, such as 256/128; its best window counts")
+    window_score: WindowScore | None = Field(None, description="max (unless given), first, sum, top3")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _by_windows(self) -> "RerankOptions":
+        if self.windows is not None:
+            Windows.of(self.windows)
+        elif self.window_score is not None:
+            raise ValueError("window_score says how windows make a score, and there are none: give windows as well")
+        return self
 
 
 class Reranker:
@@ -84,7 +95,8 @@ class Reranker:
 
     def fingerprint(self) -> dict[str, Any]:
         """Whatever decides the new order, beside the first stage's run and the collection."""
-        return {
+        cut = {"windows": self.options.windows, "window_score": self.options.window_score or "max"}
+        return (cut if self.options.windows else {}) | {
             "checkpoint": self.checkpoint_hash,
             "length": self.about.length,
             "depth": self.options.depth,
@@ -127,7 +139,7 @@ class Reranker:
             with job.phase("rerank", sum(sizes[place] for place in missing), "pairs") as meter:
                 for place in missing:
                     pairs = [(queries[n].text, texts[doc_id]) for n in blocks[place] for doc_id in ids[n]]
-                    known[place] = self._scores(pairs, job.threads, meter)
+                    known[place] = self._by_passage(pairs, job.threads, meter)
                     _keep(folder / f"{names[place][:40]}.npy", known[place])
         scores = np.concatenate([np.empty(0, np.float32), *(known[place] for place in sorted(known))])
         return _composed(run, [len(rows) for rows in ids], scores)
@@ -152,12 +164,29 @@ class Reranker:
 
         return PairScorer(self.about, self.device)
 
-    def _scores(self, pairs: list[tuple[str, str]], threads: int, meter: Meter) -> Floats:
+    def _by_passage(self, pairs: list[tuple[str, str]], threads: int, meter: Meter) -> Floats:
+        """The score of each (query, passage), by the passage's windows where there are any."""
+        if self.options.windows is None:
+            return self._scores(pairs, threads, meter.advance)
+        splitter = Splitter(self._scorer.tokenizer, Windows.of(self.options.windows), "none", "")
+        score = self.options.window_score or "max"
+        divided = [
+            [(query, passage[low:high]) for low, high in (found[:1] if score == "first" else found)]
+            for (query, passage), (_, found) in zip(
+                pairs, splitter.split(Document("", "", passage) for _, passage in pairs), strict=True
+            )
+        ]
+        scores = self._scores([pair for some in divided for pair in some], threads, lambda _: None)
+        ends = np.cumsum([len(some) for some in divided])
+        meter.advance(len(pairs))
+        return np.array([combined(part, score) for part in np.split(scores, ends[:-1])], dtype=np.float32)
+
+    def _scores(self, pairs: list[tuple[str, str]], threads: int, done: Callable[[int], None]) -> Floats:
         import torch
 
         try:
             with torch_threads(threads):
-                found: Floats = self._scorer.score(pairs, meter.advance)
+                found: Floats = self._scorer.score(pairs, done)
         except torch.OutOfMemoryError as error:
             raise InputError(f"the GPU has no room for {self.folder}. Free it, or set rerank.device to cpu.") from error
         if not np.isfinite(found).all():

@@ -61,6 +61,9 @@ def run_command(
     max_length: Annotated[
         int | None, typer.Option("--max-length", help="neural: tokens of a passage, and of a query.")
     ] = None,
+    windows: Annotated[
+        str | None, typer.Option("--windows", help="neural: TOKENS/STRIDE, such as 256/128, for long documents.")
+    ] = None,
     query_length: Annotated[int | None, typer.Option("--query-length", help="neural: tokens of a query.")] = None,
     engine: Annotated[
         str | None, typer.Option("--engine", help="neural: auto, compiled, torch or faiss. [auto]")
@@ -123,6 +126,7 @@ def run_command(
         "pooling": pooling,
         "similarity": similarity,
         "max_length": max_length,
+        "windows": windows,
         "query_length": query_length,
         "engine": engine,
         "device": device,

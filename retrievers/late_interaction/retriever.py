@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
+from harness.retrievers.encoding.windows import Windows
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.base import CheckpointOptions, OnCheckpoint
 from harness.retrievers.neural.catalog import entries
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.models.checkpoints.late_layouts import LateLayout, LateSpec
     from harness.retrievers.encoding.store import Header, Shard
     from harness.retrievers.encoding.token_vectors import TokenVectors
+    from harness.retrievers.encoding.windows import Grouping
     from harness.retrievers.late_interaction.encode import TokenEncoder
     from harness.retrievers.late_interaction.first_stage import Candidates
 
@@ -109,7 +111,8 @@ class LateInteraction(OnCheckpoint):
     def spec(self) -> "LateSpec":
         """The checkpoint's own choices, and the lengths of the options, else of the entry."""
         query = self.options.query_length or self.entry.query_length
-        return self.layout.spec.lengths(query, self.options.max_length or self.entry.passage_length)
+        own = Windows.of(self.options.windows).size if self.options.windows else self.options.max_length
+        return self.layout.spec.lengths(query, own or self.entry.passage_length)
 
     @cached_property
     def encoder(self) -> "TokenEncoder":
@@ -176,7 +179,7 @@ class LateInteraction(OnCheckpoint):
     def resolved(self) -> dict[str, Any]:
         """The options as they took effect: which documents were scored, and how texts became vectors."""
         chosen = self.options.model_dump(mode="json", exclude={"max_length", "first_stage", "first_stage_options"})
-        found = chosen | self.described()
+        found = chosen | self.searched_windows | self.described()
         if self._plan is None:
             return found
         found |= {"first_stage": "all", "depth": None}
@@ -202,7 +205,7 @@ class LateInteraction(OnCheckpoint):
             paper_rows=self.entry.paper_rows if own and everywhere else (),
             checkpoint=self.options.checkpoint or self.entry.checkpoint,
             checkpoint_hash=self.checkpoint_hash,
-            bytes_per_document=2.0 * loaded.width * tokens / documents if documents else None,
+            bytes_per_document=self.windows_per_document * 2 * loaded.width * tokens / documents if documents else None,
             model=loaded.sizes,
         )
 
@@ -235,7 +238,15 @@ class LateInteraction(OnCheckpoint):
             if agreed and len(set(agreed)) > 1:
                 raise InputError("the processes have different candidates of the first stage. Search in one process.")
             chosen = chosen.in_whole() if plan.whole else chosen
-        own = self._ranked(corpus, chosen, queries, top_k, job)
+        if chosen is not None and self.options.windows is not None:
+            raise InputError(
+                "windows are searched over all documents, and here candidates of a first stage are scored. Give "
+                "--option first_stage=all, or leave windows out."
+            )
+        loaded = self.encoder.loaded
+        marker = len(loaded.passage_marker)
+        encoded, grouping = self.windowed(corpus, loaded.tokenizer, self.spec.passage_prefix, job, marker)
+        own = self._ranked(encoded, chosen, queries, top_k, job, grouping)
         found = job.gather((own.offsets, own.doc_ids, own.scores))
         return own if found is None else merged(own.query_ids, found, top_k)
 
@@ -258,7 +269,13 @@ class LateInteraction(OnCheckpoint):
         return _Plan(self._first, depth, gib, gib <= self.options.exhaustive_gib)
 
     def _ranked(
-        self, corpus: Corpus, chosen: "Candidates | None", queries: Sequence[Query], top_k: int, job: Job
+        self,
+        corpus: Corpus,
+        chosen: "Candidates | None",
+        queries: Sequence[Query],
+        top_k: int,
+        job: Job,
+        grouping: "Grouping | None",
     ) -> Run:
         """Encode what is to be scored, and rank what of it is in this process's shards."""
         from harness.retrievers.encoding import store
@@ -291,4 +308,4 @@ class LateInteraction(OnCheckpoint):
         with job.phase("search", len(queries), "queries") as meter:
             starts = range(0, len(queries), _QUERIES_AT_ONCE)
             blocks = (self.encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts)
-            return ranked(query_ids, blocks, parts, path, names, top_k, job.threads, meter)
+            return ranked(query_ids, blocks, parts, path, names, top_k, job.threads, meter, grouping)

@@ -6,14 +6,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.retrievers import devices
 from harness.retrievers.encoding.text_form import Form
+from harness.retrievers.encoding.windows import Grouping, Splitter, WindowedCorpus, Windows, WindowScore
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.catalog import Entry
 from harness.retrievers.registry import About, Options, Retriever
-from harness.retrievers.types import Corpus
+from harness.retrievers.types import Corpus, Job
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,20 @@ class CheckpointOptions(Options):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     shard_documents: int = Field(16_384, ge=1, description="documents of a shard, the unit in which encoding resumes")
+    windows: str | None = Field(None, description="TOKENS/STRIDE, such as 256/128: documents are searched by windows")
+    window_score: WindowScore | None = Field(
+        None, description="of a document, from those of its windows: max (unless given), first, sum, top3"
+    )
+
+    @model_validator(mode="after")
+    def _by_windows(self) -> "CheckpointOptions":
+        if self.windows is not None:
+            Windows.of(self.windows)
+            if getattr(self, "max_length", None) is not None:
+                raise ValueError("windows and max_length both say how long a passage is: give one")
+        elif self.window_score is not None:
+            raise ValueError("window_score says how windows make a score, and there are none: give windows as well")
+        return self
 
 
 class OnCheckpoint(Retriever, ABC):
@@ -42,6 +57,7 @@ class OnCheckpoint(Retriever, ABC):
     # the options that do not depart from how the entry's checkpoint is used
     aside: ClassVar[tuple[str, ...]] = ("checkpoint", "device", "precision", "shard_documents")
     options: CheckpointOptions
+    _windows: tuple[int, int] = 0, 0  # that were searched, and of how many documents
 
     @classmethod
     def about(cls) -> About:
@@ -132,6 +148,39 @@ class OnCheckpoint(Retriever, ABC):
         from harness.models.training.precision import automatic
 
         return automatic(self.device.type, training=False)
+
+    def windowed(
+        self, corpus: Corpus, tokenizer: Any, prefix: str, job: Job, marker: int = 0
+    ) -> tuple[Corpus, Grouping | None]:
+        """What is encoded: the corpus, or its windows and whose they are.
+
+        Raises InputError where several processes would share the windows of one document, and as `Splitter`.
+        """
+        if self.options.windows is None:
+            return corpus, None
+        if job.processes > 1:
+            raise InputError(
+                f"windows are searched by one process, and there are {job.processes}. Run it without torchrun."
+            )
+        windows, score = Windows.of(self.options.windows), self.options.window_score or "max"
+        splitter = Splitter(tokenizer, windows, self.titles, prefix, marker)
+        key = f"{self.options.windows} {self.titles} {prefix!r} {self.checkpoint_hash}"
+        found = WindowedCorpus(corpus, splitter, key, score == "first", job)
+        job.note(f"{corpus.name}: {found.count:,} windows of {corpus.count:,} documents")
+        self._windows = found.count, corpus.count
+        return found, Grouping.of(found.counts, score)
+
+    @property
+    def windows_per_document(self) -> float:
+        """On average; 1 without windows."""
+        windows, documents = self._windows
+        return windows / documents if documents else 1.0
+
+    @property
+    def searched_windows(self) -> dict[str, Any]:
+        """What the record says of windows, where there were any."""
+        windows, _ = self._windows
+        return {"window_score": self.options.window_score or "max", "windows_searched": windows} if windows else {}
 
     def store_header(self, corpus: Corpus, spec: dict[str, Any]) -> "Header":
         """The header of a corpus's store; `spec` is what of the checkpoint's use decides its bytes, titles aside."""

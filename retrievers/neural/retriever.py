@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from harness.retrievers import compile_ahead
+from harness.retrievers.encoding.windows import Windows
 from harness.retrievers.errors import InputError
 from harness.retrievers.neural.base import CheckpointOptions, OnCheckpoint
 from harness.retrievers.neural.catalog import Entry, entries
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.retrievers.encoding.encode import TextEncoder
     from harness.retrievers.encoding.store import Header, Shard
     from harness.retrievers.encoding.vectors import HybridQueries
+    from harness.retrievers.encoding.windows import Grouping
 
 WARM = "harness.retrievers.search.warm"
 QUERIES_AT_ONCE = 1_024  # one pass over the documents; [Q,V] weights take 125 MB at V = 30,522
@@ -94,7 +96,7 @@ class Neural(OnCheckpoint):
             lexical=chosen.lexical,
             pooling=chosen.pooling,
             similarity=chosen.similarity,
-            passage_length=chosen.max_length,
+            passage_length=chosen.max_length or (Windows.of(chosen.windows).size if chosen.windows else None),
             query_length=chosen.query_length or chosen.max_length,
             query_prefix=chosen.query_prefix,
             passage_prefix=chosen.passage_prefix,
@@ -161,7 +163,7 @@ class Neural(OnCheckpoint):
     def resolved(self) -> dict[str, Any]:
         """The options, with every None replaced by what it came to."""
         spec = dataclasses.asdict(self.encoder.loaded.spec)
-        chosen = self.options.model_dump(mode="json", exclude={"max_length"})
+        chosen = self.options.model_dump(mode="json", exclude={"max_length"}) | self.searched_windows
         return chosen | spec | {"titles": self.titles, "device": str(self.device), "precision": self.precision}
 
     def check(self) -> None:
@@ -209,8 +211,8 @@ class Neural(OnCheckpoint):
             paper_rows=self.entry.paper_rows if claims else (),
             checkpoint=self.named,
             checkpoint_hash=self.hashes,
-            bytes_per_document=ours,
-            bytes_per_document_paper=paper,
+            bytes_per_document=ours * self.windows_per_document,
+            bytes_per_document_paper=paper * self.windows_per_document,
             trained=spec.trained,
             model=loaded.sizes,
         )
@@ -242,8 +244,10 @@ class Neural(OnCheckpoint):
                 f"the encoder of queries, {self.query_folder}, is a {kinds[1]!r} model of {sizes[1]:,} tokens, that of "
                 f"passages a {kinds[0]!r} model of {sizes[0]:,}: do the two belong together?"
             )
-        shards = self.shards(corpus, job)
-        return search_store(shards, self.query_encoder.queries, queries, top_k, self.options.engine, self.device, job)
+        encode = self.query_encoder.queries
+        encoded, grouping = self.windowed(corpus, self.encoder.loaded.tokenizer, self.spec.passage_prefix, job)
+        shards = self.shards(encoded, job)
+        return search_store(shards, encode, queries, top_k, self.options.engine, self.device, job, grouping)
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""
@@ -274,9 +278,11 @@ def search_store(
     engine: str,
     device: "torch.device",
     job: Job,
+    grouping: "Grouping | None" = None,
 ) -> Run:
     """The `top_k` documents of each query, exactly; `encode` is asked for a block of queries at a time.
 
+    With a `grouping` the store holds windows of documents.
     Where several processes work together, each searches its own shards, and rank 0 returns the best of all.
     """
     from harness.retrievers.search.searcher import Searcher, merged
@@ -286,7 +292,7 @@ def search_store(
     starts = range(0, len(queries), QUERIES_AT_ONCE)
     with job.phase("search", len(queries), "queries") as meter:
         blocks = (encode(queries[start : start + QUERIES_AT_ONCE]) for start in starts)
-        own = searcher.run([query.query_id for query in queries], blocks, top_k, meter)
+        own = searcher.run([query.query_id for query in queries], blocks, top_k, meter, grouping)
     found = job.gather((own.offsets, own.doc_ids, own.scores))
     return own if found is None else merged(own.query_ids, found, top_k)
 

@@ -346,3 +346,31 @@ def test_a_document_that_the_corpus_lacks(tmp_path, job):
 def test_a_malformed_rerank_in_a_file(tmp_path):
     with pytest.raises(InputError, match=r"rerank.deep: unknown; there is checkpoint, depth, device, length, titles"):
         build({"retrievers": [{"name": "bm25", "rerank": {"checkpoint": "x", "deep": 3}}]}, "test")
+
+
+def test_a_long_passage_scores_by_its_windows(tmp_path, job):
+    """Against the pairs of the query with each window, scored one by one."""
+    folder = foreign(tmp_path / "ce")
+    text = " ".join(tiny.WORDS * 4)
+    words = text.split()
+    windows = [" ".join(words[start : start + 20]) for start in range(0, len(words), 10)]
+    windows = windows[: next(n for n, one in enumerate(windows) if one.endswith(" ".join(words[-5:]))) + 1]
+    pairs = [("red apples", window) for window in windows]
+    each = reranker.PairScorer(reranker.read(folder, None), CPU).score(pairs)
+    made = Reranker(RerankOptions(checkpoint=str(folder), windows="22/10"))  # 20 words, CLS and SEP
+    got = made._by_passage([("red apples", text), ("red apples", "fish")], 1, Silent())
+    assert got[0] == pytest.approx(max(each), abs=1e-5)
+    for score, expected in (("first", each[0]), ("sum", sum(each)), ("top3", np.mean(sorted(each)[-3:]))):
+        other = Reranker(RerankOptions(checkpoint=str(folder), windows="22/10", window_score=score))
+        assert other._by_passage([("red apples", text)], 1, Silent())[0] == pytest.approx(expected, abs=1e-4)
+    plain = Reranker(RerankOptions(checkpoint=str(folder)))
+    assert plain._by_passage([("red apples", "fish")], 1, Silent())[0] == pytest.approx(got[1], abs=1e-5)
+    assert "windows" in made.fingerprint()
+    assert "windows" not in plain.fingerprint()
+    with pytest.raises(ValueError, match="window_score says how windows make a score"):
+        RerankOptions(checkpoint="x", window_score="sum")
+
+
+class Silent:
+    def advance(self, amount=1):
+        pass
