@@ -2,8 +2,8 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ _MOST_LOST = 0.01  # of a vector's length, by rounding it to 16 bits; of values 
 MOST_PER_BATCH = {"cpu": 64, "cuda": 1_024}
 # places; input_ids, attention_mask and, where there are any but 0, token_type_ids, all [B,L]
 Batch = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor | None]
+Tokens = Mapping[str, list[list[int]]]  # what a tokenizer makes of texts
 
 
 V_co = TypeVar("V_co", bound=Vectors, covariant=True)
@@ -50,12 +51,16 @@ class DocumentEncoder(Protocol[V_co]):
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `text_form`."""
+    """A loaded checkpoint on a device; `titles` says how a passage's title comes before its text, see `text_form`.
+
+    `cut` takes, of each call of `documents`, how many passages were longer than the encoder reads.
+    """
 
     loaded: Loaded
     device: torch.device
     titles: Form = "space"
     missing_title: str = ""
+    cut: list[int] = field(default_factory=list, compare=False)
     kind: ClassVar[type[HybridVectors]] = HybridVectors
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> HybridVectors:
@@ -66,7 +71,9 @@ class TextEncoder:
         greatest, kind = 0.0, term_id_type(self.loaded.vocabulary)
         separator = self.loaded.tokenizer.sep_token
         texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
-        for places, cls, pooled in self._encode(texts, spec.passage_length):
+        tokens = self._tokens(texts, spec.passage_length)
+        self.cut.append(longer(self.loaded.tokenizer, texts, tokens["input_ids"], spec.passage_length))
+        for places, cls, pooled in self._encode(tokens):
             if spec.dense:
                 dense[places] = halves(cls, [docs[place].doc_id for place in places])
             if spec.lexical:
@@ -93,7 +100,7 @@ class TextEncoder:
         dense = np.zeros((n, spec.dense or 0), dtype=np.float32)
         lexical = roomy((n, self.loaded.vocabulary if spec.lexical else 0), np.float32)
         texts = prefixed(spec.query_prefix, [query.text for query in queries])
-        for places, cls, pooled in self._encode(texts, spec.query_length):
+        for places, cls, pooled in self._encode(self._tokens(texts, spec.query_length)):
             if spec.dense:
                 dense[places] = cls.cpu().numpy()
             if spec.lexical:
@@ -106,27 +113,40 @@ class TextEncoder:
         return HybridQueries(dense, lexical)
 
     @torch.inference_mode()
-    def _encode(self, texts: list[Text], length: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    def _encode(self, tokens: Tokens) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Yield (places, dense half [B,D], μ [B,V]) of each batch; a half that the spec lacks is empty."""
         encoder, spec = self.loaded.encoder, self.loaded.spec
-        for places, input_ids, mask, types in self._batches(texts, length):
+        for places, input_ids, mask, types in self._batches(tokens):
             hidden = encoder(input_ids, mask, types)  # [B,L,H]
             nothing = hidden.new_empty(len(places), 0)
             cls = encoder.dense(hidden, mask) if spec.dense else nothing
             pooled = encoder.lexical(hidden, encoder.ordinary(input_ids, mask)) if spec.lexical else nothing
             yield places, cls, pooled
 
-    def _batches(self, texts: list[Text], length: int) -> Iterator[Batch]:
+    def _tokens(self, texts: list[Text], length: int) -> Tokens:
         tokenizer: Any = self.loaded.tokenizer
         typed = self.titles == "typed pair"
-        found = tokenizer(
+        found: Tokens = tokenizer(
             texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=typed
         )
-        tokens: list[list[int]] = found["input_ids"]
+        return found
+
+    def _batches(self, found: Tokens) -> Iterator[Batch]:
+        tokens, kinds = found["input_ids"], found.get("token_type_ids") if self.titles == "typed pair" else None
         for places in batches(tokens, self.device.type):
-            input_ids, mask = pad([tokens[place] for place in places], tokenizer.pad_token_id or 0)  # [B,L]
-            types = pad([found["token_type_ids"][place] for place in places], 0)[0].to(self.device) if typed else None
+            fill = self.loaded.tokenizer.pad_token_id or 0
+            input_ids, mask = pad([tokens[place] for place in places], fill)  # [B,L]
+            types = pad([kinds[place] for place in places], 0)[0].to(self.device) if kinds is not None else None
             yield places, input_ids.to(self.device), mask.to(self.device), types
+
+
+def longer(tokenizer: Any, texts: Sequence[Text], tokens: Sequence[Sequence[int]], length: int) -> int:
+    """How many texts have more tokens than `length`, to which `tokens` are cut."""
+    full = [text for text, ids in zip(texts, tokens, strict=True) if len(ids) >= length]
+    if not full:
+        return 0
+    whole = tokenizer(full, truncation=False, verbose=False, return_attention_mask=False, return_token_type_ids=False)
+    return sum(len(ids) > length for ids in whole["input_ids"])
 
 
 def batch_rule(device: str) -> str:
@@ -221,5 +241,7 @@ def _encode(
             docs = list(itertools.islice(documents, low - at, high - at))
             at = high
             vectors = encoder.documents(docs, meter.advance)
-            store.write(folder, header, number, vectors, [doc.doc_id for doc in docs])
+            counts: list[int] = getattr(encoder, "cut", [])  # of an encoder that can say
+            cut = counts.pop() if counts else None
+            store.write(folder, header, number, vectors, [doc.doc_id for doc in docs], cut)
             job.note(f"encoded shard {place} of {len(missing)}: documents {low:,} to {high - 1:,}")

@@ -12,7 +12,8 @@ id_bytes        uint8    [b]    the document ids in UTF-8, one after another
 ==============  =======  =====  ===================================================
 
 or, of late interaction, `tokens` (float16, [T,D]) and `token_offsets` (uint64, [n+1]) in place of the first three;
-and, in its metadata under `store`, the store's key, its place, and a SHA-256 over the arrays. The format is
+and, in its metadata under `store`, the store's key, its place, a SHA-256 over the arrays, and how many documents
+were longer than the encoder reads. The format is
 safetensors: a documented header, then the arrays as they lie in memory.
 """
 
@@ -107,6 +108,7 @@ class Shard(Generic[V]):
     vectors: V
     id_offsets: npt.NDArray[np.uint64]
     id_bytes: npt.NDArray[np.uint8]
+    cut: int | None = None  # documents that were longer than the encoder reads, where that is known
 
     @cached_property
     def _longest(self) -> int:
@@ -168,8 +170,10 @@ def _digest(arrays: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Path, header: Header, number: int, vectors: Vectors, doc_ids: list[str]) -> None:
-    """Write shard `number` under a temporary name and rename it.
+def write(
+    folder: Path, header: Header, number: int, vectors: Vectors, doc_ids: list[str], cut: int | None = None
+) -> None:
+    """Write shard `number` under a temporary name and rename it; `cut` documents were longer than the encoder reads.
 
     Raises InputError for values that float16 cannot hold, OSError for a full disk; nothing half written stays.
     """
@@ -182,7 +186,7 @@ def write(folder: Path, header: Header, number: int, vectors: Vectors, doc_ids: 
     arrays: dict[str, Any] = {field.name: getattr(vectors, field.name) for field in fields(vectors)}
     arrays |= dict(zip(_IDS, pack_ids(doc_ids), strict=True))
     # one entry: safetensors writes several in any order, and equal shards are equal bytes
-    stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)}
+    stamp = {"key": header.key, "shard": number, "sha256": _digest(arrays)} | ({} if cut is None else {"cut": cut})
     metadata = {"store": json.dumps(stamp, sort_keys=True)}
     path = path_of(folder, number)
     new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # several processes may make the same shard
@@ -223,7 +227,8 @@ def read(folder: Path, header: Header, number: int, kind: type[V]) -> Shard[V]:
         raise ShardError(f"{path.name} is damaged ({error})") from error
     if len(vectors) != high - low or len(arrays["id_offsets"]) != high - low + 1:
         raise ShardError(f"{path.name} holds {len(vectors)} documents, want {high - low}")
-    return Shard(vectors, arrays["id_offsets"], arrays["id_bytes"])
+    cut = stamp.get("cut")
+    return Shard(vectors, arrays["id_offsets"], arrays["id_bytes"], cut if isinstance(cut, int) else None)
 
 
 def _map(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Text → token vectors: queries filled up with mask tokens, documents without punctuation, batched by length."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from harness.models.checkpoints.late import LoadedLate
 from harness.models.training.batching import pad
-from harness.retrievers.encoding.encode import batches, halves
+from harness.retrievers.encoding.encode import batches, halves, longer
 from harness.retrievers.encoding.text_form import Form, Text, passage_texts
 from harness.retrievers.encoding.token_vectors import TokenQueries, TokenVectors
 from harness.retrievers.errors import InputError
@@ -25,11 +25,16 @@ class TokenEncoder:
     device: torch.device
     titles: Form = "space"
     missing_title: str = ""
+    cut: list[int] = field(default_factory=list, compare=False)  # see `TextEncoder`
     kind: ClassVar[type[TokenVectors]] = TokenVectors
 
     def documents(self, docs: Sequence[Document], done: Callable[[int], None]) -> TokenVectors:
         """Encode passages: a vector of every token [T,D] but those that are skipped."""
         tokens = self._passages(docs)
+        texts = self._texts(docs)
+        room = self.loaded.spec.passage_length - len(self.loaded.passage_marker)
+        full = [row[: len(row) - len(self.loaded.passage_marker)] for row in tokens]
+        self.cut.append(longer(self.loaded.tokenizer, texts, full, room))
         keep = [self._kept(row) for row in tokens]
         offsets = np.concatenate(([0], np.cumsum([int(kept.sum()) for kept in keep], dtype=np.uint64)))
         found = np.empty((int(offsets[-1]), self.loaded.width), dtype=np.float16)
@@ -67,10 +72,11 @@ class TokenEncoder:
         return np.array([int(self._kept(row).sum()) for row in self._passages(docs)], dtype=np.int64)
 
     def _passages(self, docs: Sequence[Document]) -> list[list[int]]:
-        spec = self.loaded.spec
-        separator = self.loaded.tokenizer.sep_token
-        texts = passage_texts(docs, self.titles, self.missing_title, separator, spec.passage_prefix)
-        return self._tokens(texts, spec.passage_length, self.loaded.passage_marker)
+        return self._tokens(self._texts(docs), self.loaded.spec.passage_length, self.loaded.passage_marker)
+
+    def _texts(self, docs: Sequence[Document]) -> list[Text]:
+        separator, prefix = self.loaded.tokenizer.sep_token, self.loaded.spec.passage_prefix
+        return passage_texts(docs, self.titles, self.missing_title, separator, prefix)
 
     def _kept(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
         return ~np.isin(tokens, self.loaded.skipped)

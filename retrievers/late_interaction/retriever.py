@@ -291,6 +291,8 @@ class LateInteraction(OnCheckpoint):
             shards = build(job.cache / "stores" / header.key[:20], header, self.encoder, documents, job)
         if not shards:
             return Run.from_blocks(query_ids, [])
+        if chosen is None:
+            self.tell_cut(shards.values(), corpus, self.spec.passage_length, job)
         # rows of what is here, without gaps where the others' shards would be
         firsts = list(itertools.accumulate((len(shard.vectors) for shard in shards.values()), initial=0))
         parts = [TokenPart(first, shard.vectors) for first, shard in zip(firsts, shards.values(), strict=False)]

@@ -1,6 +1,7 @@
 """A retriever that runs a checkpoint: which one, on what device, and what the catalog says of it."""
 
 from abc import ABC
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,10 @@ from harness.retrievers.types import Corpus, Job
 if TYPE_CHECKING:
     import torch
 
-    from harness.retrievers.encoding.store import Header
+    from harness.retrievers.encoding.store import Header, Shard
+
+
+_MANY_CUT = 0.01  # of the texts, of which the record shall say so
 
 
 class CheckpointOptions(Options):
@@ -58,6 +62,7 @@ class OnCheckpoint(Retriever, ABC):
     aside: ClassVar[tuple[str, ...]] = ("checkpoint", "device", "precision", "shard_documents")
     options: CheckpointOptions
     _windows: tuple[int, int] = 0, 0  # that were searched, and of how many documents
+    _cut: int | None = None  # texts that were longer than the encoder reads
 
     @classmethod
     def about(cls) -> About:
@@ -170,6 +175,21 @@ class OnCheckpoint(Retriever, ABC):
         self._windows = found.count, corpus.count
         return found, Grouping.of(found.counts, score)
 
+    def tell_cut(self, shards: "Iterable[Shard[Any]]", corpus: Corpus, length: int, job: Job) -> None:
+        """Say how many of the corpus's texts were cut at `length` tokens, where that is known and there were any."""
+        counts = [shard.cut for shard in shards]
+        known = [count for count in counts if count is not None]
+        if job.processes > 1 or self._windows[0] or not known or len(known) < len(counts):
+            return
+        self._cut = cut = sum(known)
+        if not cut:
+            return
+        say = job.warn if cut >= _MANY_CUT * corpus.count else job.note
+        say(
+            f"{corpus.name}: {cut:,} of {corpus.count:,} texts ({cut / corpus.count:.1%}) are longer than {length} "
+            "tokens and were cut; --max-length reads more of them, --windows all"
+        )
+
     @property
     def windows_per_document(self) -> float:
         """On average; 1 without windows."""
@@ -178,9 +198,10 @@ class OnCheckpoint(Retriever, ABC):
 
     @property
     def searched_windows(self) -> dict[str, Any]:
-        """What the record says of windows, where there were any."""
-        windows, _ = self._windows
-        return {"window_score": self.options.window_score or "max", "windows_searched": windows} if windows else {}
+        """What the record says of windows and of texts that were cut, where there were any."""
+        if (windows := self._windows[0]) > 0:
+            return {"window_score": self.options.window_score or "max", "windows_searched": windows}
+        return {} if self._cut is None else {"texts_cut": self._cut}
 
     def store_header(self, corpus: Corpus, spec: dict[str, Any]) -> "Header":
         """The header of a corpus's store; `spec` is what of the checkpoint's use decides its bytes, titles aside."""

@@ -247,6 +247,7 @@ class Neural(OnCheckpoint):
         encode = self.query_encoder.queries
         encoded, grouping = self.windowed(corpus, self.encoder.loaded.tokenizer, self.spec.passage_prefix, job)
         shards = self.shards(encoded, job)
+        self.tell_cut(shards, corpus, self.spec.passage_length, job)
         return search_store(shards, encode, queries, top_k, self.options.engine, self.device, job, grouping)
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:

@@ -184,3 +184,22 @@ def test_refusals(place, options, message):
 def test_a_tokenizer_that_does_not_say_where():
     with pytest.raises(InputError, match="windows needs a tokenizer that says where each token is"):
         Splitter(object(), Windows(64, 32), "space", "")
+
+
+def test_texts_that_are_cut_are_counted(place, capsys):
+    """CLS and SEP leave 22 of 24 tokens, one of them the title's."""
+    cut = sum(size + 1 > 22 for size in SIZES.tolist())
+    found = harness.run("dupmae", "col", checkpoint="m", max_length=24).manifest
+    message = f"col/test: {cut} of 25 texts ({cut / 25:.1%}) are longer than 24 tokens and were cut"
+    assert message in capsys.readouterr().err
+    assert any(message in warning for warning in found.warnings)
+    assert found.system.options["texts_cut"] == cut
+    again = harness.run("dupmae", "col", checkpoint="m", max_length=24, top_k=5).manifest  # from the store
+    assert again.system.options["texts_cut"] == cut
+    whole = harness.run("dupmae", "col", checkpoint="m", max_length=150).manifest
+    assert whole.system.options["texts_cut"] == 0
+    assert not any("were cut" in warning for warning in whole.warnings)
+    late.save(place / "late")
+    tokens = 20 - 3  # CLS, the marker and SEP
+    of_late = harness.run("colbertv2", "col", checkpoint="late", first_stage="all", max_length=20).manifest
+    assert of_late.system.options["texts_cut"] == sum(size + 1 > tokens for size in SIZES.tolist())
