@@ -15,6 +15,7 @@ LEXICAL_POOLINGS = ("max", "sum")
 ACTIVATIONS = ("none", "log1p_relu")
 LEXICAL_TOKENS = ("ordinary", "all")
 _LARGEST = 1e6  # of a scale or a temperature
+_LARGEST_POWER = 4
 # of `trained`, what a checkpoint hands on to the one trained from it: the decoding tasks and the corpora of its
 # pre-training; the collections that it was fine-tuned on, the widths [D, K] that it had then, and the collections that
 # its halves were weighed on
@@ -33,6 +34,9 @@ class HybridSpec:
     and 6) is the maximum, or before v2 the sum, of log(1 + ReLU(logit)) over all tokens, CLS and SEP among them, and K
     is V: every term above 0 is kept.
 
+    With `lexical_idf` above 0 each term of a query also weighs by its rarity in the collection that is searched, to
+    that power (`harness.retrievers.encoding.rarity`); the paper has none.
+
     Raises CheckpointError for a value that makes no sense.
     """
 
@@ -42,6 +46,7 @@ class HybridSpec:
     similarity: str = "dot"  # cosine normalises the dense half
     temperature: float = 1.0  # of the training loss; it does not change a ranking
     lexical_scale: float = 1.0
+    lexical_idf: float = 0.0
     lexical_pooling: str = "max"  # over the tokens: max or sum
     activation: str = "none"  # of each logit before that: none, or log1p_relu = log(1 + max(0, logit))
     lexical_tokens: str = "ordinary"  # which tokens count: ordinary leaves CLS and SEP out, all does not
@@ -72,6 +77,9 @@ class HybridSpec:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _LARGEST:
                 raise CheckpointError(f"{name} is {value!r}; want a number above 0, at most {_LARGEST:.0e}.")
+        power = self.lexical_idf
+        if not isinstance(power, int | float) or isinstance(power, bool) or not 0 <= power <= _LARGEST_POWER:
+            raise CheckpointError(f"lexical_idf is {power!r}; want a number from 0 to {_LARGEST_POWER}.")
         for name, kind in (("query_prefix", str), ("passage_prefix", str), ("trained", dict)):
             if not isinstance(getattr(self, name), kind):
                 raise CheckpointError(f"{name} is {getattr(self, name)!r}; want a {kind.__name__}.")

@@ -100,6 +100,10 @@ class Job(Protocol):
         """The values of all processes in order of rank, at rank 0; None elsewhere. Every process must call it."""
         ...
 
+    def agreed(self, value: Any) -> Any:
+        """Rank 0's value, in every process. Every process must call it."""
+        ...
+
     def phase(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Meter]:
         """Time a phase under `name` and show its progress; phases of one name add up."""
         ...

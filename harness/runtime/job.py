@@ -124,6 +124,10 @@ class HarnessJob:
         with self.phase("gather", None, "processes"):
             return self._shown.gather(value)
 
+    def agreed(self, value: Any) -> Any:
+        """Rank 0's value, in every process."""
+        return self._shown.agreed(value)
+
     @contextmanager
     def lent(self, distributed: bool) -> Iterator[None]:
         """While a retriever has it: one that is not `distributed` sees no process but its own."""

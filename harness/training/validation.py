@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from harness.metrics.names import parse_metrics
 from harness.metrics.scoring import Scores, score
 from harness.models.checkpoints.checkpoint import Loaded
 from harness.models.finetuning.task import FinetuneTask
+from harness.retrievers.encoding import rarity
 from harness.retrievers.encoding.encode import TextEncoder
 from harness.retrievers.encoding.vectors import HybridQueries, HybridVectors
 from harness.retrievers.search import exact
 from harness.retrievers.search.final import Part
-from harness.retrievers.types import Document, Run
+from harness.retrievers.types import Document, Query, Run
 
 _METRICS = ("MRR@10", "NDCG@10")
 _TOP = 10
@@ -79,8 +80,13 @@ class Validator:
         for start in range(0, len(self.docs), _DOCUMENTS_AT_ONCE):
             vectors: HybridVectors = encoder.documents(self.docs[start : start + _DOCUMENTS_AT_ONCE], _silent)
             parts.append(Part(start, vectors))
+        encode: Callable[[Sequence[Query]], HybridQueries] = encoder.queries
+        spec = student.spec
+        if spec.lexical_idf and spec.lexical:
+            frequency = rarity.frequencies((part.vectors for part in parts), student.vocabulary)
+            encode = rarity.weighed(encode, rarity.weights(frequency, len(self.docs), spec.lexical_idf))
         starts = range(0, len(queries), _QUERIES_AT_ONCE)
-        return Encoded(parts, [encoder.queries(queries[start : start + _QUERIES_AT_ONCE]) for start in starts])
+        return Encoded(parts, [encode(queries[start : start + _QUERIES_AT_ONCE]) for start in starts])
 
     def scored(self, encoded: Encoded, device: torch.device, factor: float = 1.0) -> Scores:
         """MRR@10 and NDCG@10 of the exact search, the lexical half weighed by `factor` times the model's own scale."""

@@ -115,6 +115,9 @@ class _Alone:
     def threads(self) -> int:
         return self._job.threads
 
+    def agreed(self, value: Any) -> Any:
+        return value
+
     def gather(self, value: Any) -> list[Any] | None:
         return [value]
 

@@ -54,12 +54,14 @@ def _search(
     retriever: Neural, corpus: Corpus, queries: Sequence[Query], views: Sequence[View], top_k: int, job: Job
 ) -> dict[View, Run]:
     check(retriever.encoder.loaded.spec, [view.terms for view in views], retriever.folder)
-    groups = _groups(retriever.shards(corpus, job))
+    shards = retriever.shards(corpus, job)
+    encode = retriever.asking(shards, corpus.count, job)
+    groups = _groups(shards)
     query_ids = [query.query_id for query in queries]
     found = {view: Run.from_blocks(query_ids, []) for view in views}
     with job.phase("search", len(queries) * len(found) * len(groups), "queries") as meter:
         starts = range(0, len(queries), QUERIES_AT_ONCE)
-        blocks = [retriever.query_encoder.queries(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
+        blocks = [encode(queries[start : start + QUERIES_AT_ONCE]) for start in starts]
         for group in groups:
             for view, before in found.items():
                 part = [dataclasses.replace(shard, vectors=narrowed(shard.vectors, view)) for shard in group]

@@ -51,6 +51,9 @@ class NeuralOptions(CheckpointOptions):
     lexical_scale: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="of the lexical half's scores; no passage is encoded anew"
     )
+    lexical_idf: float | None = Field(
+        None, ge=0, le=4, allow_inf_nan=False, description="power of a term's idf in the collection; 0: none"
+    )
     engine: Literal["auto", "compiled", "torch", "faiss"] = Field(
         "auto", description="what finds candidates, final scores are the same; auto: compiled on a CPU, torch on a GPU"
     )
@@ -104,6 +107,7 @@ class Neural(OnCheckpoint):
             activation=chosen.activation,
             lexical_tokens=chosen.lexical_tokens,
             lexical_scale=chosen.lexical_scale,
+            lexical_idf=chosen.lexical_idf,
         )
 
     @cached_property
@@ -203,7 +207,8 @@ class Neural(OnCheckpoint):
         # pre-training; a published one, if it is used as its entry says
         known = bool(spec.trained) or not (self.options.checkpoint or self.changed)
         pretraining = spec.trained.get("pretraining", self.entry.pretraining)
-        claims = known and self.entry.variant in (None, variant) and self.entry.pretraining in (None, pretraining)
+        of_row = self.entry.variant in (None, variant) and self.entry.pretraining in (None, pretraining)
+        claims = known and of_row and not spec.lexical_idf
         return Identity(
             system=self.entry.system,
             stage=None if stage is None else str(stage),
@@ -244,11 +249,25 @@ class Neural(OnCheckpoint):
                 f"the encoder of queries, {self.query_folder}, is a {kinds[1]!r} model of {sizes[1]:,} tokens, that of "
                 f"passages a {kinds[0]!r} model of {sizes[0]:,}: do the two belong together?"
             )
-        encode = self.query_encoder.queries
         encoded, grouping = self.windowed(corpus, self.encoder.loaded.tokenizer, self.spec.passage_prefix, job)
         shards = self.shards(encoded, job)
         self.tell_cut(shards, corpus, self.spec.passage_length, job)
+        encode = self.asking(shards, encoded.count, job)
         return search_store(shards, encode, queries, top_k, self.options.engine, self.device, job, grouping)
+
+    def asking(
+        self, shards: Sequence["Shard"], documents: int, job: Job
+    ) -> "Callable[[Sequence[Query]], HybridQueries]":
+        """What encodes queries for a collection's shards: with `lexical_idf` a term weighs by its rarity in there."""
+        from harness.retrievers.encoding import rarity
+
+        encode, power = self.query_encoder.queries, self.spec.lexical_idf
+        if not (power and self.spec.lexical):
+            return encode
+        own = rarity.frequencies((shard.vectors for shard in shards), self.query_encoder.loaded.vocabulary)
+        counts = job.gather(own)
+        every = job.agreed(None if counts is None else sum(counts[1:], counts[0]))
+        return rarity.weighed(encode, rarity.weights(every, documents, power))
 
     def shards(self, corpus: Corpus, job: Job) -> list["Shard"]:
         """The corpus as vectors: this process's shards of its store, in order, encoded where they are not there yet."""

@@ -45,9 +45,11 @@ class Weigh(Stage):
     lean: Literal["dense", "lexical"] | None = None
     spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # lexical over dense, in place of factors
     passage_length: int | None = Field(None, ge=3)  # tokens of a passage from here on; None: as it was trained
+    # power of a term's idf in the collection that is searched, from here on; None: as it was trained
+    idf: Annotated[float, Field(ge=0, le=4, allow_inf_nan=False)] | None = None
 
     leaves = (ENCODER, FINE_TUNED)
-    later = ("lean", "spread", "passage_length")
+    later = ("lean", "spread", "passage_length", "idf")
 
     def needs(self) -> tuple[str, ...]:
         """Halves that search: fine-tuned, or calibrated."""
@@ -86,7 +88,7 @@ class Weigh(Stage):
         source = context.encoder
         before = hybrid.read(source)
         assert before is not None  # the stage before left it
-        spec = before.replace(passage_length=self.passage_length)
+        spec = before.replace(passage_length=self.passage_length, lexical_idf=self.idf)
         learned = spec.learned
         learned["weighed_on"] = added(learned, "weighed_on", self.collections)
         # no weight of the model changes: it is trained as the stage before says
