@@ -108,8 +108,8 @@ def test_the_command_ends_with_one_line(cli, monkeypatch, error):
     def fail(*_arguments):
         raise error
 
-    monkeypatch.setattr("harness.runs.runner.iterate", fail)
-    answer = cli("run", "-r", "bm25", "-d", "mini")
+    monkeypatch.setattr("harness.retrievers.lexical.bm25.BM25.search", fail)
+    answer = cli("run", "-r", "bm25", "-d", "mini", "-k", "100")
     assert answer.code == 1
     assert answer.err.count("\n") == 1
     assert answer.err.startswith("error: the GPU ")

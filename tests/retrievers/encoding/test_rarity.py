@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import harness
+from harness.models import hybrid
 from harness.models.checkpoints import checkpoint
 from harness.retrievers.encoding import rarity
 from harness.retrievers.encoding.vectors import HybridVectors
@@ -98,7 +99,7 @@ def test_a_checkpoint_may_say_so(place, job, cli):
     assert answer.code == 0, answer.err
     [both] = [row for row in json.loads(answer.out)[0]["scores"] if row["searched"] == "both halves"][:1]
     assert both["metrics"]["NDCG@10"] == pytest.approx(found.metrics["NDCG@10"])
-    student = checkpoint.load(place / "own")
+    student = checkpoint.load(place / "own", hybrid.read(place / "own"))
     validated = Validator(opened(place / "col", job), None).scores(student, torch.device("cpu"))
     assert validated["NDCG@10 on col/test"] == pytest.approx(found.metrics["NDCG@10"])
 
