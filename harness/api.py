@@ -109,7 +109,7 @@ def run(
     mean is returned, and each has its record.
 
     `retriever` may also be a function of (queries, corpus, k), a PyTerrier transformer or a `Retriever` (docs/runs.md).
-    Records go by `name`, else its own; a function's are found again only if `version` names its state.
+    Records go by `name`, a word, else its own; a function's are found again only if `version` names its state.
 
     With `distributed` the processes that torchrun started do the search together: each must make the same call, and
     rank 0 returns the record, the others None. Without it this process works alone, also inside somebody's torchrun.
@@ -127,7 +127,8 @@ def run(
         threads=threads,
         force=force,
     )
-    words = _words({"rerank": rerank, "depth": depth if rerank else None, "top_k": top_k} | options)
+    said = {"name": spec.called, "rerank": rerank, "depth": depth if rerank else None, "top_k": top_k}
+    words = _words(said | options)
     team = Processes.launched() if distributed else None
     made = list(iterate(config, ["harness.run", spec.name, str(dataset), *words], team, found.own))
     return Result(made[-1].record) if made else None

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.reports.errors import RecordError
 from harness.reports.markdown import table
 from harness.reports.records.exposure import KINDS, Exposure
+from harness.reports.records.labels import name_of
 from harness.reports.records.records import Record
 
 SECTIONS = ("Data", "Recipe", "Seeds", "Cost", "Scores", "Limits", "Licence")
@@ -224,7 +225,7 @@ def _scores(facts: Facts, words: Words, records: Sequence[Record], seen: Mapping
     rows = []
     for record in sorted(records, key=lambda one: order.index(one.manifest.data.name)):
         name, system = record.manifest.data.name, record.manifest.system
-        label = words.title if record in ours else system.retriever
+        label = words.title if record in ours else name_of(system)
         label += f" ({system.variant})" if system.variant else ""
         label = f"**{label}**" if record in ours else label
         values = (f"{record.metrics[metric]:.4f}" for metric in metrics)

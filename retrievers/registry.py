@@ -182,6 +182,12 @@ def problems() -> dict[str, str]:
     return _find()[1]
 
 
+def family(name: str) -> str | None:
+    """The prefix of the family that `name` is of; None for any other name."""
+    available()
+    return next((prefix for prefix in _prefixes if name.startswith(prefix)), None)
+
+
 def _find() -> tuple[dict[str, type[Retriever]], dict[str, str]]:
     for module in _BUILTIN_MODULES:
         importlib.import_module(module)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.metrics.names import parse_metrics
 from harness.reports.records import records
 from harness.reports.records.comparable import looks_to, marked, without_corpus
-from harness.reports.records.labels import label
+from harness.reports.records.labels import unique
 from harness.reports.records.records import Record
 from harness.reports.statistics import paired
 from harness.reports.statistics.paired import Change, Judged, Significance
@@ -59,7 +59,7 @@ def compare_records(
     check_collections(found)
     check_metric(found, name)
     depths = check_depths(found, name, allow_shallow)
-    labels = [marked(own, depth) for own, depth in zip(labels_of(found), depths, strict=True)]
+    labels = [marked(own, depth) for own, depth in zip(unique(found), depths, strict=True)]
     by_name = dict(zip(labels, found, strict=True))
     values = {label: values_of(record, name) for label, record in by_name.items()}
     significance = paired.against_baseline(labels[0], values, permutations, seed)
@@ -104,17 +104,6 @@ def check_metric(found: Sequence[Record], name: str) -> None:
             raise InputError(
                 f"{record.folder} has no {name}; it has {', '.join(record.metrics)}. {how}, or choose another --metric."
             )
-
-
-def labels_of(found: Sequence[Record]) -> list[str]:
-    """Retriever and variant, and the hash where several are alike in these."""
-    short = [label(record.manifest) for record in found]
-    labels = [
-        f"{name} {record.folder.name}" if short.count(name) > 1 else name
-        for name, record in zip(short, found, strict=True)
-    ]
-    # the same hash in two results folders
-    return [f"{name} {found[n].folder}" if labels.count(name) > 1 else name for n, name in enumerate(labels)]
 
 
 def _judged(record: Record, topics: recorded_data.Topics) -> Judged:

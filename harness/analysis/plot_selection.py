@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.reports.records import records
-from harness.reports.records.labels import label, options
+from harness.reports.records.labels import label, name_of, options, told_apart
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.runs.from_files import records_of
@@ -72,7 +72,7 @@ def choose(
         raise InputError(f"there is no finished run in {results}. Run something first, or name another --results.")
     for option, wanted, there in (
         ("--dataset", datasets, [{record.manifest.data.name} for record in found]),
-        ("--retriever", retrievers, [{record.manifest.system.retriever, _printed(record)} for record in found]),
+        ("--retriever", retrievers, [_names(record) for record in found]),
     ):
         every = set().union(*there)
         if absent := [name for name in wanted or () if name not in every]:
@@ -81,7 +81,7 @@ def choose(
         record
         for record in found
         if (not datasets or record.manifest.data.name in datasets)
-        and (not retrievers or {record.manifest.system.retriever, _printed(record)} & set(retrievers))
+        and (not retrievers or _names(record) & set(retrievers))
     ]
     if not chosen:
         raise InputError("no record is of both a --dataset and a --retriever that are named. Leave one out.")
@@ -140,8 +140,8 @@ def labelled(found: Sequence[Record], labels: Sequence[str] | None) -> list[Name
     A label names a record by its folder, or a system as it is drawn or as `harness run` prints it. Raises InputError
     for a name that is not there, and for a label that would draw two systems, or two records of one, as the same.
     """
-    names = [_name(record) for record in found]
-    printed = [_printed(record) for record in found]
+    names = told_apart([_name(record) for record in found], found)
+    printed = told_apart([_printed(record) for record in found], found)
     folders = [str(record.folder) for record in found]
     own: dict[int, tuple[str, str]] = {}  # {number of a record: (--label's NAME, its TEXT)}
     # a folder says more than a retriever, and that more than the words for several checkpoints of it
@@ -189,9 +189,15 @@ def _printed(record: Record) -> str:
     return label(record.manifest)
 
 
+def _names(record: Record) -> set[str]:
+    """What a system is chosen by: its retriever, whole or as a word, or as it is printed."""
+    system = record.manifest.system
+    return {system.retriever, name_of(system), _printed(record)}
+
+
 def _name(record: Record) -> str:
     system = record.manifest.system
-    # a checkpoint is known by its folder's or hub id's last word
-    word = f"hf:{Path(system.retriever).name}" if system.retriever.startswith("hf:") else system.system
+    # by a name of its own, else as the paper and its authors write it
+    word = name_of(system) if name_of(system) != system.retriever else system.system
     more = ", ".join(filter(None, [system.stage, system.variant, *options(record.manifest)]))
     return f"{word} ({more})" if more else word

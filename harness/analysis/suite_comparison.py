@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from harness.analysis.comparison import check_metric, labels_of
+from harness.analysis.comparison import check_metric
 from harness.metrics.names import parse_metrics
+from harness.reports.records.labels import unique
 from harness.reports.statistics import corrections, paired
 from harness.reports.statistics.randomisation import randomisation_test
 from harness.reports.suite_table import Difference, OverSuite, Row
@@ -31,7 +32,7 @@ def compare_means(
     shared = [one for one in found[0].members if all(one in mean.members for mean in found)]
     if len(shared) < 2:
         raise InputError(f"the means of {found[0].suite} share {len(shared)} of its collections; a test needs 2.")
-    labels = labels_of([mean.first for mean in found])
+    labels = unique([mean.first for mean in found])
     rows = []
     for collection in shared:
         records = [mean.members[collection] for mean in found]

@@ -25,7 +25,7 @@ def wanted(
 
     Raises InputError for a retriever or an option that is not there.
     """
-    chosen = []
+    chosen: list[Entry] = []
     for dataset in datasets:
         for spec in specs:
             options = make_retriever(spec).options
@@ -36,14 +36,19 @@ def wanted(
                 and (entry.queries_with_text or not queries_with_text)
                 and make_retriever(RetrieverSpec(name=spec.name, options=entry.options)).options == options
             ]
-            chosen += like or [_new(baseline, spec, dataset, queries_with_text)]
+            chosen += like or [_new(baseline, [entry.name for entry in chosen], spec, dataset, queries_with_text)]
     return chosen
 
 
-def _new(baseline: Baseline, spec: RetrieverSpec, dataset: str, queries_with_text: bool) -> Entry:
+def _new(
+    baseline: Baseline, others: Sequence[str], spec: RetrieverSpec, dataset: str, queries_with_text: bool
+) -> Entry:
+    """An entry without values. The retriever's whole name is in its own only where the short one is another's."""
     options = " ".join(f"{key}={value}" for key, value in sorted(spec.options.items()))
-    name = f"{dataset} {spec.name} {options}".strip()
-    if any(entry.name == name for entry in baseline.entries):
+    taken = {*others, *(entry.name for entry in baseline.entries)}
+    names = [f"{dataset} {retriever} {options}".strip() for retriever in (spec.label, spec.name)]
+    name = next((name for name in names if name not in taken), names[-1])
+    if name in taken:
         raise InputError(f"{baseline.path} has another entry of the name {name!r}. Rename it there.")
     asked = {"name": name, "retriever": spec.name, "options": spec.options, "dataset": dataset}
     return Entry.model_validate(asked | {"queries_with_text": queries_with_text})

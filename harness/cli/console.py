@@ -85,17 +85,17 @@ def outcomes_table(finished: Sequence["Outcome | SuiteMean"], as_json: bool = Fa
         found = [_facts(outcome.record) | {"found": outcome.found} for outcome in outcomes]
         print_json([*found, *map(_mean_facts, means)])
         return
-    from harness.reports.records.labels import label
+    from harness.reports.records.labels import labels
 
     names = _metrics([outcome.record for outcome in outcomes])
+    called = iter(labels([outcome.record for outcome in outcomes] + [mean.first for mean in means]))
     rows = []
     for outcome in outcomes:
-        manifest = outcome.record.manifest
-        rows.append((manifest.data.name, label(manifest), *_cells(outcome.record, names)))
+        rows.append((outcome.record.manifest.data.name, next(called), *_cells(outcome.record, names)))
     for mean in means:
         values = mean.mean
         cells = [f"{values[name]:.4f}" if name in values else "" for name in names]
-        rows.append((f"{mean.suite}: mean, {mean.counted}", label(mean.first.manifest), *cells))
+        rows.append((f"{mean.suite}: mean, {mean.counted}", next(called), *cells))
     _show(("dataset", "retriever", *names), rows, len(names))
     for outcome in outcomes:
         _console().print(f"{'found' if outcome.found else 'wrote'} {outcome.record.folder}", soft_wrap=True)
@@ -105,10 +105,13 @@ def outcomes_table(finished: Sequence["Outcome | SuiteMean"], as_json: bool = Fa
 
 def _mean_facts(mean: "SuiteMean") -> dict[str, Any]:
     """What JSON says of a system's mean over a suite."""
+    from harness.reports.records.labels import name_of
+
     system = mean.first.manifest.system
     return {
         "suite": mean.suite,
         "retriever": system.retriever,
+        "name": name_of(system),
         "variant": system.variant,
         "collections": list(mean.members),
         "of": mean.of,
@@ -147,11 +150,13 @@ def _cells(record: "Record", names: Sequence[str]) -> list[str]:
 def _facts(record: "Record") -> dict[str, Any]:
     """What JSON says of a record."""
     from harness.reports.records.comparable import depth, looks_to
+    from harness.reports.records.labels import name_of
 
     manifest = record.manifest
     return {
         "dataset": manifest.data.name,
         "retriever": manifest.system.retriever,
+        "name": name_of(manifest.system),
         "variant": manifest.system.variant,
         "record": str(record.folder),
         "created": manifest.created,
@@ -273,7 +278,7 @@ def _remark(dataset_id: str) -> str:
 def runs_table(results: Path, as_json: bool) -> None:
     """Every record under `results`; what cannot be read is named on standard error."""
     from harness.reports.records.comparable import unlike_of_a_name
-    from harness.reports.records.labels import label
+    from harness.reports.records.labels import labels
     from harness.reports.records.records import find
 
     if not results.is_dir():
@@ -286,11 +291,11 @@ def runs_table(results: Path, as_json: bool) -> None:
         return
     names = _metrics(records)
     rows = []
-    for record in records:
+    for record, called in zip(records, labels(records), strict=True):
         manifest = record.manifest
         made = manifest.created.replace("+00:00", "Z")
         cells = _cells(record, names)
-        rows.append((f"{manifest.data.name} {record.folder.name}", label(manifest), made, *cells))
+        rows.append((f"{manifest.data.name} {record.folder.name}", called, made, *cells))
     if records:
         _show(("dataset", "retriever", "made", *names), rows, len(names))
     else:

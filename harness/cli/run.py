@@ -73,6 +73,10 @@ def run_command(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for any other option of a retriever.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="What the records of the one retriever go by. [its own; of a path the last part]"),
+    ] = None,
     rerank: Annotated[
         str | None, typer.Option("--rerank", help="Cross-encoder, folder or hub id, that re-ranks each retriever.")
     ] = None,
@@ -93,7 +97,7 @@ def run_command(
     from harness.datasets.loose_files import identifier
     from harness.retrievers.errors import InputError
     from harness.retrievers.yaml_files import read_yaml
-    from harness.runs.config import build, pairs, reranked_by, share_options
+    from harness.runs.config import build, called, pairs, reranked_by, share_options
 
     values = read_yaml(config) if config else {}
     given: dict[str, Any] = {
@@ -138,7 +142,9 @@ def run_command(
         raise InputError(f"{', '.join(twice)}: given by its own flag and by --option. Give it once.")
     options |= others
     if retriever:
-        values["retrievers"] = reranked_by(rerank, depth, share_options(retriever, options))
+        values["retrievers"] = reranked_by(rerank, depth, called(name, share_options(retriever, options)))
+    elif name is not None:
+        raise InputError("--name needs --retriever; in a --config write `called: NAME` under a retriever.")
     elif rerank is not None or depth is not None:
         raise InputError("--rerank and --depth need --retriever; in a --config they are written under a retriever.")
     elif options:

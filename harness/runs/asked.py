@@ -5,12 +5,12 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
+from harness.reports.records.names import slug
 from harness.retrievers import functions
 from harness.retrievers.errors import InputError
-from harness.retrievers.registry import Retriever, get
-from harness.runs.config import RetrieverSpec, explain, make_retriever, share_options
-
-_LONGEST_NAME = 100
+from harness.retrievers.registry import Retriever
+from harness.runs import naming
+from harness.runs.config import RetrieverSpec, called, explain, make_retriever, share_options
 
 
 class Transformer(Protocol):
@@ -39,16 +39,16 @@ class Asked(NamedTuple):
 def asked(found: Asks, options: Mapping[str, Any], name: str | None = None, version: str | None = None) -> Asked:
     """What `found` stands for: a registered retriever's name, a `Retriever` or its class, a function, a transformer.
 
-    `name` is what records of an object go by, `version` the state of a function's code, by which its records are found
-    again. To a retriever by name the two are options like others. Raises InputError for an object that is none of
-    these, a name that a retriever of ours has, or options that an object cannot take.
+    `name` is what its records go by, `version` the state of a function's code, by which its records are found again; to
+    a retriever by name that is an option like others. Raises InputError for an object that is none of these, a name
+    that is no word or that a retriever of ours has, or options that an object cannot take.
     """
     if isinstance(found, str):
-        more = {key: value for key, value in (("name", name), ("version", version)) if value is not None}
-        [spec] = share_options([found], {**options, **more})
+        more = {} if version is None else {"version": version}
+        [spec] = called(name, share_options([found], {**options, **more}))
         return Asked(spec, {})
     if isinstance(found, type) and issubclass(found, Retriever):
-        label = _label(name or found.__name__)
+        label = naming.checked(slug(found.__name__) if name is None else name)
         return _of(label, _made(found, label, options), version)
     if options:
         raise InputError(
@@ -56,14 +56,14 @@ def asked(found: Asks, options: Mapping[str, Any], name: str | None = None, vers
             "functools.partial, and give an object its settings when it is made."
         )
     if isinstance(found, Retriever):
-        return _of(_label(name or type(found).__name__), found, version)
+        return _of(naming.checked(slug(type(found).__name__) if name is None else name), found, version)
     if isinstance(found, type) or not functions.is_object(found):
         raise InputError(
             f"the retriever is {found!r:.60}; want its name, such as bm25, a function of (queries, corpus, k), a "
             "PyTerrier transformer, or a harness.Retriever."
         )
-    made = functions.of_object(found, None if name is None else _label(name), version)
-    return _of(_label(made.name), made, None)
+    made = functions.of_object(found, None if name is None else naming.checked(name), version)
+    return _of(naming.checked(made.name), made, None)
 
 
 def _of(label: str, made: Retriever, version: str | None) -> Asked:
@@ -77,15 +77,3 @@ def _made(cls: type[Retriever], label: str, options: Mapping[str, Any]) -> Retri
         return cls(cls.Options.model_validate(dict(options)))
     except ValidationError as error:
         raise InputError(f"retriever {label}: {explain(error, sorted(cls.Options.model_fields))}") from error
-
-
-def _label(name: Any) -> str:
-    """A name for records. Raises InputError for what is no name, or one that a retriever of ours has."""
-    if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InputError(f"name is {name!r:.60}; want 1 to {_LONGEST_NAME} letters, without line breaks and the like.")
-    label = name.strip()
-    try:
-        get(label)
-    except InputError:
-        return label
-    raise InputError(f"{label} is a retriever of its own (`harness list retrievers`). Give another name=….")

@@ -11,9 +11,11 @@ from harness.datasets.fields import Fields
 from harness.datasets.loose_files import identifier
 from harness.datasets.suites import check_suite
 from harness.metrics.names import DEFAULT_METRICS, OFFICIAL, parse_metrics
+from harness.reports.records.names import RERANKED
 from harness.retrievers.errors import InputError
 from harness.retrievers.registry import Retriever, get
 from harness.retrievers.rerank import RerankOptions
+from harness.runs import naming
 
 
 class _Strict(BaseModel):
@@ -21,16 +23,39 @@ class _Strict(BaseModel):
 
 
 class RetrieverSpec(_Strict):
-    """A retriever by name, with the options that differ from its defaults, and what re-ranks it, if anything."""
+    """A retriever by name, with the options that differ from its defaults, and what re-ranks it, if anything.
+
+    `called` is what its records go by. It isn't `name`, which says what is run, and which a record keeps as it was
+    typed, so that it can be run again.
+    """
 
     name: str
+    called: str | None = Field(None, description="a word; else `name`, of a path or URL its last part")
     options: dict[str, Any] = {}
     rerank: RerankOptions | None = None
 
+    @field_validator("called")
+    @classmethod
+    def _word(cls, value: str | None) -> str | None:
+        return None if value is None else naming.checked(value)
+
+    @property
+    def own_name(self) -> str | None:
+        """What it is called, where that is another name than it has anyway."""
+        return None if self.called == naming.usual(self.name) else self.called
+
     @property
     def label(self) -> str:
-        """What its records are filed and shown under."""
-        return f"{self.name}+rerank" if self.rerank else self.name
+        """What its records are filed and shown under: a word."""
+        return self._of_stage(self.called or naming.usual(self.name))
+
+    @property
+    def whole(self) -> str:
+        """What its records keep: the name as it was typed."""
+        return self._of_stage(self.name)
+
+    def _of_stage(self, name: str) -> str:
+        return f"{name}{RERANKED}" if self.rerank else name
 
     @property
     def stages(self) -> tuple["RetrieverSpec", ...]:
@@ -222,6 +247,21 @@ def share_options(names: list[str], options: dict[str, Any]) -> list[RetrieverSp
         )
         for name in names
     ]
+
+
+def called(name: str | None, specs: list[RetrieverSpec]) -> list[RetrieverSpec]:
+    """The one of `specs`, called `name` where that is given.
+
+    Raises InputError for several, and as `harness.runs.naming.checked`.
+    """
+    if name is None:
+        return specs
+    if len(specs) != 1:
+        raise InputError(
+            f"--name {name} is of one retriever, and {len(specs)} are named: {', '.join(one.name for one in specs)}. "
+            "Leave it out, or write `called: NAME` under each in a --config."
+        )
+    return [specs[0].model_copy(update={"called": naming.checked(name)})]
 
 
 def reranked_by(checkpoint: str | None, depth: int | None, specs: list[RetrieverSpec]) -> list[RetrieverSpec]:

@@ -93,14 +93,14 @@ def score_given(config: RunConfig, found: Given, command: Sequence[str], check_d
     store = RecordStore(config.results, config.force, job)
     key = {
         "schema": records.SCHEMA_VERSION,
-        "run": [spec.label, digest(result)],
+        "run": [spec.name, digest(result)],
         "hashes": [dataset.queries_hash, dataset.qrels_hash],  # whatever the corpus is, the scores are these
         "rules": dataset.rules.key,
         "top_k": config.top_k,
     }
-    system = manifest.given_system(spec.label, found.file.model_copy(update={"unknown_documents": unknown}))
-    folder = store.folder(dataset.name, spec.label, key)
-    with store.lend(folder, spec.label, dataset, config.metric_names(dataset.official)) as place:
+    system = manifest.given_system(spec.name, found.file.model_copy(update={"unknown_documents": unknown}))
+    folder = store.folder(dataset.name, spec.name, key)
+    with store.lend(folder, spec.name, dataset, config.metric_names(dataset.official)) as place:
         if place.outcome is not None and _says_as_much(place.outcome.record, found.file, dataset, unknown):
             return place.outcome
         scores = place.score(result)

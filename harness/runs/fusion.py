@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from harness.datasets.dataset import Dataset
 from harness.datasets.qrels_file import QrelsSource
 from harness.reports.records import records
 from harness.reports.records.comparable import depth, differences, knows_corpus, knows_queries
-from harness.reports.records.labels import label
+from harness.reports.records.labels import label, name_of, unique
 from harness.reports.records.origin import FusedPart
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError, unknown
@@ -132,6 +132,7 @@ def fuse_parts(
         for one, record, weight in zip(found, read, every, strict=True)
     ]
     check_once(parts)
+    parts = told_apart(parts)
     for message in [w for part in parts if part.record for w in part.record.manifest.warnings] or data.warnings:
         job.warn(message)
     store = RecordStore(config.results, config.force, job)
@@ -146,7 +147,7 @@ def fuse_parts(
 
     with store.lend(store.folder(data.name, LABEL, key), LABEL, data, config.metric_names(data.official)) as place:
         named = [part.named for part in parts]
-        if place.outcome is not None and list(place.outcome.record.manifest.system.fused) == named:
+        if place.outcome is not None and _same(place.outcome.record.manifest.system.fused, named):
             return place.outcome
         with job.phase("fuse", len(data.queries), "queries"):
             runs = [part.run for part in parts]
@@ -250,10 +251,26 @@ def part_of(
 
 def shortly(parts: Sequence[Part]) -> str:
     """The parts' retrievers, in a few words."""
-    names = [part.record.manifest.system.retriever if part.record else part.named.name for part in parts]
+    names = [name_of(part.record.manifest.system) if part.record else part.named.name for part in parts]
     if len(set(names)) < len(names):
         names = [part.named.name for part in parts]
-    return " + ".join(f"hf:{Path(name).name}" if name.startswith("hf:") else name for name in names)
+    return " + ".join(names)
+
+
+def told_apart(parts: Sequence[Part]) -> list[Part]:
+    """The same parts, the records among them by names of which no two are alike."""
+    names = iter(unique([part.record for part in parts if part.record]))
+    return [
+        replace(part, named=part.named.model_copy(update={"name": next(names)})) if part.record else part
+        for part in parts
+    ]
+
+
+def _same(before: Sequence[FusedPart], now: Sequence[FusedPart]) -> bool:
+    """Whether parts are the same runs with the same weights, whatever they were called."""
+    return [one.model_copy(update={"name": ""}) for one in before] == [
+        one.model_copy(update={"name": ""}) for one in now
+    ]
 
 
 def check_once(parts: Sequence[Part]) -> None:

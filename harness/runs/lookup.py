@@ -1,5 +1,7 @@
 """Records found by what a user calls them."""
 
+import contextlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,18 @@ from harness.metrics.names import Measured
 from harness.reports.errors import RecordError
 from harness.reports.records import comparable, records
 from harness.reports.records.labels import label
+from harness.reports.records.names import aliases, slug
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import expanded
-from harness.runs.record_store import slug
 
 _SHORTEST = 4  # letters of a hash
 
 
 def find(word: str, results: Path) -> Record:
     """The record that `word` names: its folder, its hash (or a beginning of it), `dataset/retriever` or all three.
+
+    The retriever goes by the name that tables have, or by its whole name, as it was typed or as a folder's name.
 
     Raises InputError for none or several, naming them; RecordError for a record that cannot be read.
     """
@@ -49,7 +53,13 @@ def _names(word: str, folder: Path) -> bool:
     dataset, retriever, digest = folder.parts[-3:]
     if len(word) >= _SHORTEST and digest.startswith(word):
         return True
-    return slug(word) in (slug(f"{dataset}/{retriever}"), slug(f"{dataset}/{retriever}/{digest}"))
+    if not slug(word).startswith(slug(dataset)):
+        return False
+    names = {slug(retriever)}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        system = json.loads((folder / records.MANIFEST).read_bytes())["system"]
+        names |= aliases(str(system["retriever"]), system.get("called"))
+    return slug(word) in {slug(f"{dataset}/{name}{more}") for name in names for more in ("", f"/{digest}")}
 
 
 def _described(folder: Path) -> str:

@@ -37,7 +37,7 @@ def of_run(
         command=list(command),
         config=config.model_dump(mode="json"),
         system=records.System(
-            retriever=spec.name,
+            **_names(spec),
             options=retriever.resolved(),
             asked=chosen,
             **identity.model_dump(exclude={"paper_rows"}),
@@ -55,6 +55,11 @@ def of_run(
         parts=[],
         files={},
     )
+
+
+def _names(spec: RetrieverSpec) -> dict[str, Any]:
+    """How a system is named: as it was typed, and the word that it goes by where that is another."""
+    return {"retriever": spec.whole, "called": None if spec.label == spec.whole else spec.label}
 
 
 def data(dataset: Dataset, silent: int) -> records.Data:
@@ -154,7 +159,7 @@ def of_reranked(
     depth, name = reranker.options.depth, Path(reranker.options.checkpoint).name
     system = before.model_copy(
         update={
-            "retriever": spec.label,
+            **_names(spec),
             "system": f"{before.system}, re-ranked",
             "variant": ", ".join(filter(None, [before.variant, f"top {depth:,} by {name}"])),
             **_NO_ROW,

@@ -9,13 +9,13 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from harness.reports.records.names import slug
 from harness.retrievers.errors import InputError
 from harness.retrievers.ids import checked
 from harness.retrievers.places import cache
 from harness.retrievers.registry import Retriever
 from harness.retrievers.run_files import exchange
 from harness.retrievers.types import Document, Query
-from harness.runs.record_store import slug
 from harness.runtime.job import HarnessJob
 from harness.version import __version__
 

@@ -15,6 +15,7 @@ from harness.metrics.ranx import start_compiling
 from harness.metrics.scoring import Scores, score
 from harness.reports.errors import NewerRecordError, RecordError
 from harness.reports.records import records
+from harness.reports.records.names import slug
 from harness.reports.records.records import Manifest, Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.run_files import trec
@@ -70,10 +71,15 @@ class RecordStore:
     def __init__(self, results: Path, force: bool, job: HarnessJob) -> None:
         self.results, self.force, self.job = results, force, job
 
-    def folder(self, dataset: str, retriever: str, key: object) -> Path:
-        """`results/<dataset>/<retriever>/<short hash>`; `key` is whatever decides the run's bytes."""
+    def folder(self, dataset: str, retriever: str, key: object, whole: str | None = None) -> Path:
+        """`results/<dataset>/<retriever>/<short hash>`; `key` is whatever decides the run's bytes.
+
+        A record that was filed under the retriever's `whole` name, before its name was a word, stays where it is.
+        """
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-        return self.results / slug(dataset) / slug(retriever) / digest
+        place = self.results / slug(dataset)
+        here, before = place / slug(retriever) / digest, place / slug(whole or retriever) / digest
+        return before if before.exists() and not here.exists() else here
 
     def finished(self, folder: Path) -> Record | None:
         """The record in `folder` if it is whole; one that is damaged is told of, and not found."""
@@ -123,11 +129,6 @@ def tag_of(name: str, folder: Path) -> str:
     """The tag of a run: the retriever and the record's hash, so variants of one retriever have different tags."""
     word = re.sub(r"\s+", "_", name)
     return f"{word}-{folder.name}"
-
-
-def slug(name: str) -> str:
-    """`name` as the name of a folder."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
 def check_writable(results: Path) -> None:

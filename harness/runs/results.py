@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.metrics.names import Measured
-from harness.reports.records.labels import label
+from harness.reports.records.labels import label, name_of
 from harness.reports.records.records import RUN, Manifest, Record
 from harness.retrievers.run_files import exchange, trec
 from harness.retrievers.types import Run
@@ -78,14 +78,13 @@ class Result(Ranking):
     """
 
     def __init__(self, record: Record) -> None:
-        system = record.manifest.system
-        super().__init__(system.retriever, lambda: trec.read(record.folder / RUN))
+        super().__init__(name_of(record.manifest.system), lambda: trec.read(record.folder / RUN))
         self.record = record
 
     @property
     def tag(self) -> str:
         """The word that a TREC file has for the run: the retriever, and the record's hash."""
-        return tag_of(self.record.manifest.system.retriever, self.record.folder)
+        return tag_of(self.name, self.record.folder)
 
     def to_trec(self, path: str | Path, header: bool = False) -> Path:
         """The same as of a ranking; with `header` an ir_metadata header says what made the run."""

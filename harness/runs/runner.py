@@ -156,7 +156,7 @@ class _Maker:
         searched = None if retriever.reproducible else self.searches.run(search)
         if searched is not None:
             key["results"] = digest(searched)
-        folder = self.store.folder(dataset.name, spec.label, key)
+        folder = self.store.folder(dataset.name, spec.label, key, spec.whole)
         with self.store.lend(folder, spec.label, dataset, self.config.metric_names(dataset.official)) as place:
             if place.outcome is not None and searched is None:
                 return place.outcome
@@ -179,7 +179,8 @@ class _Maker:
         for message in first.manifest.warnings:
             self.job.warn(message)
         asked = {"first": [first.folder.name, first.manifest.files[records.RUN]], "rerank": reranker.fingerprint()}
-        folder = self.store.folder(dataset.name, spec.label, {"schema": records.SCHEMA_VERSION} | asked)
+        key = {"schema": records.SCHEMA_VERSION} | asked
+        folder = self.store.folder(dataset.name, spec.label, key, spec.whole)
         with self.store.lend(folder, spec.label, dataset, self.config.metric_names(dataset.official)) as place:
             if place.outcome is not None:
                 return place.outcome
@@ -196,7 +197,7 @@ class _Maker:
         """
         self.job.restart()
         members = [part.record for part in parts]
-        folder = self.store.folder(name, spec.label, [member.folder.name for member in members])
+        folder = self.store.folder(name, spec.label, [member.folder.name for member in members], spec.whole)
         with self.store.lock(folder):
             found = self.store.finished(folder)
             names = self.config.metric_names(lambda: official_for(canonical(name)))

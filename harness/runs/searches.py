@@ -37,7 +37,8 @@ class Searches:
     def key(self, search: Search) -> dict[str, Any]:
         """Whatever decides the run's bytes; metrics and the number of processes do not."""
         spec, retriever, dataset = search
-        return {
+        called = {} if spec.own_name is None else {"called": spec.own_name}
+        return called | {
             "schema": records.SCHEMA_VERSION,
             "retriever": spec.name,
             "options": retriever.options.model_dump(mode="json"),

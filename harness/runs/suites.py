@@ -4,6 +4,7 @@ A mean is a small file, `results/SUITE/RETRIEVER-HASH.json`, which names the rec
 of its own: their runs together may be tens of millions of rows, and are there already.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,12 +21,13 @@ from harness.datasets.loader import resolve
 from harness.datasets.missing import MissingCollection
 from harness.datasets.suites import SUITES
 from harness.reports.records import records
-from harness.reports.records.labels import label
+from harness.reports.records.labels import label, name_of
+from harness.reports.records.names import aliases, slug
 from harness.reports.records.records import Record
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import expanded
 from harness.runs.config import RetrieverSpec, RunConfig
-from harness.runs.record_store import Outcome, slug
+from harness.runs.record_store import Outcome
 from harness.runs.runner import Step, steps
 from harness.runtime import log
 from harness.runtime.environment import now
@@ -134,14 +136,17 @@ def _keep(suite: str, members: Mapping[str, Record], of: int, results: Path, com
     first = next(iter(members.values()))
     key = json.dumps([suite, of, [(name, record.folder.name) for name, record in members.items()]])
     digest = hashlib.sha256(key.encode()).hexdigest()[:10]
-    path = results / suite / f"{slug(first.manifest.system.retriever)}-{digest}{_END}"
+    system = first.manifest.system
+    path, before = (results / suite / f"{slug(name)}-{digest}{_END}" for name in (name_of(system), system.retriever))
+    path = before if before.exists() else path  # where it lay before names were words
     made = SuiteMean(suite, members, of, path)
     content = {
         "schema": _SCHEMA,
         "created": now(),
         "command": list(command),
         "suite": suite,
-        "retriever": first.manifest.system.retriever,
+        "retriever": system.retriever,
+        "name": name_of(system),
         "label": label(first.manifest),
         "collections": {
             name: {
@@ -189,7 +194,7 @@ def find(word: str, results: Path) -> Path | None:
     if not slash or not system or suite in (".", ".."):
         return None
     every = sorted((results / suite).glob(f"[!.]*{_END}"))
-    hits = [one for one in every if slug(system) in (one.stem, one.stem.rpartition("-")[0])]
+    hits = [one for one in every if slug(system) in _words(one)]
     if len(hits) > 1:
         shown = "; ".join(map(_described, hits))
         raise InputError(f"{word!r} is {len(hits)} means of {suite}. Name one: {shown}.")
@@ -208,6 +213,16 @@ def means_of(words: Sequence[str], results: Path) -> list[SuiteMean]:
         there = ", ".join(f"{suite}/{path.stem}" for path in sorted((results / suite).glob(f"[!.]*{_END}")))
         raise InputError(f"{next(iter(found))} is of a suite, and {others[0]} is none of its means. There is: {there}.")
     return [read(found[word], results) for word in words] if found else []
+
+
+def _words(path: Path) -> set[str]:
+    """What a mean's file is found by: its retriever's name, short or whole, with or without the hash."""
+    retriever, _, digest = path.stem.rpartition("-")
+    names = {retriever}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names |= aliases(str(content["retriever"]), content.get("name"))
+    return names | {f"{name}-{digest}" for name in names}
 
 
 def _described(path: Path) -> str:

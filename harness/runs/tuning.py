@@ -18,6 +18,7 @@ from harness.datasets.loader import resolve
 from harness.metrics.names import parse_metric
 from harness.metrics.scoring import Scores, score
 from harness.reports.records import records
+from harness.reports.records.labels import name_of
 from harness.retrievers.errors import InputError, unknown
 from harness.retrievers.places import cache
 from harness.retrievers.registry import get
@@ -226,7 +227,8 @@ def _tune_weights(
     parsed = parse_metric(metric)
     weights = weightings(len(specs), step)
     check_apart(chooses, config.datasets, config)
-    labels = [spec.label for spec in specs]
+    named = [spec.label for spec in specs]
+    labels = [spec.whole if named.count(spec.label) > 1 else spec.label for spec in specs]
     found = []
     with tempfile.TemporaryDirectory(prefix="harness-tune-") as place:
         tried = _trial(config, specs, chooses, str(parsed), place, max(_DEPTH, config.top_k))
@@ -270,7 +272,7 @@ def _with_grid(tuned: Tuned, made: Sequence[Outcome], config: RunConfig) -> Tune
             values = {name: np.array([row[name] for row in rows.values()]) for name in record.metrics}
             manifest = record.manifest.model_copy(update={"tuned": tuned.as_record()})
             run = trec.read(record.folder / records.RUN)
-            tag = record.manifest.system.retriever
+            tag = name_of(record.manifest.system)
             kept = store.write(record.folder, tag, run, Scores(tuple(rows), values), record.metrics, manifest)
         written.append(Outcome(kept, outcome.found))
     return Tuned(tuned.metric, tuned.dataset, tuned.grid, tuple(written))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.reports.records.labels import name_of
 from harness.reports.records.records import Manifest
 from harness.retrievers.errors import InputError
 from harness.retrievers.places import expanded
@@ -81,7 +82,7 @@ def header_of(manifest: Manifest, tag: str) -> str:
         "method": {
             "automatic": True,
             "retrieval": [
-                {"name": system.retriever, "method": system.system, "variant": system.variant, **system.options},
+                {"name": name_of(system), "method": system.system, "variant": system.variant, **system.options},
             ],
         },
         "data": {

@@ -54,7 +54,8 @@ class PaperRow(_Part):
 class System(_Part):
     """What was run; only this, the data set and the rules decide which table cell a record may fill."""
 
-    retriever: str
+    retriever: str  # as it was typed, so that it can be run again
+    called: str | None = None  # the word it goes by, where that is another; written only then
     system: str
     stage: str | None
     variant: str | None
@@ -73,6 +74,13 @@ class System(_Part):
     reranked: Reranking | None = None
     fused: tuple[FusedPart, ...] = ()
     file: RunFile | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.called is None:
+            found.pop("called", None)
+        return found
 
 
 class AppliedRules(_Part):

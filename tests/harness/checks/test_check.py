@@ -376,6 +376,22 @@ def test_other_packages_are_told_where_something_changed(cli, overlap):
     assert "other packages than the baseline's: pyserini None (was 0.1)" in cli("check", "-B", overlap).err
 
 
+def test_entries_of_two_models_of_one_name(cli, tmp_path):
+    """The first is named by the word for it, the other by its whole name; each is checked as what it is."""
+    for seed, place in enumerate("ab"):
+        tiny.save_hybrid(tmp_path / place / "m", seed=seed)
+    write_beir(tmp_path / "c")
+    go = ("-B", "mine.yaml", "-d", "c")
+    assert cli("check", "--update", *go, "-r", "hf:a/m", "-r", "hf:b/m", "--tolerance", 0.01).code == 0
+    entries = yaml.safe_load((tmp_path / "mine.yaml").read_text())["entries"]
+    assert [(one["name"], one["retriever"]) for one in entries] == [("c m", "hf:a/m"), ("c hf:b/m", "hf:b/m")]
+    assert entries[0]["checkpoint_hash"] != entries[1]["checkpoint_hash"]
+    assert cli("check", *go, "--results", "kept").code == 0
+    assert len(list((tmp_path / "kept" / "c-test" / "m").iterdir())) == 2
+    assert cli("check", "--update", *go, "-r", "hf:b/m").code == 0  # the entry that is there
+    assert len(yaml.safe_load((tmp_path / "mine.yaml").read_text())["entries"]) == 2
+
+
 def test_ones_own_checkpoint(cli, tmp_path):
     """Other weights in the same folder change the top 10, and are named."""
     tiny.save_hybrid(tmp_path / "m")
@@ -385,7 +401,7 @@ def test_ones_own_checkpoint(cli, tmp_path):
     assert made.code == 0, made.err
     entry = yaml.safe_load((tmp_path / "mine.yaml").read_text())["entries"][0]
     assert (entry["name"], entry["options"]) == (
-        "c hf:m engine=torch query_prefix=the",
+        "c m engine=torch query_prefix=the",
         {"engine": "torch", "query_prefix": "the "},
     )
     assert cli("check", *go).code == 0

@@ -210,7 +210,7 @@ def test_every_error_of_a_configuration_is_reported_at_once(tmp_path, bad):
         ("[1]", "holds a list"),
         ("[" * 5000, "is not YAML"),
         ("x: 2024-13-45", "is not YAML"),
-        ("retrievers: [{nam: bm25}]", "retrievers.0.nam: unknown; there is name, options"),
+        ("retrievers: [{nam: bm25}]", "retrievers.0.nam: unknown; there is called, name, options"),
         ("retrievers: [bm25]\ntop_k: true", "top_k"),
         ("retrievers: [bm25]\nmetrics: []", "metrics"),
     ],

@@ -124,7 +124,7 @@ def test_names_come_from_the_object_unless_given(here):
 
     for found, name in ((mine, "mine"), (functools.partial(mine, more=2), "mine"), (Model(), "Model")):
         assert harness.run(found, here).name == name
-    assert harness.run(mine, here, name="my own").name == "my own"
+    assert harness.run(mine, here, name="my-own").name == "my-own"
 
 
 def test_a_transformer_of_pyterrier(here):
@@ -193,7 +193,9 @@ def test_what_is_no_retriever_is_refused(here):
         (lambda: harness.run(later, here), r"later is a coroutine"),
         (lambda: harness.run(mine, here, name="bm25"), "bm25 is a retriever of its own"),
         (lambda: harness.run(mine, here, name="hf:model"), "hf:model is a retriever of its own"),
-        (lambda: harness.run(mine, here, name="a\nb"), r"name is 'a\\nb'; want 1 to 100 letters"),
+        (lambda: harness.run(mine, here, name="a\nb"), r"the name 'a\\nb' is no word. Want 1 to 100 .*, such as a-b"),
+        (lambda: harness.run(Sized, here, name=""), "the name '' is no word"),
+        (lambda: harness.run(Sized(Sized.Options()), here, name=3), "the name 3 is no word. Want 1 to 100 [^,]*, digi"),
         (lambda: harness.run(3, here), "the retriever is 3; want its name, such as bm25, a function"),
         (lambda: harness.run(Terrier, here), r"the retriever is <class .*Terrier'>; want its name"),
         (

@@ -113,7 +113,7 @@ def test_the_revision_names_all_that_decides_the_results():
     assert revision["plain"] == revision["again"]
     assert revision["versioned"] == revision["versioned again"]
     assert len(set(revision.values())) == 5
-    meta = harness.mteb(first_letters, name="my own").mteb_model_meta
+    meta = harness.mteb(first_letters, name="my-own").mteb_model_meta
     assert (meta.name, meta.model_type) == ("dupmae-harness/my-own", [])
 
 

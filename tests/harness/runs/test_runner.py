@@ -57,9 +57,9 @@ def test_no_name_of_a_module_decides_where_a_record_or_a_store_is(beir, tmp_path
     """So that a module can move, and what was made before is found all the same."""
     decided, plain, header = [], RecordStore.folder, store.describe
 
-    def folder(self, dataset, retriever, key):
+    def folder(self, dataset, retriever, key, whole):
         decided.append(json.dumps(key))
-        return plain(self, dataset, retriever, key)
+        return plain(self, dataset, retriever, key, whole)
 
     def describe(found):
         decided.append(header(found))

@@ -111,8 +111,10 @@ def test_what_changes_vectors_is_asked_anew(run, service, changed):
 
 
 def test_another_model_or_url_is_another_store(run, service, cli, folder):
-    record_of(run())
-    record_of(run(model="others"))
+    assert record_of(run())[0].parts[-3:-1] == ("toy-test", "letters")
+    where, manifest = record_of(run(model="org/others"))
+    assert where.parts[-3:-1] == ("toy-test", "others")
+    assert manifest["system"]["retriever"] == f"{service.url}/v1#org/others"
     with serving(answer) as other:
         record_of(cli("run", "-r", f"{other.url}/v1#letters", "-d", folder))
         assert sum(map(len, texts(other))) == len(DOCS) + len(QUERIES)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_elasticsearch_as_it_comes(cli, service, folder):
     host = f"{service.url.removeprefix('http://')}/toy"
     assert (system["retriever"], system["system"], system["variant"]) == ("search:elasticsearch", "elasticsearch", host)
     assert (system["options"]["url"], system["options"]["engine"]["path"]) == (f"{service.url}/toy/_search", "/_search")
-    assert f"search:elasticsearch ({host})" in answer.out
+    assert re.search(rf"^toy/test  elasticsearch \({host}\)", answer.out, re.MULTILINE)
     assert "queries have no results" in answer.err  # q3
     assert "jmespath" in manifest["packages"]
 
